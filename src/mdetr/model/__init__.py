@@ -1,0 +1,1 @@
+"""The model: tensors in, tensors out. It knows no files, no data sets and no metrics."""

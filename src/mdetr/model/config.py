@@ -1,0 +1,108 @@
+"""The configuration of a model: everything that decides its layers and its losses."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig, RobertaConfig
+
+from mdetr.errors import InvalidInputError
+
+BACKBONE_NORMS = ("frozen", "batch", "group")
+QUERY_TYPES = ("learned", "reference")
+TOKEN_HEADS = ("positions", "dot_product")
+TOKEN_TARGETS = ("binary", "uniform")
+
+
+class MdetrConfig(PreTrainedConfig):
+    """The configuration of an `MdetrModel`; the defaults are the paper's pre-trained ResNet-101 model.
+
+    Args:
+        backbone: name of any timm model that offers `features_only`.
+        backbone_norm: "frozen" (constants, as all published models), "batch" (trained) or "group" (replaced).
+        backbone_norm_eps: epsilon of the batch norms. Published models need 1e-5, EfficientNets included,
+            though timm's own weights for these were made with 1e-3.
+        backbone_stride: pixels per position of the feature map.
+        train_backbone_stem: whether a ResNet's first convolution and first stage train (published: no).
+        text_config: configuration of any Hugging Face text encoder; RoBERTa-base if left out.
+        hidden_size, encoder_layers, decoder_layers, attention_heads, feedforward_size, dropout: of the
+            joint transformer.
+        num_queries: boxes that the decoder proposes.
+        num_token_positions: positions of the soft token head; the last one means "no object".
+        alignment_size: size of the space in which queries and tokens are aligned; 0 for no such heads.
+        predict_referred: whether a head says which boxes the text as a whole denotes (CLEVR-Ref+).
+        auxiliary_loss: whether the outputs of earlier decoder layers are returned and trained.
+        class_cost, bbox_cost, giou_cost: weights of the matching.
+        eos_coefficient: weight of "no object" in the soft token loss.
+        class_loss_coefficient, ...: weights of the losses.
+        alignment_temperature: temperature of the contrastive alignment.
+        token_targets: "binary" (1 for every token of the phrase, what trained the published models) or
+            "uniform" (a distribution over them, as the paper has it).
+        query_type: "learned" embeddings (published), or "reference": every query has a box whose sine
+            encoding is its position and which each decoder layer refines.
+        token_head: "positions", a linear layer onto absolute token positions (published), or "dot_product":
+            a query's similarity to each token of the text.
+        proposals: whether the joint memory proposes the first reference boxes (needs "reference" queries).
+        proposal_targets_per_box: how many proposals learn to be the same box (one-to-many matching).
+
+    Source: arXiv 2104.12763, section 3 and appendix A; the last four options are not in the paper.
+    """
+
+    model_type = "mdetr"
+    sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
+
+    backbone: str = "resnet101"
+    backbone_norm: str = "frozen"
+    backbone_norm_eps: float = 1e-5
+    backbone_stride: int = 32
+    train_backbone_stem: bool = False
+    text_config: dict | PreTrainedConfig | None = None
+    hidden_size: int = 256
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    attention_heads: int = 8
+    feedforward_size: int = 2048
+    dropout: float = 0.1
+    num_queries: int = 100
+    num_token_positions: int = 256
+    alignment_size: int = 64
+    predict_referred: bool = False
+    auxiliary_loss: bool = True
+    class_cost: float = 1.0
+    bbox_cost: float = 5.0
+    giou_cost: float = 2.0
+    eos_coefficient: float = 0.1
+    class_loss_coefficient: float = 1.0
+    bbox_loss_coefficient: float = 5.0
+    giou_loss_coefficient: float = 2.0
+    alignment_loss_coefficient: float = 1.0
+    referred_loss_coefficient: float = 1.0
+    alignment_temperature: float = 0.07
+    token_targets: str = "binary"
+    query_type: str = "learned"
+    token_head: str = "positions"
+    proposals: bool = False
+    proposal_targets_per_box: int = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.text_config is None:
+            self.text_config = RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+        elif isinstance(self.text_config, dict):
+            fields = dict(self.text_config)
+            self.text_config = AutoConfig.for_model(fields.pop("model_type", "roberta"), **fields)
+        _check_choice("backbone_norm", self.backbone_norm, BACKBONE_NORMS)
+        _check_choice("query_type", self.query_type, QUERY_TYPES)
+        _check_choice("token_head", self.token_head, TOKEN_HEADS)
+        _check_choice("token_targets", self.token_targets, TOKEN_TARGETS)
+        if self.proposals and self.query_type != "reference":
+            raise InvalidInputError("proposals: true needs query_type: reference, since proposals are first references.")
+        if self.hidden_size % (2 * self.attention_heads):
+            raise InvalidInputError(
+                f"hidden_size {self.hidden_size} must be a multiple of twice the {self.attention_heads} attention heads."
+            )
+        super().__post_init__(**kwargs)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidInputError(f"{name} must be one of {', '.join(choices)}; found {value!r}.")

@@ -1,0 +1,59 @@
+"""What flows into and out of the model: `Targets` (for the losses) and `MdetrOutput`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+class Targets(TypedDict):
+    """What a batch should be answered with: B texts, padded to the N boxes of the one that has most.
+
+    boxes: (B, N, 4) float32, centre x, centre y, width, height, relative to each unpadded image.
+    box_mask: (B, N) bool, true where there is a box, false on padding.
+    positive_map: (B, N, 256) bool, the token positions of each box's phrase (what soft tokens learn).
+    alignment_map: (B, N, L) bool, the same over the L tokens of the batch, without the fallbacks for
+        spans that begin or end between tokens.
+    is_referred: (B, N) float32, 1 for a box that the text as a whole denotes, 0 for another.
+    referred_mask: (B,) bool, true for texts that say which boxes they denote.
+    """
+
+    boxes: Tensor
+    box_mask: Tensor
+    positive_map: Tensor
+    alignment_map: Tensor
+    is_referred: NotRequired[Tensor]
+    referred_mask: NotRequired[Tensor]
+
+
+@dataclass
+class MdetrOutput(ModelOutput):
+    """What the model says of B texts with Q queries each. What a configuration lacks is None.
+
+    loss: scalar, the weighted sum of `losses`; None without targets.
+    losses: name -> scalar, under the published names (`loss_ce`, `loss_bbox_0`, ...).
+    logits: (B, Q, 256) over token positions; the last position is "no object".
+    pred_boxes: (B, Q, 4) centre x, centre y, width, height, relative to each unpadded image.
+    query_embeddings: (B, Q, 64), unit length; token_embeddings: (B, L, 64), unit length.
+    referred_logits: (B, Q).
+    answer_logits: name -> (B, n).
+    pred_masks: (B, Q, h, w) logits.
+    auxiliary_outputs: the same of each earlier decoder layer, first to last.
+    proposals: what the joint memory itself proposes, one query per image position (an option that
+        published models leave off).
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
+    query_embeddings: Tensor | None = None
+    token_embeddings: Tensor | None = None
+    referred_logits: Tensor | None = None
+    answer_logits: dict[str, Tensor] | None = None
+    pred_masks: Tensor | None = None
+    auxiliary_outputs: list[MdetrOutput] | None = None
+    proposals: MdetrOutput | None = None

@@ -1,0 +1,45 @@
+"""Positions: a padding mask or boxes in, sine encodings out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+TEMPERATURE = 10000.0
+EPSILON = 1e-6
+
+
+def grid_coordinates(padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column of every map position, relative to the unpadded image.
+
+    Args:
+        padding_mask: (B, h, w) bool, true on padding.
+
+    Returns:
+        y and x, each (B, h, w) float32: the far edge of the position, so (0, 1] inside the image.
+    """
+    inside = (~padding_mask).to(torch.float32)
+    y, x = inside.cumsum(1), inside.cumsum(2)
+    return y / (y[:, -1:, :] + EPSILON), x / (x[:, :, -1:] + EPSILON)
+
+
+def sine_encoding(coordinate: Tensor, size: int) -> Tensor:
+    """Sines and cosines of growing wave length, interleaved: (...) in units of the image -> (..., size)."""
+    feature = torch.arange(size, dtype=torch.float32, device=coordinate.device)
+    wave_length = TEMPERATURE ** (2 * torch.div(feature, 2, rounding_mode="floor") / size)
+    angle = coordinate.to(torch.float32)[..., None] * (2 * math.pi) / wave_length
+    return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)
+
+
+def grid_encoding(padding_mask: Tensor, size: int) -> Tensor:
+    """DETR's two-dimensional encoding: (B, h, w) padding mask -> (B, h * w, size), y features before x features."""
+    y, x = grid_coordinates(padding_mask)
+    return torch.cat((sine_encoding(y, size // 2), sine_encoding(x, size // 2)), dim=-1).flatten(1, 2)
+
+
+def box_encoding(boxes_cxcywh: Tensor, size: int) -> Tensor:
+    """Boxes (B, Q, 4) -> (B, Q, 2 * size): the encodings of centre y, centre x, height and width."""
+    cx, cy, width, height = boxes_cxcywh.unbind(-1)
+    return torch.cat([sine_encoding(value, size // 2) for value in (cy, cx, height, width)], dim=-1)

@@ -1,0 +1,108 @@
+"""The decoder's queries: the joint memory in; starting content, positions and reference boxes out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mdetr.model.config import MdetrConfig
+from mdetr.model.heads import MLP, BoxHead, make_token_head
+from mdetr.model.interface import MdetrOutput
+from mdetr.model.position import box_encoding, grid_coordinates
+
+START_SIZE = 0.1  # width and height of a proposal before the box head moves it, in images
+NO_OBJECT_LOGIT = 1e4  # certainly nothing: a proposal on padding
+
+
+class Queries(NamedTuple):
+    """content (B, Q, C); positions (B, Q, C) if learned, or else references (B, Q, 4) that are their positions."""
+
+    content: Tensor
+    positions: Tensor | None
+    references: Tensor | None
+
+
+class LearnedQueries(nn.Module):
+    """The published queries: learned positions, content that starts at zero."""
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        self.positions = nn.Embedding(config.num_queries, config.hidden_size)
+
+    def forward(self, image_memory: Tensor, proposals: MdetrOutput | None) -> Queries:
+        positions = self.positions.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
+        return Queries(torch.zeros_like(positions), positions, None)
+
+    def encode(self, references: Tensor) -> Tensor:
+        raise TypeError("Learned queries have no reference boxes to encode.")
+
+
+class ReferenceQueries(nn.Module):
+    """Queries that start from boxes: learned ones, or the best proposals of the joint memory.
+
+    Source: conditional and dynamic-anchor queries (arXiv 2108.06152, 2201.12329); two-stage proposals
+    (arXiv 2010.04159). Not in the MDETR paper.
+    """
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.content = nn.Embedding(config.num_queries, size)
+        if config.proposals:
+            self.from_memory = nn.Linear(size, size)
+        else:
+            self.references = nn.Embedding(config.num_queries, 4)
+        self.position = MLP(2 * size, size, size, num_layers=2)
+        self.hidden_size = size
+
+    def forward(self, image_memory: Tensor, proposals: MdetrOutput | None) -> Queries:
+        """image_memory (B, P, C) and, where the model makes them, its P proposals -> Q queries."""
+        if proposals is None:
+            references = self.references.weight.sigmoid().expand(len(image_memory), -1, -1)
+            content = self.content.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
+            return Queries(content, None, references)
+        objectness = proposals.logits[..., :-1].logsumexp(-1) - proposals.logits[..., -1]
+        best = objectness.topk(min(self.content.num_embeddings, objectness.shape[1]), dim=1).indices  # (B, Q)
+        references = _take(proposals.pred_boxes, best).detach()
+        content = self.from_memory(_take(image_memory, best)) + self.content.weight[: best.shape[1]]
+        return Queries(content, None, references)
+
+    def encode(self, references: Tensor) -> Tensor:
+        """Reference boxes (B, Q, 4) -> positions (B, Q, C)."""
+        encoding = box_encoding(references, self.hidden_size)
+        return self.position(encoding.to(self.content.weight.dtype))
+
+
+class ProposalHead(nn.Module):
+    """Every image position of the joint memory proposes a box and the words that it belongs to."""
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        self.token_head = make_token_head(config)
+        self.box_head = BoxHead(config)
+
+    def forward(
+        self, image_memory: Tensor, text_memory: Tensor, text_padding: Tensor, map_padding: Tensor
+    ) -> MdetrOutput:
+        """image_memory (B, h * w, C), map_padding (B, h, w) -> logits (B, h * w, 256), boxes (B, h * w, 4)."""
+        logits = self.token_head(image_memory, text_memory, text_padding)
+        boxes = self.box_head(image_memory, _start_boxes(map_padding))
+        nothing = torch.zeros_like(logits[0, 0])
+        nothing[-1] = NO_OBJECT_LOGIT
+        logits = torch.where(map_padding.flatten(1)[..., None], nothing, logits)
+        return MdetrOutput(logits=logits, pred_boxes=boxes)
+
+
+def _start_boxes(map_padding: Tensor) -> Tensor:
+    """A box of `START_SIZE` around the centre of every map position: (B, h, w) -> (B, h * w, 4)."""
+    y, x = grid_coordinates(map_padding)
+    y, x = y - y[:, :1, :] / 2, x - x[:, :, :1] / 2
+    size = torch.full_like(x, START_SIZE)
+    return torch.stack((x, y, size, size), dim=-1).flatten(1, 2).clamp(0, 1)
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    """Rows of (B, P, n) at (B, Q) -> (B, Q, n)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

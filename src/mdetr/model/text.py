@@ -1,0 +1,27 @@
+"""The text side: token ids in, features in the space of the joint transformer out."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+
+def make_text_encoder(text_config: PreTrainedConfig) -> PreTrainedModel:
+    """Any Hugging Face text encoder, without the pooler, which nothing here reads."""
+    encoder = AutoModel.from_config(text_config)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+class TextProjection(nn.Module):
+    """Linear layer, LayerNorm and dropout: (B, L, text size) -> (B, L, hidden size)."""
+
+    def __init__(self, text_size: int, hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(text_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-12)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return self.dropout(self.layer_norm(self.linear(hidden_states)))

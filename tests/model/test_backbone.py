@@ -1,0 +1,63 @@
+"""The backbone: its norms, its stride, what trains."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mdetr.errors import InvalidInputError
+from mdetr.model.backbone import Backbone
+from tests.model.models import small_config
+
+
+def test_frozen_norms_are_constants() -> None:
+    backbone = Backbone(small_config()).train()
+    names = {name for name, _ in backbone.named_parameters()}
+    assert not any("bn" in name for name in names)
+    before = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    backbone(torch.randn(2, 3, 64, 64))
+    assert all(torch.equal(before[name], buffer) for name, buffer in backbone.named_buffers())
+
+
+def test_trained_norms_follow_the_data() -> None:
+    backbone = Backbone(small_config(backbone_norm="batch")).train()
+    before = backbone.body.layer2[0].bn1.running_mean.clone()
+    backbone(torch.randn(2, 3, 64, 64))
+    assert not torch.equal(before, backbone.body.layer2[0].bn1.running_mean)
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "tf_efficientnet_lite0"])
+def test_group_norms_replace_all_batch_norms_and_keep_the_activation(name: str) -> None:
+    backbone = Backbone(small_config(backbone=name, backbone_norm="group"))
+    kinds = {type(module).__name__ for module in backbone.modules()}
+    assert not any("BatchNorm" in kind for kind in kinds)
+    assert kinds & {"GroupNorm", "GroupNormAct"}
+    if name == "tf_efficientnet_lite0":
+        assert isinstance(backbone.body.bn1.act, nn.ReLU6)
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(8, 40), (16, 112), (32, 320)])
+def test_stride_and_channels_of_an_efficientnet(stride: int, channels: int) -> None:
+    backbone = Backbone(small_config(backbone="tf_efficientnet_lite0", backbone_stride=stride))
+    features = backbone(torch.randn(1, 3, 64, 96))
+    assert features.shape == (1, channels, 64 // stride, 96 // stride)
+    assert backbone.channels == channels
+
+
+def test_no_parameter_lies_behind_the_feature_map() -> None:
+    backbone = Backbone(small_config(backbone="tf_efficientnet_lite0", backbone_stride=16))
+    backbone(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+
+
+def test_a_resnets_stem_trains_only_if_asked() -> None:
+    fixed, trained = Backbone(small_config()), Backbone(small_config(train_backbone_stem=True))
+    assert not any(parameter.requires_grad for parameter in fixed.body.layer1.parameters())
+    assert all(parameter.requires_grad for parameter in fixed.body.layer2.parameters())
+    assert all(parameter.requires_grad for parameter in trained.body.layer1.parameters())
+
+
+def test_a_stride_without_a_feature_map_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="strides"):
+        Backbone(small_config(backbone_stride=64))

@@ -1,0 +1,148 @@
+"""The model as a whole: shapes, its three steps, saving and loading, compiling, checkpointing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+import mdetr  # noqa: F401  (registers the model with transformers)
+from mdetr.errors import InvalidInputError
+from mdetr.model.mdetr import MdetrModel
+from tests.model.models import OPTIONS, small_config, small_inputs, small_model
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
+def test_outputs_have_the_documented_shapes(options: dict) -> None:
+    with torch.no_grad():
+        output = small_model(**options)(**small_inputs())
+    assert output.logits.shape == (2, 7, 256)
+    assert output.pred_boxes.shape == (2, 7, 4)
+    assert output.query_embeddings.shape == (2, 7, 8)
+    assert output.token_embeddings.shape == (2, 5, 8)
+    assert len(output.auxiliary_outputs) == 2
+    assert output.auxiliary_outputs[0].logits.shape == (2, 7, 256)
+    assert ((output.pred_boxes >= 0) & (output.pred_boxes <= 1)).all()
+    assert (output.referred_logits is None) == (not options)
+    assert (output.proposals is None) == (not options)
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
+def test_three_steps_equal_one_forward_to_the_bit(options: dict) -> None:
+    model, inputs = small_model(**options), small_inputs()
+    with torch.no_grad():
+        whole = model(**inputs)
+        images = model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
+        texts = model.encode_text(inputs["input_ids"], inputs["attention_mask"])
+        steps = model.fuse(images, texts)
+    assert torch.equal(whole.logits, steps.logits)
+    assert torch.equal(whole.pred_boxes, steps.pred_boxes)
+    assert torch.equal(whole.query_embeddings, steps.query_embeddings)
+
+
+def test_texts_that_share_an_image_equal_texts_with_their_own_copy() -> None:
+    model, inputs = small_model(), small_inputs()
+    index = torch.tensor([1, 1])
+    copies = {name: inputs[name][index] for name in ("pixel_values", "pixel_mask")}
+    with torch.no_grad():
+        shared = model(**inputs, image_index=index)
+        own = model(**inputs | copies)
+    torch.testing.assert_close(shared.logits, own.logits)
+
+
+def test_padding_does_not_change_what_is_found() -> None:
+    model, inputs = small_model(), small_inputs()
+    alone = {
+        "pixel_values": inputs["pixel_values"][1:, :, :64, :96],
+        "pixel_mask": inputs["pixel_mask"][1:, :64, :96],
+        "input_ids": inputs["input_ids"][1:, :3],
+        "attention_mask": inputs["attention_mask"][1:, :3],
+    }
+    with torch.no_grad():
+        padded, unpadded = model(**inputs), model(**alone)
+    torch.testing.assert_close(padded.pred_boxes[1], unpadded.pred_boxes[0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
+def test_a_saved_model_loads_the_same(options: dict, tmp_path: Path) -> None:
+    model = small_model(**options)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    loaded = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(loaded, MdetrModel)
+    assert AutoConfig.from_pretrained(tmp_path).to_dict() == model.config.to_dict()
+    state = loaded.state_dict()
+    assert set(state) == set(model.state_dict())
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
+def test_gradient_checkpointing_gives_the_same_gradients(options: dict) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = small_model(dropout=0.0, **options).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**small_inputs()).pred_boxes.sum().backward()
+        gradients.append(model.input_projection.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_bfloat16_autocast_runs_and_stays_close() -> None:
+    model, inputs = small_model(), small_inputs()
+    with torch.no_grad():
+        exact = model(**inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(**inputs)
+    assert rough.pred_boxes.dtype == torch.float32
+    torch.testing.assert_close(rough.pred_boxes, exact.pred_boxes, rtol=0.1, atol=0.1)
+
+
+def test_a_compiled_model_gives_the_same_boxes() -> None:
+    model, inputs = small_model(encoder_layers=1, decoder_layers=1), small_inputs()
+    compiled = torch.compile(model, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**inputs).pred_boxes, model(**inputs).pred_boxes)
+
+
+def test_reference_queries_start_from_the_best_proposals() -> None:
+    model, inputs = small_model(**OPTIONS), small_inputs()
+    with torch.no_grad():
+        output = model(**inputs)
+        proposals = output.proposals
+        objectness = proposals.logits[..., :-1].logsumexp(-1) - proposals.logits[..., -1]
+        best = objectness.topk(7, dim=1).indices
+        start = proposals.pred_boxes.gather(1, best[..., None].expand(-1, -1, 4))
+    # The box head of a new model moves nothing, so the first layer's boxes are the references themselves.
+    torch.testing.assert_close(output.auxiliary_outputs[0].pred_boxes, start, rtol=1e-4, atol=1e-4)
+
+
+def test_no_proposal_comes_from_padding() -> None:
+    with torch.no_grad():
+        proposals = small_model(**OPTIONS)(**small_inputs()).proposals
+    no_object = proposals.logits.softmax(-1)[1, :, -1].reshape(6, 8)
+    assert (no_object[4:] == 1).all()
+    assert (no_object[:, 6:] == 1).all()
+    assert (no_object[:4, :6] < 1).all()
+
+
+def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:
+    with torch.no_grad():
+        probabilities = small_model(**OPTIONS)(**small_inputs()).logits.softmax(-1)
+    assert (probabilities[1, :, 3:255] == 0).all()  # the second text has three tokens
+    assert (probabilities[0, :, :5] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone_norm": "layer"}, "backbone_norm must be one of frozen, batch, group; found 'layer'"),
+        ({"proposals": True}, "needs query_type: reference"),
+        ({"hidden_size": 36}, "multiple of twice the 4 attention heads"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        small_config(**changes)
