@@ -1,0 +1,60 @@
+"""Matched boxes in, their L1 and generalised-IoU losses out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+if TYPE_CHECKING:
+    from mdetr.losses.matcher import Matches
+
+# Keeps two boxes without area from dividing by zero; far below the area of one pixel of any image.
+_SMALLEST_AREA = 1e-9
+
+
+def generalized_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """Compute the generalised intersection over union of boxes, element by element with broadcasting.
+
+    Args:
+        boxes_a: (..., 4) x0, y0, x1, y1.
+        boxes_b: the same; shapes broadcast, so (N, 1, 4) and (M, 4) give all pairs.
+
+    Returns:
+        (...) values in [-1, 1]; identical boxes have 1.
+
+    Source: Rezatofighi et al., arXiv 1902.09630.
+    """
+    start_a, end_a = boxes_a[..., :2], boxes_a[..., 2:]
+    start_b, end_b = boxes_b[..., :2], boxes_b[..., 2:]
+    overlap = _area(torch.maximum(start_a, start_b), torch.minimum(end_a, end_b))
+    hull = _area(torch.minimum(start_a, start_b), torch.maximum(end_a, end_b)).clamp(min=_SMALLEST_AREA)
+    union = (_area(start_a, end_a) + _area(start_b, end_b) - overlap).clamp(min=_SMALLEST_AREA)
+    return overlap / union - (hull - union) / hull
+
+
+def box_losses(pred_boxes: Tensor, boxes: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
+    """Sum, per decoder layer, the L1 distance and 1 - GIoU of matched predictions to their boxes.
+
+    Args:
+        pred_boxes: (D, B, Q, 4) float32, relative centre x, centre y, width, height.
+        boxes: (B, N, 4) float32, the same for the true boxes.
+        matches: which query answers for which box.
+
+    Returns:
+        L1 sums and GIoU sums, (D,) each.
+
+    Source: arXiv 2104.12763, section 2.1 (DETR's box losses).
+    """
+    predicted = pred_boxes[matches.layer, matches.text, matches.query]  # (M, 4)
+    true = boxes[matches.text, matches.target]
+    l1 = (predicted - true).abs().sum(-1)
+    giou = generalized_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(true, "cxcywh", "xyxy"))
+    num_layers = len(pred_boxes)
+    return matches.sum_by_layer(l1, num_layers), matches.sum_by_layer(1 - giou, num_layers)
+
+
+def _area(top_left: Tensor, bottom_right: Tensor) -> Tensor:
+    return (bottom_right - top_left).clamp(min=0).prod(-1)

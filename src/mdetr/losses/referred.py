@@ -1,0 +1,38 @@
+"""Referred logits and matches in, the loss and the accuracy of "the text denotes this box" out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from mdetr.losses.matcher import Matches
+
+
+def referred_loss(
+    referred_logits: Tensor, is_referred: Tensor, referred_mask: Tensor, matches: Matches
+) -> tuple[Tensor, Tensor]:
+    """Sum the binary cross-entropy of matched queries per decoder layer, for texts that say what they denote.
+
+    Args:
+        referred_logits: (D, B, Q) float32.
+        is_referred: (B, N) float32, 1 for a box that the text as a whole denotes, 0 for another.
+        referred_mask: (B,) bool, true for texts that say which boxes they denote.
+        matches: which query answers for which box.
+
+    Returns:
+        Loss sums (D,), and the share of right decisions at probability 0.5 (D,), without gradient; 1 where
+        there was nothing to decide.
+
+    Source: arXiv 2104.12763, the `isfinal` head for CLEVR-Ref+ (appendix).
+    """
+    predicted = referred_logits[matches.layer, matches.text, matches.query]  # (M,)
+    true = is_referred[matches.text, matches.target]
+    known = referred_mask[matches.text].float()
+    terms = binary_cross_entropy_with_logits(predicted, true, reduction="none") * known
+    num_layers = len(referred_logits)
+    with torch.no_grad():
+        right = matches.sum_by_layer(((predicted > 0) == (true > 0.5)) * known, num_layers)
+        asked = matches.sum_by_layer(known, num_layers)
+        accuracy = torch.where(asked > 0, right / asked.clamp(min=1), 1.0)
+    return matches.sum_by_layer(terms, num_layers), accuracy
