@@ -1,0 +1,58 @@
+"""Referring expressions: which records count, how boxes are ranked, what is right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mdetr.tasks.referring import ReferringScorer
+
+TEXT = "the cube left of the ball"
+CUBE, BALL = (10, 10, 50, 50), (100, 20, 140, 60)
+
+
+@pytest.fixture
+def expression(make_record):
+    return make_record(TEXT, boxes=(CUBE, BALL), spans=(((0, 8),), ((17, 25),)), is_referred=(True, False))
+
+
+def score(output, records) -> dict[str, float]:
+    scorer = ReferringScorer()
+    scorer.update(output, records)
+    return scorer.compute()
+
+
+def test_the_surest_box_is_the_answer(say, expression):
+    right = say([TEXT], [[(CUBE, "the cube"), (BALL, None)]])
+    wrong = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]])
+    assert score(right, [expression])["precision@1"] == 1.0
+    assert score(wrong, [expression])["precision@1"] == 0.0
+    assert score(wrong, [expression])["precision@5"] == 1.0
+
+
+def test_a_model_that_says_which_box_is_referred_to_is_ranked_by_that_too(say, expression):
+    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]])
+    output.referred_logits = torch.tensor([[-4.0, 4.0]])
+    assert score(output, [expression])["precision@1"] == 1.0
+
+
+def test_precision_at_generalised_iou_is_never_the_higher_one(say, expression):
+    half = (10, 10, 34, 46)  # IoU 0.54 with the cube; same as its generalised IoU, since inside
+    beside = (2, 14, 42, 54)  # IoU 0.56 with the cube, generalised 0.54; all as wide and high
+    for box in (half, beside):
+        scores = score(say([TEXT], [[(box, "the cube")]]), [expression])
+        assert scores["precision@1"] == 1.0
+        assert scores["precision_giou@1"] <= scores["precision@1"]
+    corner = (22, 0, 60, 45)  # IoU 0.42
+    assert score(say([TEXT], [[(corner, "the cube")]]), [expression])["precision@1"] == 0.0
+
+
+def test_any_of_several_referred_boxes_is_right(say, make_record):
+    record = make_record(TEXT, boxes=(CUBE, BALL), spans=((), ()), is_referred=(True, True))
+    assert score(say([TEXT], [[(BALL, "the ball")]]), [record])["precision@1"] == 1.0
+
+
+def test_captions_and_expressions_that_denote_nothing_are_not_scored(say, make_record):
+    caption = make_record(TEXT, boxes=(CUBE,), spans=(((0, 8),),))
+    nothing = make_record(TEXT, boxes=(CUBE,), spans=(((0, 8),),), is_referred=(False,))
+    assert score(say([TEXT] * 2, [[(CUBE, "the cube")]] * 2), [caption, nothing]) == {}

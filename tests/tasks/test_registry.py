@@ -1,0 +1,19 @@
+"""Tasks by their names in recipes."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdetr.errors import RecipeError
+from mdetr.tasks import SCORERS, make_scorer
+
+
+def test_every_named_task_makes_an_empty_scorer(processor):
+    assert {"phrase_grounding", "referring", "average_precision"} <= SCORERS.keys()
+    for task in SCORERS:
+        assert make_scorer(task, processor).compute() == {}
+
+
+def test_a_misspelt_task_is_refused_with_the_near_name(processor):
+    with pytest.raises(RecipeError, match="did you mean 'phrase_grounding'"):
+        make_scorer("phrase_groundin", processor)

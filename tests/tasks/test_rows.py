@@ -1,0 +1,59 @@
+"""Scores put together over processes: every record once, the same on every process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import distributed, multiprocessing
+
+from mdetr.data.record import Record
+from mdetr.tasks.rows import RecordRows, gather_rows
+
+
+def record(name: str) -> Record:
+    return Record("made-up", "test", name, "none.png", "0", 10, 10, "text")
+
+
+def rows_of(name: str) -> np.ndarray:
+    """As many rows as the name has letters, each with the letter's code and its place."""
+    return np.array([[ord(letter), place] for place, letter in enumerate(name)], dtype=np.float32).reshape(
+        -1, 2
+    )
+
+
+def test_a_record_that_is_scored_twice_counts_once():
+    rows = RecordRows(columns=2)
+    for name in ("ab", "c", "", "ab"):
+        rows.add(record(name), rows_of(name))
+    keys, merged = rows.merged()
+    assert sorted(merged.tolist()) == [[97, 0], [98, 1], [99, 0]]
+    assert len(set(keys.tolist())) == 2
+
+
+def test_nothing_scored_is_no_rows():
+    keys, merged = RecordRows(columns=3).merged()
+    assert keys.shape == (0,)
+    assert merged.shape == (0, 3)
+
+
+def test_two_processes_give_what_one_would(tmp_path):
+    alone = RecordRows(columns=2)
+    for name in ("ab", "cde", "f", "gh"):
+        alone.add(record(name), rows_of(name))
+    np.savez(tmp_path / "alone.npz", *alone.merged())
+    # Forked, since starting afresh would import everything again; the work is too small for threads.
+    multiprocessing.start_processes(_check_merge, (str(tmp_path),), nprocs=2, start_method="fork")
+
+
+def _check_merge(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    rows = RecordRows(columns=2)
+    for name in (("ab", "cde", "f"), ("gh", "ab"))[rank]:  # "ab" fills up the last batch
+        rows.add(record(name), rows_of(name))
+    expected = np.load(Path(folder) / "alone.npz")
+    for ours, theirs in zip(rows.merged(), expected.values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    only_one_has_some = gather_rows(np.full((3 * rank, 1), 7.0, dtype=np.float32))
+    assert only_one_has_some.tolist() == [[7.0]] * 3
+    distributed.destroy_process_group()
