@@ -1,0 +1,58 @@
+# make setup   a virtual environment with the locked dependencies and this package
+# make demo    find what two captions speak of in a picture
+# make test    the tests
+# make lint    style, types and the layers of the package
+# Needs make and Python 3.11 or later; another interpreter: make setup PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+STAMP := .venv/.installed
+
+PICTURE := src/mdetr/assets/demo/shapes.png
+CAPTION1 := the small red cube and the big metal ball
+CAPTION2 := the green thing left of the blue cylinder
+
+.PHONY: setup demo test lint format lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; found %s. Name one: make setup PYTHON=python3.12" % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(UV) || $(BIN)/python -m pip install -q uv
+	$(UV) pip install -q --python $(BIN)/python --compile-bytecode -r requirements.lock
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	$(BIN)/python -m compileall -q src
+	@touch $@
+
+demo: setup
+	@mkdir -p demo
+	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION1)" --model clevr-tiny --output demo/first.png
+	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION2)" --model clevr-tiny --output demo/second.png
+
+test: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Chosen once for every system and Python, and written down.
+lock: $(UV)
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 \
+		--extra dev --extra clevr --extra eval --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" -q -o requirements.lock
+
+$(UV):
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+
+clean:
+	rm -rf demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage

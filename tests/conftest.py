@@ -1,0 +1,41 @@
+"""What all tests share: no network, the same random numbers every time, a tokenizer, a small saved model."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from tests.model.models import OPTIONS, small_model
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """RoBERTa's tokenizer, from the package."""
+    return roberta_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder with a small untrained model that has every option, and its processor; do not write to it."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    small_model(**OPTIONS).save_pretrained(folder)
+    image_processor = MdetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
+    MdetrProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder

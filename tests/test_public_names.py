@@ -1,0 +1,64 @@
+"""Tests of the names that users import, and of what `import mdetr` makes possible."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import mdetr
+
+LOAD = """
+import sys
+import mdetr
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+folder = sys.argv[1]
+print(type(AutoConfig.from_pretrained(folder)).__name__)
+print(type(AutoModel.from_pretrained(folder)).__name__)
+print(type(AutoProcessor.from_pretrained(folder)).__name__)
+"""
+
+
+@pytest.mark.parametrize("name", mdetr.__all__)
+def test_public_name_can_be_imported(name: str) -> None:
+    assert getattr(mdetr, name) is not None
+    assert name in dir(mdetr)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="MdetrMadel"):
+        _ = mdetr.MdetrMadel
+
+
+def test_version_is_that_of_the_installed_package() -> None:
+    assert mdetr.__version__ == version("mdetr")
+
+
+def test_package_tells_type_checkers_that_it_is_typed() -> None:
+    assert (Path(mdetr.__file__).parent / "py.typed").is_file()
+
+
+def test_auto_classes_load_a_saved_model_after_importing_mdetr(tiny_model_folder: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tiny_model_folder)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["MdetrConfig", "MdetrModel", "MdetrProcessor"]
+
+
+def test_model_finds_its_loss(tiny_model_folder: Path) -> None:
+    model = mdetr.MdetrModel.from_pretrained(tiny_model_folder)
+    assert model.loss_function is mdetr.losses.compute_loss
+
+
+def test_importing_mdetr_leaves_the_parts_that_only_some_need() -> None:
+    names = (
+        "{'gradio', 'mujoco', 'pyarrow', 'supervision', 'faster_coco_eval', 'tensorboard', 'mdetr.training'}"
+    )
+    code = f"import sys; import mdetr; print(*sorted({names} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
