@@ -51,11 +51,22 @@ def test_no_parameter_lies_behind_the_feature_map() -> None:
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 
 
-def test_a_resnets_stem_trains_only_if_asked() -> None:
-    fixed, trained = Backbone(small_config()), Backbone(small_config(train_backbone_stem=True))
-    assert not any(parameter.requires_grad for parameter in fixed.body.layer1.parameters())
-    assert all(parameter.requires_grad for parameter in fixed.body.layer2.parameters())
-    assert all(parameter.requires_grad for parameter in trained.body.layer1.parameters())
+def test_a_resnets_first_stage_is_fixed_unless_the_configuration_says_otherwise() -> None:
+    published, trained = Backbone(small_config()), Backbone(small_config(backbone_fixed_stages=0))
+    assert not any(parameter.requires_grad for parameter in published.body.conv1.parameters())
+    assert not any(parameter.requires_grad for parameter in published.body.layer1.parameters())
+    assert all(parameter.requires_grad for parameter in published.body.layer2.parameters())
+    assert all(parameter.requires_grad for parameter in trained.parameters())
+
+
+def test_as_many_stages_of_an_efficientnet_are_fixed_as_the_configuration_says() -> None:
+    names = {"backbone": "tf_efficientnet_lite0", "backbone_stride": 16}
+    body = Backbone(small_config(**names, backbone_fixed_stages=2)).body
+    trains = [any(p.requires_grad for p in stage.parameters()) for stage in body.blocks]
+    assert trains == [False, False, True, True, True]
+    assert not body.conv_stem.weight.requires_grad
+    published = Backbone(small_config(**names))
+    assert all(parameter.requires_grad for parameter in published.parameters())
 
 
 def test_a_stride_without_a_feature_map_is_refused() -> None:

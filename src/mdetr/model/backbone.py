@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from mdetr.errors import InvalidInputError
 from mdetr.model.config import MdetrConfig
 
-RESNET_STEM = ("conv1", "bn1", "layer1")
-
-
 class Backbone(nn.Module):
     """A timm model cut at the wanted stride.
 
@@ -41,10 +38,7 @@ class Backbone(nn.Module):
             for module in body.modules():
                 if "BatchNorm" in type(module).__name__:
                     module.eps = config.backbone_norm_eps
-        if not config.train_backbone_stem:
-            for name in RESNET_STEM:
-                if config.backbone.startswith("resnet"):
-                    getattr(body, name).requires_grad_(False)
+        _fix_stages(body, config.backbone_fixed_stages or 0)
         self.body = body
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -57,6 +51,19 @@ def _drop_unused_blocks(body: nn.Module) -> None:
     stage = body.feature_info.module_name()[-1]  # "blocks.4", for instance
     if stage.startswith("blocks."):
         body.blocks = body.blocks[: int(stage.split(".")[1]) + 1]
+
+
+def _fix_stages(body: nn.Module, count: int) -> None:
+    """Stop the first `count` stages from training, and with them what lies before the first."""
+    if count == 0:
+        return
+    if isinstance(getattr(body, "blocks", None), nn.Sequential):
+        stages = list(body.blocks)
+    else:
+        stages = [module for name, module in body.named_children() if name.startswith("layer")]
+    later = {id(parameter) for stage in stages[count:] for parameter in stage.parameters()}
+    for parameter in body.parameters():
+        parameter.requires_grad_(id(parameter) in later)
 
 
 def _replace_batch_norms(module: nn.Module) -> None:

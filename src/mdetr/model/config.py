@@ -23,7 +23,8 @@ class MdetrConfig(PreTrainedConfig):
         backbone_norm_eps: epsilon of the batch norms. Published models need 1e-5, EfficientNets included,
             though timm's own weights for these were made with 1e-3.
         backbone_stride: pixels per position of the feature map.
-        train_backbone_stem: whether a ResNet's first convolution and first stage train (published: no).
+        backbone_fixed_stages: how many of the backbone's first stages, and with them its first convolution,
+            do not train; left out, it is as published: 1 for a ResNet, 0 for others.
         text_config: configuration of any Hugging Face text encoder; RoBERTa-base if left out.
         hidden_size, encoder_layers, decoder_layers, attention_heads, feedforward_size, dropout: of the
             joint transformer.
@@ -55,7 +56,7 @@ class MdetrConfig(PreTrainedConfig):
     backbone_norm: str = "frozen"
     backbone_norm_eps: float = 1e-5
     backbone_stride: int = 32
-    train_backbone_stem: bool = False
+    backbone_fixed_stages: int | None = None
     text_config: dict | PreTrainedConfig | None = None
     hidden_size: int = 256
     encoder_layers: int = 6
@@ -90,6 +91,8 @@ class MdetrConfig(PreTrainedConfig):
         elif isinstance(self.text_config, dict):
             fields = dict(self.text_config)
             self.text_config = AutoConfig.for_model(fields.pop("model_type", "roberta"), **fields)
+        if self.backbone_fixed_stages is None:
+            self.backbone_fixed_stages = 1 if self.backbone.startswith("resnet") else 0
         _check_choice("backbone_norm", self.backbone_norm, BACKBONE_NORMS)
         _check_choice("query_type", self.query_type, QUERY_TYPES)
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
