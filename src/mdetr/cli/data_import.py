@@ -1,0 +1,75 @@
+"""`mdetr data import`: a data set's original files in, a store out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mdetr.data.record import Record
+from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.store import OnBad, Store, write_store
+from mdetr.errors import InvalidInputError, InvalidRecordError
+
+Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
+READERS: dict[str, Reader] = {"clevr": read_clevr}
+_LISTED = 20
+
+
+def import_data(
+    source: Annotated[str, typer.Argument(help=f"The data set: {', '.join(READERS)}.")],
+    root: Annotated[Path, typer.Argument(help="The folder with the original files.")],
+    store: Annotated[Path, typer.Argument(help="The store to make.")],
+    split: Annotated[str, typer.Option(help="The part of the data set to read.")] = "train",
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out entries that break a rule, and list them, instead of stopping."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store that is there already.")
+    ] = False,
+) -> None:
+    """Read a data set's original files into a store.
+
+    Example: mdetr data import clevr shapes stores/shapes-train --split train
+    """
+    reader = READERS.get(source)
+    if reader is None:
+        raise InvalidInputError(f"Unknown source {source!r}; choose one of: {', '.join(READERS)}.")
+    skipped: list[str] = []
+
+    def skip(error: InvalidRecordError) -> None:
+        skipped.append(str(error))
+
+    on_bad = skip if skip_bad else None
+    written = write_store(
+        store, _with_progress(reader(root, split, on_bad)), root, overwrite=overwrite, on_bad=on_bad
+    )
+    _report(written, skipped)
+
+
+def _with_progress(records: Iterator[Record]) -> Iterator[Record]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Importing", total=None)
+        for count, record in enumerate(records, start=1):
+            if count % 1000 == 0:
+                progress.update(task, description=f"Importing: {count:,} records")
+            yield record
+
+
+def _report(store: Store, skipped: list[str]) -> None:
+    typer.echo(f"Wrote {len(store):,} records to {store.path}.")
+    if not skipped:
+        return
+    typer.echo(f"Left out {len(skipped):,} entries that break a rule:", err=True)
+    for message in skipped[:_LISTED]:
+        typer.echo(f"  {message}", err=True)
+    if len(skipped) > _LISTED:
+        typer.echo(f"  ... and {len(skipped) - _LISTED:,} more.", err=True)

@@ -1,0 +1,1 @@
+"""Original files in; records, stores, examples and batches out."""

@@ -1,0 +1,378 @@
+"""An image and the records that speak of it in; both moved together, at random, out: the augmentations.
+
+Every step is a small frozen dataclass, called with (image (3, H, W) uint8, records, torch.Generator). All
+records are about the one image, and undergo the same change. All randomness comes from the generator.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from mdetr.data.examples import Augmentation, Records
+from mdetr.data.masks import move_masks
+from mdetr.data.record import Box, Phrase, Record, Spans
+from mdetr.errors import InvalidInputError
+from mdetr.images import Size, resized_size
+
+_SIDE_WORDS = re.compile(r"\b(left|right)(?=(?:most|hand|wards?)?\b)", re.IGNORECASE)
+_TRIES = 100
+_T = TypeVar("_T")
+
+Region = tuple[int, int, int, int]
+"""top, left, height, width in pixels."""
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One step after the other."""
+
+    steps: tuple[Augmentation, ...]
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Take the image and its records through every step."""
+        for step in self.steps:
+            image, records = step(image, records, generator)
+        return image, records
+
+
+@dataclass(frozen=True)
+class RandomSelect:
+    """The first step with this probability, else the second."""
+
+    first: Augmentation
+    second: Augmentation
+    probability: float = 0.5
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a step and take it."""
+        chosen = self.first if _uniform(0, 1, generator) < self.probability else self.second
+        return chosen(image, records, generator)
+
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    """Mirrors the image, and keeps what the texts say true.
+
+    mode: "swap" exchanges the words left and right (also leftmost, righthand, ...) in the texts and moves all
+    spans to where their words now are; "skip" leaves images alone whose texts have such words.
+
+    The published program swaps the words but leaves the spans at their old characters; here they move.
+    """
+
+    probability: float = 0.5
+    mode: Literal["swap", "skip"] = "swap"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("swap", "skip"):
+            raise InvalidInputError(f'The mode of a flip must be "swap" or "skip"; found {self.mode!r}.')
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Mirror the image and its records, or leave them."""
+        if _uniform(0, 1, generator) >= self.probability:
+            return image, records
+        if self.mode == "skip" and any(_SIDE_WORDS.search(record.text) for record in records):
+            return image, records
+        return tv.horizontal_flip(image), tuple(swap_sides(_mirror(record)) for record in records)
+
+
+@dataclass(frozen=True)
+class RandomResize:
+    """Resizes the shortest side to one of the scales, or less where the longest would exceed `longest`."""
+
+    scales: tuple[int, ...]
+    longest: int | None = None
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a scale and resize to it."""
+        scale = self.scales[_integer(0, len(self.scales) - 1, generator)]
+        return resize(image, records, resized_size((image.shape[-2], image.shape[-1]), scale, self.longest))
+
+
+@dataclass(frozen=True)
+class FixedResize:
+    """Resizes to one height and width."""
+
+    height: int
+    width: int
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Resize to the one size."""
+        return resize(image, records, (self.height, self.width))
+
+
+@dataclass(frozen=True)
+class RandomSizeCrop:
+    """Cuts out a random place whose sides are each between `smallest` and `largest` pixels, within the image.
+
+    keep_all_boxes: up to 100 places are tried until one keeps a part of every box; the last is taken as it is
+    (the published "cautious" crop). Otherwise the first is taken. Boxes that lie outside it are dropped with
+    all that belongs to them; others are cut at its edge.
+    """
+
+    smallest: int
+    largest: int
+    keep_all_boxes: bool = True
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a place and cut it out."""
+        boxes = _all_boxes(records)
+        region = self._propose(image, generator)
+        for _ in range(_TRIES - 1 if self.keep_all_boxes else 0):
+            if bool((_visible_share(boxes, region) > 0).all()):
+                break
+            region = self._propose(image, generator)
+        return crop(image, records, region)
+
+    def _propose(self, image: Tensor, generator: Generator) -> Region:
+        height, width = image.shape[-2:]
+        h, w = (
+            _integer(min(self.smallest, side), min(self.largest, side), generator) for side in (height, width)
+        )
+        return _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
+
+
+@dataclass(frozen=True)
+class RandomScaleCrop:
+    """Cuts out a random place of the image's own aspect ratio, its sides a random share of the image's.
+
+    Up to 100 places are tried until one keeps at least `visible` of every box's area; if none does, the whole
+    image stays.
+    """
+
+    smallest: float = 0.7
+    largest: float = 1.0
+    visible: float = 0.7
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a place and cut it out, or leave the image whole."""
+        height, width = image.shape[-2:]
+        boxes = _all_boxes(records)
+        for _ in range(_TRIES):
+            share = _uniform(self.smallest, self.largest, generator)
+            h, w = max(1, round(share * height)), max(1, round(share * width))
+            region = _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
+            if bool((_visible_share(boxes, region) >= self.visible).all()):
+                return crop(image, records, region)
+        return image, records
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Changes brightness, contrast and saturation by factors from 1 - x to 1 + x; hues stay."""
+
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Change the pixels; the records stay."""
+        image = tv.adjust_brightness(image, _uniform(1 - self.brightness, 1 + self.brightness, generator))
+        image = tv.adjust_contrast(image, _uniform(1 - self.contrast, 1 + self.contrast, generator))
+        return tv.adjust_saturation(
+            image, _uniform(1 - self.saturation, 1 + self.saturation, generator)
+        ), records
+
+
+@dataclass(frozen=True)
+class ResizeOrCrop:
+    """Half of the time resizes to one of `scales`; else to one of `scales_before`, crops, then to `scales`.
+
+    Source: arXiv 2104.12763, appendix A (DETR's augmentation, without flips).
+    """
+
+    scales: tuple[int, ...]
+    longest: int
+    scales_before: tuple[int, ...]
+    smallest_crop: int
+    largest_crop: int
+    steps: Augmentation = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        to_scale = RandomResize(self.scales, self.longest)
+        cropped = Compose(
+            (
+                RandomResize(self.scales_before),
+                RandomSizeCrop(self.smallest_crop, self.largest_crop),
+                to_scale,
+            )
+        )
+        object.__setattr__(self, "steps", RandomSelect(to_scale, cropped))
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Take the image and its records through the steps."""
+        return self.steps(image, records, generator)
+
+
+def published_training_augmentation() -> Augmentation:
+    """What the published models were trained with, on all data sets but CLEVR."""
+    return ResizeOrCrop(tuple(range(480, 801, 32)), 1333, (400, 500, 600), 384, 1333)
+
+
+def clevr_training_augmentation() -> Augmentation:
+    """What the published CLEVR models were trained with."""
+    return ResizeOrCrop(tuple(range(256, 385, 32)), 512, (320, 352, 384), 256, 512)
+
+
+def fixed_size_training_augmentation(
+    height: int, width: int, smallest_crop: float = 0.7, flip_probability: float = 0.5, jitter: float = 0.2
+) -> Augmentation:
+    """For small models: flip, crop, colour jitter, and always the same output size.
+
+    Args:
+        height, width: of the output, in pixels.
+        smallest_crop: the least share of the image's sides that a crop keeps.
+        flip_probability: of mirroring the image, with left and right swapped in the texts.
+        jitter: the largest change of brightness, contrast and saturation.
+    """
+    return Compose(
+        (
+            HorizontalFlip(flip_probability),
+            RandomScaleCrop(smallest_crop),
+            FixedResize(height, width),
+            ColourJitter(jitter, jitter, jitter),
+        )
+    )
+
+
+def resize(image: Tensor, records: Records, size: Size) -> tuple[Tensor, Records]:
+    """Resize an image (bilinear, antialiased) and its records to (height, width)."""
+    old_height, old_width = image.shape[-2:]
+    if (old_height, old_width) == size:
+        return image, records
+    height, width = size
+    x, y = width / old_width, height / old_height
+    resized = tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
+
+    def move(record: Record) -> Record:
+        boxes = tuple(
+            (x0 * x, y0 * y, min(x1 * x, float(width)), min(y1 * y, float(height)))
+            for x0, y0, x1, y1 in record.boxes
+        )
+        masks = move_masks(
+            record, lambda all_masks: tv.resize(all_masks, [height, width], tv.InterpolationMode.NEAREST)
+        )
+        return replace(record, boxes=boxes, masks=masks, height=height, width=width)
+
+    return resized, tuple(move(record) for record in records)
+
+
+def crop(image: Tensor, records: Records, region: Region) -> tuple[Tensor, Records]:
+    """Cut a region out of an image and its records; boxes outside it go, with all that belongs to them."""
+    top, left, height, width = region
+
+    def move(record: Record) -> Record:
+        moved = [
+            (
+                max(x0 - left, 0.0),
+                max(y0 - top, 0.0),
+                min(x1 - left, float(width)),
+                min(y1 - top, float(height)),
+            )
+            for x0, y0, x1, y1 in record.boxes
+        ]
+        kept = [index for index, (x0, y0, x1, y1) in enumerate(moved) if x0 < x1 and y0 < y1]
+        masks = move_masks(record, lambda all_masks: tv.crop(all_masks, top, left, height, width))
+        record = replace(record, boxes=tuple(moved), masks=masks, height=height, width=width)
+        return record if len(kept) == len(moved) else keep_boxes(record, kept)
+
+    return tv.crop(image, top, left, height, width), tuple(move(record) for record in records)
+
+
+def keep_boxes(record: Record, kept: list[int]) -> Record:
+    """The record with some of its boxes and what belongs to them; phrases left without a box go too."""
+    place = {old: new for new, old in enumerate(kept)}
+
+    phrases = record.phrases
+    if phrases is not None:
+        left = ((phrase, tuple(place[i] for i in phrase.box_indices if i in place)) for phrase in phrases)
+        phrases = tuple(
+            Phrase(phrase.spans, indices) for phrase, indices in left if indices or not phrase.box_indices
+        )
+    return replace(
+        record,
+        boxes=tuple(record.boxes[index] for index in kept),
+        spans=tuple(record.spans[index] for index in kept),
+        is_referred=_choose(record.is_referred, kept),
+        masks=_choose(record.masks, kept),
+        category_ids=_choose(record.category_ids, kept),
+        phrases=phrases,
+    )
+
+
+def _choose(values: tuple[_T, ...] | None, kept: list[int]) -> tuple[_T, ...] | None:
+    return None if values is None else tuple(values[index] for index in kept)
+
+
+def swap_sides(record: Record) -> Record:
+    """Exchange left and right in a record's text, and move its spans to where their words now are."""
+    words = [(match.start(), match.end()) for match in _SIDE_WORDS.finditer(record.text)]
+    if not words:
+        return record
+
+    def move(spans: Spans) -> Spans:
+        return tuple((_moved(start, words, 0), _moved(end, words, 1)) for start, end in spans)
+
+    phrases = record.phrases
+    return replace(
+        record,
+        text=_SIDE_WORDS.sub(lambda match: _opposite(match[0]), record.text),
+        spans=tuple(move(spans) for spans in record.spans),
+        phrases=None
+        if phrases is None
+        else tuple(Phrase(move(phrase.spans), phrase.box_indices) for phrase in phrases),
+    )
+
+
+def _moved(character: int, words: list[tuple[int, int]], edge: Literal[0, 1]) -> int:
+    """Where a span's start (edge 0) or end (edge 1) goes; inside a swapped word, to that word's own edge."""
+    shift = 0
+    for start, end in words:
+        growth = 1 if end - start == len("left") else -1
+        if character >= end:
+            shift += growth
+        elif character > start:
+            return start + shift if edge == 0 else end + shift + growth
+    return character + shift
+
+
+def _opposite(word: str) -> str:
+    other = "right" if word.lower() == "left" else "left"
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
+
+
+def _mirror(record: Record) -> Record:
+    width = record.width
+    boxes = tuple((width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in record.boxes)
+    return replace(record, boxes=boxes, masks=move_masks(record, tv.horizontal_flip))
+
+
+def _all_boxes(records: Records) -> Tensor:
+    """All boxes of all records: (N, 4) float64."""
+    boxes: list[Box] = [box for record in records for box in record.boxes]
+    return torch.tensor(boxes, dtype=torch.float64).view(-1, 4)
+
+
+def _visible_share(boxes: Tensor, region: Region) -> Tensor:
+    """The share of each box's area that lies in the region: (N,)."""
+    top, left, height, width = region
+    low = torch.tensor([left, top], dtype=torch.float64)
+    high = torch.tensor([left + width, top + height], dtype=torch.float64)
+    inside = (boxes[:, 2:].minimum(high) - boxes[:, :2].maximum(low)).clamp(min=0).prod(1)
+    return inside / (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _uniform(low: float, high: float, generator: Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _integer(low: int, high: int, generator: Generator) -> int:
+    """A random integer from low to high, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))

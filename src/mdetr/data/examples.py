@@ -1,0 +1,111 @@
+"""Rows of a store in; one image with some of its texts at a time, augmented, out: the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from mdetr.data.record import Record
+from mdetr.data.store import Store
+from mdetr.errors import InvalidInputError
+
+Records = tuple[Record, ...]
+Augmentation = Callable[[Tensor, Records, Generator], tuple[Tensor, Records]]
+"""(image (3, H, W) uint8, its records, the source of randomness) -> the same, moved together."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image, (3, H, W) uint8, and the records that speak of it."""
+
+    image: Tensor
+    records: Records
+
+
+class ExampleDataset(Dataset[Example]):
+    """One item per image of a store.
+
+    Random choices depend on (seed, epoch, index) alone once `set_epoch` was called, however many workers
+    there are and wherever training resumes. Without it they follow torch's own random state in each process.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        augmentation: Augmentation | None = None,
+        texts_per_image: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Group a store's rows by image.
+
+        Args:
+            store: the records.
+            augmentation: what to do to each image and its records together; None for nothing.
+            texts_per_image: at most how many records of an image are drawn, without repetition, in the order
+                of the store; None for all.
+            seed: of the random choices.
+        """
+        if texts_per_image is not None and texts_per_image < 1:
+            raise InvalidInputError(
+                f"texts_per_image must be at least 1, or None for all texts; found {texts_per_image}."
+            )
+        self.store = store
+        self.augmentation = augmentation
+        self.texts_per_image = texts_per_image
+        self.seed = seed
+        self._rows, self._bounds = _group_by_image(store)
+        self._epoch = torch.full((), -1).share_memory_()  # persistent workers see the epoch change
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"There are {len(self)} images; there is no example {index}.")
+        generator = self._generator(index)
+        records = tuple(self.store[row] for row in self._choose_rows(index, generator))
+        image = self.store.load_image(records[0])
+        if self.augmentation is not None:
+            image, records = self.augmentation(image, records, generator)
+        return Example(image, records)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the random choices those of this epoch (`transformers.Trainer` calls it)."""
+        self._epoch.fill_(epoch)
+
+    def _generator(self, index: int) -> Generator:
+        epoch = int(self._epoch)
+        if epoch < 0:
+            return Generator().manual_seed(int(torch.randint(2**62, ())))
+        state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1, np.uint64)
+        return Generator().manual_seed(int(state[0] >> 1))
+
+    def _choose_rows(self, index: int, generator: Generator) -> list[int]:
+        rows = self._rows[self._bounds[index] : self._bounds[index + 1]]
+        if self.texts_per_image is not None and len(rows) > self.texts_per_image:
+            chosen = torch.randperm(len(rows), generator=generator)[: self.texts_per_image]
+            rows = rows[np.sort(chosen.numpy())]
+        return rows.tolist()
+
+
+def _group_by_image(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All row numbers, image after image in the order of their first rows, and where each image begins."""
+    table = store.columns(["source", "split", "image_id"])
+    key = np.zeros(len(table), dtype=np.int64)
+    for name in table.column_names:
+        codes = table[name].dictionary_encode().combine_chunks()
+        values = codes.indices.to_numpy().astype(np.int64)
+        key = np.unique(key * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
+    _, first, image_of_row = np.unique(key, return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    image_of_row = place[image_of_row]
+    rows = np.argsort(image_of_row, kind="stable")
+    bounds = np.concatenate(([0], np.cumsum(np.bincount(image_of_row, minlength=len(first)))))
+    return rows, bounds

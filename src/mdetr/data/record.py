@@ -1,0 +1,220 @@
+"""The record: one text about one image, with the boxes of what it speaks of. The one schema of all data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mdetr.errors import InvalidRecordError
+
+Box = tuple[float, float, float, float]
+Span = tuple[int, int]
+Spans = tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A phrase that evaluation asks about: its characters and, as indices into `boxes`, its true boxes."""
+
+    spans: Spans
+    box_indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a store.
+
+    source, split, id: where it came from; `id` is unique within source and split.
+    image: path relative to the store's image root, or the encoded image itself.
+    image_id: the same for all texts of one image. width, height: of the image, in pixels.
+    text: caption, expression, question or class prompt.
+    boxes: x0, y0, x1, y1 in pixels. spans: per box, characters of `text`, (start, end) with end exclusive.
+    is_referred: per box, whether the text as a whole denotes it; None where the source does not say.
+    masks: per box, COCO compressed RLE counts.
+    phrases: what evaluation asks about, where it differs from `spans`.
+    extra: JSON with ids that a protocol needs.
+    """
+
+    source: str
+    split: str
+    id: str
+    image: str | bytes
+    image_id: str
+    width: int
+    height: int
+    text: str
+    boxes: tuple[Box, ...] = ()
+    spans: tuple[Spans, ...] = ()
+    is_referred: tuple[bool, ...] | None = None
+    masks: tuple[bytes, ...] | None = None
+    phrases: tuple[Phrase, ...] | None = None
+    answer: str | None = None
+    answer_type: str | None = None
+    category_ids: tuple[int, ...] | None = None
+    extra: str | None = None
+
+
+ANSWER_TYPES = frozenset({"obj", "attr", "rel", "global", "cat", "binary", "reg"})
+_INT32_LIMIT = 2**31
+
+_SPANS = pa.list_(pa.list_(pa.int32(), 2))
+_PHRASE = pa.struct([("spans", _SPANS), ("box_indices", pa.list_(pa.int32()))])
+SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", pa.string()),
+        pa.field("image_bytes", pa.binary()),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4)), nullable=False),
+        pa.field("spans", pa.list_(_SPANS), nullable=False),
+        pa.field("is_referred", pa.list_(pa.bool_())),
+        pa.field("masks", pa.list_(pa.binary())),
+        pa.field("phrases", pa.list_(_PHRASE)),
+        pa.field("answer", pa.string()),
+        pa.field("answer_type", pa.string()),
+        pa.field("category_ids", pa.list_(pa.int32())),
+        pa.field("extra", pa.string()),
+    ]
+)
+
+
+def validate_record(record: Record, where: str | None = None) -> None:
+    """Check a record against the rules of the schema.
+
+    Args:
+        record: what to check.
+        where: the file and the entry that it was read from, for the error message.
+
+    Raises:
+        InvalidRecordError: naming the entry, the rule and the value that breaks it.
+    """
+    problem = (
+        _problem_of_image(record)
+        or _problem_of_boxes(record)
+        or _problem_of_text(record)
+        or _problem_of_answer(record)
+    )
+    if problem:
+        entry = f"{record.id!r} of source {record.source!r}, split {record.split!r}"
+        raise InvalidRecordError(f"{where + ': r' if where else 'R'}ecord {entry} breaks a rule: {problem}.")
+
+
+def to_row(record: Record) -> dict[str, Any]:
+    """The record as a row of `SCHEMA`; an encoded image goes to the column `image_bytes`."""
+    embedded = isinstance(record.image, bytes)
+    phrases = record.phrases
+    return {
+        **{name: getattr(record, name) for name in _UNCHANGED_FIELDS},
+        "image": None if embedded else record.image,
+        "image_bytes": record.image if embedded else None,
+        "phrases": None
+        if phrases is None
+        else [{"spans": phrase.spans, "box_indices": phrase.box_indices} for phrase in phrases],
+    }
+
+
+def from_row(row: Mapping[str, Any]) -> Record:
+    """The record that a row of `SCHEMA` (as Python values) holds; not validated."""
+    image = row["image_bytes"] if row["image"] is None else row["image"]
+    boxes = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row["boxes"])
+    spans = tuple(_to_spans(spans) for spans in row["spans"])
+    phrases = _optional_tuple(row["phrases"])
+    if phrases is not None:
+        phrases = tuple(Phrase(_to_spans(entry["spans"]), tuple(entry["box_indices"])) for entry in phrases)
+    scalars: dict[str, Any] = {name: row[name] for name in _SCALAR_FIELDS}
+    lists: dict[str, Any] = {name: _optional_tuple(row[name]) for name in _FLAT_LIST_FIELDS}
+    return Record(image=image, boxes=boxes, spans=spans, phrases=phrases, **scalars, **lists)
+
+
+_FLAT_LIST_FIELDS = ("is_referred", "masks", "category_ids")
+_SCALAR_FIELDS = (
+    *("source", "split", "id", "image_id", "width", "height", "text"),
+    *("answer", "answer_type", "extra"),
+)
+_UNCHANGED_FIELDS = (*_SCALAR_FIELDS, *_FLAT_LIST_FIELDS, "boxes", "spans")
+
+
+def _optional_tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _to_spans(spans: Sequence[Sequence[int]]) -> Spans:
+    return tuple((start, end) for start, end in spans)
+
+
+def _problem_of_image(record: Record) -> str | None:
+    if not record.image:
+        return "it names no image"
+    if not (0 < record.width < _INT32_LIMIT and 0 < record.height < _INT32_LIMIT):
+        return f"its image must have a positive width and height, found {record.width} x {record.height}"
+    return None
+
+
+def _problem_of_boxes(record: Record) -> str | None:
+    for index, (x0, y0, x1, y1) in enumerate(record.boxes):
+        where = f"box {index} ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+        if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+            return f"{where} is not finite"
+        if not (x0 < x1 and y0 < y1):
+            return f"{where} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1)"
+        if not (x0 >= 0 and y0 >= 0 and x1 <= record.width and y1 <= record.height):
+            return f"{where} leaves the image of {record.width} x {record.height} pixels"
+    per_box = {
+        "spans": record.spans,
+        "is_referred": record.is_referred,
+        "masks": record.masks,
+        "category_ids": record.category_ids,
+    }
+    for name, values in per_box.items():
+        if values is not None and len(values) != len(record.boxes):
+            return f"{name} must have one entry per box, found {len(values)} for {len(record.boxes)} boxes"
+    return None
+
+
+def _problem_of_text(record: Record) -> str | None:
+    if not record.text.strip():
+        return "its text is empty"
+    if any("\ud800" <= character <= "\udfff" for character in record.text):
+        return "its text is not valid Unicode (it has half a character)"
+    for index, spans in enumerate(record.spans):
+        if problem := _problem_of_spans(spans, record.text):
+            return f"{problem} (spans of box {index})"
+    for index, phrase in enumerate(record.phrases or ()):
+        if problem := _problem_of_spans(phrase.spans, record.text):
+            return f"{problem} (phrase {index})"
+        for box_index in phrase.box_indices:
+            if not 0 <= box_index < len(record.boxes):
+                return f"phrase {index} names box {box_index}, but there are {len(record.boxes)} boxes"
+    return None
+
+
+def _problem_of_spans(spans: Spans, text: str) -> str | None:
+    for start, end in spans:
+        if not 0 <= start < end <= len(text):
+            return f"span ({start}, {end}) is outside its text of {len(text)} characters, or empty"
+    return None
+
+
+def _problem_of_answer(record: Record) -> str | None:
+    if record.answer_type is not None:
+        if record.answer_type not in ANSWER_TYPES:
+            known = ", ".join(sorted(ANSWER_TYPES))
+            return f"answer type {record.answer_type!r} is unknown (known: {known})"
+        if record.answer is None:
+            return f"it has the answer type {record.answer_type!r} but no answer"
+    if record.extra is not None:
+        try:
+            json.loads(record.extra)
+        except ValueError:
+            return f"its extra field is not JSON: {record.extra[:40]!r}"
+    return None

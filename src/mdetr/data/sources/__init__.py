@@ -1,0 +1,1 @@
+"""Readers of data sets, one file each: original files in, records out."""

@@ -1,0 +1,94 @@
+"""A large JSON file in; the entries of one list in it, one at a time, out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mdetr.errors import InvalidInputError
+
+_CHUNK = 1 << 20
+_DECODER = json.JSONDecoder()
+
+
+def iterate_list(path: Path, key: str) -> Iterator[Any]:
+    """Yield the entries of the list `key` of the JSON object in a file, of which only a part is in memory.
+
+    Raises:
+        InvalidInputError: the file is missing, is not such JSON, or has no list of this name.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from _Reader(file).entries(key)
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(
+            f'{path} is not a JSON object with a list "{key}" ({error}); it may be cut off.'
+        ) from None
+
+
+class _Reader:
+    """Decodes one value after the other from a file's text, of which only a window is kept."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._window = ""
+        self._place = 0
+
+    def entries(self, key: str) -> Iterator[Any]:
+        self._take("{")
+        while self._value() != key:
+            self._take(":")
+            self._value()
+            if self._take(",}") == "}":
+                raise ValueError(f'it has no "{key}"')
+        self._take(":")
+        self._take("[")
+        if self._next() == "]":
+            return
+        yield self._value()
+        while self._take(",]") == ",":
+            yield self._value()
+
+    def _next(self) -> str:
+        """The next character that is not white space, left in place."""
+        while True:
+            while self._place < len(self._window) and self._window[self._place].isspace():
+                self._place += 1
+            if self._place < len(self._window):
+                return self._window[self._place]
+            self._read_more()
+
+    def _take(self, expected: str) -> str:
+        found = self._next()
+        if found not in expected:
+            raise ValueError(f"expected one of {expected!r}, found {found!r}")
+        self._place += 1
+        return found
+
+    def _value(self) -> Any:
+        self._next()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._window, self._place)
+            except ValueError as error:
+                try:
+                    self._read_more()
+                except EOFError:
+                    raise error from None
+                continue
+            if self._window[end : end + 1] in ("", ".", "e", "E"):  # a number that goes on
+                self._read_more()
+                continue
+            self._place = end
+            return value
+
+    def _read_more(self) -> None:
+        chunk = self._file.read(max(_CHUNK, len(self._window) - self._place))
+        if not chunk:
+            raise EOFError("it ends too early")
+        self._window = self._window[self._place :] + chunk
+        self._place = 0

@@ -1,0 +1,332 @@
+"""Records in, a folder of Parquet files out, and any record of it back in: the store.
+
+A store is a folder with `store.json` (schema version, image root, number of rows) and Parquet shards.
+Rows are read through a memory map, one small row group at a time: millions of rows cost a process no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
+from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.images import load_image
+
+SCHEMA_VERSION = 1
+ROWS_PER_GROUP = 256
+ROWS_PER_SHARD = 256 * 1024
+_BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
+_CACHED_GROUPS = 16
+_DESCRIPTION = "store.json"
+
+OnBad = Callable[[InvalidRecordError], None]
+"""What to do with a record that breaks a rule, instead of stopping."""
+
+
+class Store:
+    """A sequence of records on disk; opens quickly, pickles as its path, and can be read in random order."""
+
+    def __init__(
+        self, path: Path, image_root: Path | None, shards: Sequence[tuple[Path, Sequence[int]]]
+    ) -> None:
+        """Use `Store.open`. `shards`: each Parquet file with the number of rows of each of its row groups."""
+        self.path = path
+        self.image_root = image_root
+        self._shards = [shard for shard, _ in shards]
+        self._groups = [
+            (shard, group) for shard, (_, rows) in enumerate(shards) for group in range(len(rows))
+        ]
+        self._starts = [0]  # the first row of each group, and the end
+        for _, group_rows in shards:
+            for rows in group_rows:
+                self._starts.append(self._starts[-1] + rows)
+        self._forget_open_files()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Store:
+        """Open a store; only the footers of its files are read.
+
+        Raises:
+            InvalidInputError: there is no store at `path`, or it is damaged or of another version.
+        """
+        folder = Path(path)
+        description = _read_description(folder)
+        shards: list[tuple[Path, list[int]]] = []
+        for name in description["shards"]:
+            shards.append((folder / name, _rows_of_groups(folder / name)))
+        root = description["image_root"]
+        store = cls(folder, None if root is None else folder / root, shards)
+        if len(store) != description["rows"]:
+            raise InvalidInputError(
+                f"The store {folder} should have {description['rows']} rows but its files hold {len(store)}; "
+                "import the data again."
+            )
+        return store
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        """The record of one row, validated.
+
+        Raises:
+            IndexError: the store has fewer rows.
+            InvalidRecordError: the row breaks a rule of the schema.
+        """
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(f"The store {self.path} has {len(self)} rows; there is no row {index}.")
+        group = bisect_right(self._starts, row) - 1
+        offset = row - self._starts[group]
+        return self._to_record(row, self._read_group(group).slice(offset, 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Record]:
+        for group, start in enumerate(self._starts[:-1]):
+            for offset, values in enumerate(self._read_group(group).to_pylist()):
+                yield self._to_record(start + offset, values)
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """The named columns of all rows (see `SCHEMA`), in order."""
+        tables = [pq.read_table(shard, columns=list(names), memory_map=True) for shard in self._shards]
+        if not tables:
+            return SCHEMA.empty_table().select(list(names))
+        return pa.concat_tables(tables)
+
+    def image_ids(self) -> pa.ChunkedArray:
+        """The image id of every row."""
+        return self.columns(["image_id"])["image_id"]
+
+    def load_image(self, record: Record) -> Tensor:
+        """The image of a record: (3, H, W) uint8, RGB.
+
+        Raises:
+            InvalidInputError: the image is missing or damaged.
+            InvalidRecordError: the image has another size than the record says, so its boxes cannot be right.
+        """
+        if isinstance(record.image, bytes):
+            image = load_image(record.image)
+        else:
+            image = load_image(record.image if self.image_root is None else self.image_root / record.image)
+        height, width = image.shape[-2:]
+        if (width, height) != (record.width, record.height):
+            raise InvalidRecordError(
+                f"Record {record.id!r} of the store {self.path} says that its image {record.image_id!r} has "
+                f"{record.width} x {record.height} pixels, but it has {width} x {height}; "
+                "import the data again."
+            )
+        return image
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = {"_open_files", "_cache", "_process"}
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_open_files()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}, {len(self)} rows)"
+
+    def _forget_open_files(self) -> None:
+        self._open_files: dict[int, pq.ParquetFile] = {}
+        self._cache: OrderedDict[int, pa.Table] = OrderedDict()
+        self._process = os.getpid()
+
+    def _read_group(self, group: int) -> pa.Table:
+        if self._process != os.getpid():  # a forked worker must not share its parent's files
+            self._forget_open_files()
+        table = self._cache.get(group)
+        if table is None:
+            shard, number = self._groups[group]
+            if shard not in self._open_files:
+                self._open_files[shard] = pq.ParquetFile(self._shards[shard], memory_map=True)
+            table = self._open_files[shard].read_row_group(number, use_threads=False)
+            self._cache[group] = table
+            if len(self._cache) > _CACHED_GROUPS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(group)
+        return table
+
+    def _to_record(self, row: int, values: dict[str, Any]) -> Record:
+        record = from_row(values)
+        validate_record(record, where=f"Row {row} of the store {self.path}")
+        return record
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    records: Iterable[Record],
+    image_root: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+    on_bad: OnBad | None = None,
+    rows_per_group: int = ROWS_PER_GROUP,
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> Store:
+    """Write records to a new store; it appears at `path` when it is complete, or not at all.
+
+    Args:
+        path: the folder to make.
+        records: any number of them; only one row group is in memory at a time.
+        image_root: the folder that `Record.image` is relative to; None if all images are embedded.
+        overwrite: whether a store that is at `path` already is replaced.
+        on_bad: called with the error of each record that breaks a rule, which is then left out; None to stop.
+        rows_per_group: what a random read decodes at once.
+        rows_per_shard: how many rows go to one file.
+
+    Raises:
+        InvalidRecordError: a record breaks a rule, or comes twice, and `on_bad` is None.
+        InvalidInputError: `path` exists already.
+    """
+    folder = Path(path)
+    if folder.exists() and not overwrite:
+        raise InvalidInputError(
+            f"{folder} exists already; remove it, choose another path, or ask to overwrite it."
+        )
+    if folder.exists() and not (folder / _DESCRIPTION).is_file():
+        raise InvalidInputError(
+            f"{folder} exists and is not a store, so it is not overwritten; choose another path."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        groups = _batch(_valid_records(records, on_bad), rows_per_group)
+        shards, rows = _write_shards(unfinished, groups, rows_per_shard)
+        description = {
+            "schema_version": SCHEMA_VERSION,
+            "image_root": None if image_root is None else _relative_root(Path(image_root), folder),
+            "rows": rows,
+            "shards": shards,
+        }
+        (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        unfinished.chmod(0o755)
+        _put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Store.open(folder)
+
+
+def _valid_records(records: Iterable[Record], on_bad: OnBad | None) -> Iterator[Record]:
+    seen: set[int] = set()
+    for record in records:
+        try:
+            validate_record(record)
+            key = hash((record.source, record.split, record.id))
+            if key in seen:
+                raise InvalidRecordError(
+                    f"Record {record.id!r} of source {record.source!r}, split {record.split!r}, comes twice."
+                )
+            seen.add(key)
+        except InvalidRecordError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+        else:
+            yield record
+
+
+def _batch(records: Iterable[Record], rows_per_group: int) -> Iterator[list[Record]]:
+    group: list[Record] = []
+    embedded = 0
+    for record in records:
+        group.append(record)
+        embedded += len(record.image) if isinstance(record.image, bytes) else 0
+        if len(group) == rows_per_group or embedded >= _BYTES_PER_GROUP:
+            yield group
+            group, embedded = [], 0
+    if group:
+        yield group
+
+
+def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: int) -> tuple[list[str], int]:
+    """Write each group as one row group; return the files' names and the number of all rows."""
+    names: list[str] = []
+    rows = rows_in_shard = 0
+    writer: pq.ParquetWriter | None = None
+    try:
+        for group in groups:
+            if writer is None or rows_in_shard >= rows_per_shard:
+                if writer is not None:
+                    writer.close()
+                names.append(f"data-{len(names):05d}.parquet")
+                writer = pq.ParquetWriter(folder / names[-1], SCHEMA, compression="zstd")
+                rows_in_shard = 0
+            writer.write_table(pa.Table.from_pylist([to_row(record) for record in group], schema=SCHEMA))
+            rows += len(group)
+            rows_in_shard += len(group)
+    finally:
+        if writer is not None:
+            writer.close()
+    return names, rows
+
+
+def _relative_root(image_root: Path, folder: Path) -> str:
+    """The image root seen from the store, so that both can move together; else absolute."""
+    root, store = image_root.resolve(), folder.resolve()
+    try:
+        shared = Path(os.path.commonpath((root, store)))
+    except ValueError:  # other drives
+        return str(root)
+    return str(root) if shared == Path(shared.anchor) else Path(os.path.relpath(root, store)).as_posix()
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.replace(unfinished, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    os.replace(folder, old / "store")
+    os.replace(unfinished, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    if not folder.exists():
+        raise InvalidInputError(f"There is no store at {folder}; make one with `mdetr data import`.")
+    file = folder / _DESCRIPTION
+    if not file.is_file():
+        raise InvalidInputError(
+            f"{folder} is not a store: it has no {_DESCRIPTION}; name a folder that `mdetr data import` made."
+        )
+    try:
+        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version = description["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{file} is damaged ({error!r}); import the data again.") from None
+    if version != SCHEMA_VERSION:
+        raise InvalidInputError(
+            f"The store {folder} has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            "import the data again."
+        )
+    if not {"image_root", "rows", "shards"} <= description.keys():
+        raise InvalidInputError(f"{file} is damaged (fields are missing); import the data again.")
+    return description
+
+
+def _rows_of_groups(shard: Path) -> list[int]:
+    if not shard.is_file():
+        raise InvalidInputError(f"The store's file {shard} is missing; import the data again.")
+    try:
+        footer = pq.read_metadata(shard)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInputError(
+            f"{shard} is not a readable Parquet file ({error}); import the data again."
+        ) from None
+    missing = set(SCHEMA.names) - set(footer.schema.to_arrow_schema().names)
+    if missing:
+        raise InvalidInputError(
+            f"{shard} lacks the columns {', '.join(sorted(missing))} of a store; import the data again."
+        )
+    return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]

@@ -1,0 +1,240 @@
+"""Any image in; a uint8 RGB tensor (3, H, W), and the model's pixel tensors, or one clear error, out."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+from transformers import BaseImageProcessor
+from transformers.image_processing_base import BatchFeature
+
+from mdetr.errors import InvalidInputError
+
+ImageInput = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+"""A path, an encoded image, a PIL image, a (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_PUBLISHED_SIZE = MappingProxyType({"shortest_edge": 800, "longest_edge": 1333})
+_DAMAGED_FILE_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+
+
+def load_image(image: ImageInput) -> Tensor:
+    """Read any image as RGB, turned upright as its EXIF data says.
+
+    Transparency is dropped, grey is repeated three times, and 16 bits become 8.
+
+    Args:
+        image: a path, the bytes of an encoded image, a PIL image, a (H, W, 3) uint8 array or a (3, H, W)
+            uint8 tensor.
+
+    Returns:
+        (3, H, W) uint8.
+
+    Raises:
+        InvalidInputError: the file is missing, no image, damaged or too large to be decoded safely, or the
+            array or tensor has another shape or type.
+    """
+    if isinstance(image, Tensor):
+        return _check_tensor(image)
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    if isinstance(image, Image.Image):
+        return _decode(image, "the PIL image")
+    if isinstance(image, bytes):
+        return _open_and_decode(io.BytesIO(image), f"the encoded image of {len(image)} bytes")
+    if isinstance(image, str | os.PathLike):
+        return _from_path(Path(image))
+    raise InvalidInputError(
+        f"Expected an image as a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W); "
+        f"found {type(image).__name__}."
+    )
+
+
+def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
+    """The size of an image whose shortest side becomes `shortest`, or less where `longest` would be exceeded.
+
+    Source: DETR's rule: the shortest side is rounded where `longest` decides, the other is cut to an integer.
+    """
+    height, width = size
+    small, large = min(size), max(size)
+    target = shortest
+    if longest is not None and large / small * target > longest:
+        target = round(longest * small / large)
+        if target == 0:  # an image so thin that nothing of it would be left
+            return (longest, 1) if width < height else (1, longest)
+    if width < height:
+        return int(target * height / width), target
+    return target, int(target * width / height)
+
+
+def as_list(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
+    """One image or several -> a list."""
+    return list(images) if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+
+
+class MdetrImageProcessor(BaseImageProcessor):
+    """Resizes, normalises and pads images.
+
+    Args:
+        do_resize: whether images are resized.
+        size: {"shortest_edge": ..., "longest_edge": ...}; None keeps the original sizes.
+        image_mean, image_std: per channel, of values in 0..1.
+        pad_to_multiple: the padded height and width are made multiples of this, for stable shapes; None for
+            no more padding than the largest image of the batch needs.
+
+    Source: arXiv 2104.12763, appendix A; the resizing is DETR's.
+    """
+
+    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 (the base class's own form)
+    size: dict[str, int] | None = dict(_PUBLISHED_SIZE)  # noqa: RUF012 (so that `size: null` is saved)
+
+    def __init__(
+        self,
+        do_resize: bool = True,
+        size: Mapping[str, int] | None = _PUBLISHED_SIZE,
+        image_mean: Sequence[float] = _IMAGENET_MEAN,
+        image_std: Sequence[float] = _IMAGENET_STD,
+        pad_to_multiple: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.do_resize = do_resize
+        self.size = None if size is None else dict(size)
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.pad_to_multiple = pad_to_multiple
+
+    def preprocess(
+        self, images: ImageInput | Sequence[ImageInput], *_: Any, do_resize: bool | None = None, **__: Any
+    ) -> BatchFeature:
+        """One image or several -> pixel_values (I, 3, H, W) float32, pixel_mask (I, H, W), 1 on the image."""
+        return self.pad(
+            [
+                self.resize(image) if do_resize is not False else image
+                for image in map(load_image, as_list(images))
+            ]
+        )
+
+    def resize(self, image: Tensor) -> Tensor:
+        """An image (3, H, W) uint8, resized (bilinear, antialiased) where the configuration asks for it."""
+        if not self.do_resize or self.size is None:
+            return image
+        height, width = resized_size(
+            (image.shape[-2], image.shape[-1]), self.size["shortest_edge"], self.size.get("longest_edge")
+        )
+        return tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
+
+    def pad(self, images: Sequence[Tensor]) -> BatchFeature:
+        """Normalise images (3, h, w) uint8 and pad them at the right and bottom to the largest."""
+        multiple = self.pad_to_multiple or 1
+        height, width = (
+            -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
+        )
+        mean = torch.tensor(self.image_mean).view(3, 1, 1)
+        std = torch.tensor(self.image_std).view(3, 1, 1)
+        pixel_values = torch.zeros(len(images), 3, height, width)
+        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64)
+        for image, values, mask in zip(images, pixel_values, pixel_mask, strict=True):
+            h, w = image.shape[-2:]
+            values[:, :h, :w] = image.float().div_(255).sub_(mean).div_(std)
+            mask[:h, :w] = 1
+        return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
+
+
+def _from_path(path: Path) -> Tensor:
+    if not path.exists():
+        raise InvalidInputError(f"There is no image at {path}; check the path.")
+    if path.is_dir():
+        raise InvalidInputError(f"Expected an image file, found the folder {path}; name a file in it.")
+    return _open_and_decode(path, str(path))
+
+
+def _open_and_decode(source: Path | io.BytesIO, name: str) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_decode` refuses them itself
+            opened = Image.open(source)
+        with opened:
+            return _decode(opened, name)
+    except UnidentifiedImageError:
+        raise InvalidInputError(
+            f"{name} is not an image in a known format; give a PNG, JPEG or another image file."
+        ) from None
+    except Image.DecompressionBombError:
+        raise InvalidInputError(_too_large(name)) from None
+    except InvalidInputError:
+        raise
+    except _DAMAGED_FILE_ERRORS as error:
+        raise InvalidInputError(f"{name} cannot be read as an image ({error}); it may be damaged.") from None
+
+
+def _decode(image: Image.Image, name: str) -> Tensor:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise InvalidInputError(_too_large(name, image.width, image.height))
+    if image.width == 0 or image.height == 0:
+        raise InvalidInputError(
+            f"{name} has no pixels ({image.width} x {image.height}); give an image that has some."
+        )
+    try:
+        rgb = _to_8_bit(ImageOps.exif_transpose(image)).convert("RGB")
+    except _DAMAGED_FILE_ERRORS as error:
+        raise InvalidInputError(
+            f"{name} is damaged or cut off ({error}); get the whole file again."
+        ) from None
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Keep the high byte of 16-bit grey images, which PIL's own conversion would clip at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    wide = image.mode != "I" or int(values.max()) > 255
+    return Image.fromarray(np.clip(values >> 8 if wide else values, 0, 255).astype(np.uint8))
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise InvalidInputError(f"Expected an image array of shape (H, W, 3), found {array.shape}.")
+    if array.dtype != np.uint8:
+        raise InvalidInputError(
+            f"Expected an image array of uint8 values from 0 to 255, found {array.dtype}; convert it first."
+        )
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _check_tensor(tensor: Tensor) -> Tensor:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
+        raise InvalidInputError(f"Expected an image tensor of shape (3, H, W), found {tuple(tensor.shape)}.")
+    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        raise InvalidInputError(
+            "The image tensor holds NaN or infinite values; give uint8 values from 0 to 255."
+        )
+    if tensor.dtype != torch.uint8:
+        raise InvalidInputError(
+            f"Expected an image tensor of uint8 values from 0 to 255, found {tensor.dtype}; convert it first."
+        )
+    return tensor
+
+
+def _too_large(name: str, width: int | None = None, height: int | None = None) -> str:
+    size = "" if width is None else f" ({width} x {height} pixels)"
+    return (
+        f"{name} is too large to be decoded safely{size}: at most {Image.MAX_IMAGE_PIXELS:,} pixels are "
+        "accepted; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+    )

@@ -1,0 +1,314 @@
+"""Tests of the augmentations: images, boxes, spans and all that belongs to them move together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Generator, Tensor
+
+from mdetr.data.augment import (
+    ColourJitter,
+    Compose,
+    FixedResize,
+    HorizontalFlip,
+    RandomResize,
+    RandomScaleCrop,
+    RandomSelect,
+    RandomSizeCrop,
+    clevr_training_augmentation,
+    crop,
+    fixed_size_training_augmentation,
+    published_training_augmentation,
+    resize,
+    swap_sides,
+)
+from mdetr.data.examples import Augmentation
+from mdetr.data.masks import decode_masks, encode_masks
+from mdetr.data.record import Phrase, Record, validate_record
+from mdetr.errors import InvalidInputError
+
+WIDTH, HEIGHT = 120, 80
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+PLACES = {"red": (10, 10, 30, 40), "green": (50, 20, 80, 50), "blue": (90, 5, 110, 75)}
+
+
+def make_image() -> Tensor:
+    """Grey, with one rectangle of each colour."""
+    image = torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8)
+    for colour, (x0, y0, x1, y1) in PLACES.items():
+        image[:, y0:y1, x0:x1] = torch.tensor(COLOURS[colour], dtype=torch.uint8)[:, None, None]
+    return image
+
+
+def make_record(*colours: str, extra_text: str = "") -> Record:
+    """A record that names some rectangles: its boxes, spans, masks, phrases and ids all agree."""
+    text = " left of ".join(f"the {colour} thing" for colour in colours) + extra_text
+    spans = tuple(
+        ((text.index(f"the {colour}"), text.index(f"the {colour}") + len(f"the {colour} thing")),)
+        for colour in colours
+    )
+    masks = torch.zeros(len(colours), HEIGHT, WIDTH, dtype=torch.uint8)
+    for mask, colour in zip(masks, colours, strict=True):
+        x0, y0, x1, y1 = PLACES[colour]
+        mask[y0:y1, x0:x1] = 1
+    return Record(
+        source="tests",
+        split="train",
+        id="-".join(colours),
+        image="image.png",
+        image_id="1",
+        width=WIDTH,
+        height=HEIGHT,
+        text=text,
+        boxes=tuple(tuple(map(float, PLACES[colour])) for colour in colours),  # type: ignore[misc]
+        spans=spans,
+        is_referred=tuple(colour == colours[0] for colour in colours),
+        masks=encode_masks(masks),
+        phrases=tuple(Phrase(spans[index], (index,)) for index in range(len(colours))),
+        category_ids=tuple(list(COLOURS).index(colour) for colour in colours),
+        extra=json.dumps({"colours": colours}),
+    )
+
+
+RECORDS = (make_record("red", "green"), make_record("blue", "red", "green"), make_record("green"))
+
+
+def generator(seed: int) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def assert_everything_agrees(image: Tensor, record: Record) -> None:
+    """Every box holds the colour that its words name, its mask fills it, and the rest still belongs to it."""
+    validate_record(record)
+    assert image.shape == (3, record.height, record.width)
+    assert record.is_referred is not None and record.category_ids is not None and record.masks is not None
+    assert len(record.boxes) == len(record.spans) == len(record.masks) == len(record.category_ids)
+    first = json.loads(record.extra or "")["colours"][0]
+    masks = decode_masks(record.masks, record.height, record.width) if record.masks else torch.zeros(0)
+    for index, ((x0, y0, x1, y1), ((start, end),)) in enumerate(zip(record.boxes, record.spans, strict=True)):
+        match = re.fullmatch(r"the (\w+) thing", record.text[start:end])
+        assert match is not None
+        colour = match[1]
+        assert record.category_ids[index] == list(COLOURS).index(colour)
+        assert record.is_referred[index] == (colour == first)
+        left, top, right, bottom = round(x0), round(y0), round(x1), round(y1)
+        if right - left >= 4 and bottom - top >= 4:
+            inside = image[:, top + 2 : bottom - 2, left + 2 : right - 2].float().mean((1, 2))
+            if inside.numel() and not inside.isnan().any():
+                assert inside.argmax() == list(COLOURS).index(colour)
+            area = (x1 - x0) * (y1 - y0)
+            assert masks[index].sum() == pytest.approx(area, abs=2 * (x1 - x0 + y1 - y0) + 4)
+    for phrase in record.phrases or ():
+        for box in phrase.box_indices:
+            assert phrase.spans == record.spans[box]
+
+
+STEPS: dict[str, Augmentation] = {
+    "flip": HorizontalFlip(1.0),
+    "resize": RandomResize((40, 60, 100), 130),
+    "fixed": FixedResize(64, 64),
+    "cautious crop": RandomSizeCrop(30, 100),
+    "careless crop": RandomSizeCrop(20, 60, keep_all_boxes=False),
+    "scale crop": RandomScaleCrop(0.5, 1.0, 0.5),
+    "fixed size": fixed_size_training_augmentation(64, 96, jitter=0.1),
+    "mixed": RandomSelect(Compose((HorizontalFlip(0.5), RandomSizeCrop(30, 90, False))), RandomResize((50,))),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@given(seed=st.integers(0, 2**31))
+@settings(deadline=None, max_examples=25)
+def test_boxes_words_and_masks_stay_with_their_things(name: str, seed: int) -> None:
+    image, records = STEPS[name](make_image(), RECORDS, generator(seed))
+    for record in records:
+        assert_everything_agrees(image, record)
+
+
+def test_crop_moves_boxes_and_their_spans_together() -> None:
+    image, (record,) = crop(make_image(), (make_record("blue", "red", "green"),), (0, 20, 60, 60))
+    # of columns 20 to 80 and rows 0 to 60, blue is outside, red is cut at its left
+    assert image.shape == (3, 60, 60)
+    assert record.boxes == ((0.0, 10.0, 10.0, 40.0), (30.0, 20.0, 60.0, 50.0))
+    assert [record.text[start:end] for ((start, end),) in record.spans] == [
+        "the red thing",
+        "the green thing",
+    ]
+    assert record.is_referred == (False, False)
+    assert record.category_ids == (0, 1)
+    assert [phrase.box_indices for phrase in record.phrases or ()] == [(0,), (1,)]
+    assert_everything_agrees(image, record)
+
+
+def test_a_phrase_keeps_those_of_its_boxes_that_are_left() -> None:
+    plural = replace(
+        make_record("red", "green"), phrases=(Phrase(((0, 3),), (0, 1)), Phrase(((0, 3),), (0,)))
+    )
+    _, (record,) = crop(make_image(), (plural,), (0, 45, 80, 75))
+    assert record.phrases == (Phrase(((0, 3),), (0,)),)
+    assert record.category_ids == (1,)
+
+
+def test_cautious_crop_keeps_a_part_of_every_box() -> None:
+    for seed in range(50):
+        _, records = RandomSizeCrop(60, 120)(make_image(), RECORDS, generator(seed))
+        assert [len(record.boxes) for record in records] == [2, 3, 1]
+
+
+def test_careless_crop_drops_boxes() -> None:
+    step = RandomSizeCrop(60, 120, keep_all_boxes=False)
+    counts = {len(step(make_image(), RECORDS, generator(seed))[1][1].boxes) for seed in range(50)}
+    assert min(counts) < 3
+
+
+def test_scale_crop_keeps_the_aspect_ratio_and_most_of_every_box() -> None:
+    sizes = set()
+    for seed in range(50):
+        image, (record,) = RandomScaleCrop(0.5, 1.0, 0.7)(make_image(), RECORDS[1:2], generator(seed))
+        sizes.add(image.shape[1:])
+        assert image.shape[2] / image.shape[1] == pytest.approx(WIDTH / HEIGHT, rel=0.03)
+        for (x0, y0, x1, y1), colour in zip(record.boxes, ("blue", "red", "green"), strict=True):
+            a0, b0, a1, b1 = PLACES[colour]
+            assert (x1 - x0) * (y1 - y0) >= 0.7 * (a1 - a0) * (b1 - b0)
+    assert len(sizes) > 5
+
+
+def test_scale_crop_leaves_an_image_alone_that_has_no_room() -> None:
+    record = replace(make_record("red"), boxes=((0.0, 0.0, 120.0, 80.0),))
+    image, records = RandomScaleCrop(0.3, 0.5, 0.9)(make_image(), (record,), generator(0))
+    assert torch.equal(image, make_image())
+    assert records == (record,)
+
+
+def test_flip_mirrors_boxes_and_swaps_the_words() -> None:
+    image, (record,) = HorizontalFlip(1.0)(make_image(), (make_record("red", "green"),), generator(0))
+    assert record.text == "the red thing right of the green thing"
+    assert record.boxes == ((90.0, 10.0, 110.0, 40.0), (40.0, 20.0, 70.0, 50.0))
+    assert record.spans == (((0, 13),), ((23, 38),))
+    assert_everything_agrees(image, record)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the LEFT one, Left of it; left", "the RIGHT one, Right of it; right"),
+        ("bright copyright, cleft, rightful", "bright copyright, cleft, rightful"),
+        ("the leftmost, right-hand and lefthand ones", "the rightmost, left-hand and righthand ones"),
+        ("left right left", "right left right"),
+    ],
+)
+def test_only_words_that_name_a_side_are_swapped(text: str, expected: str) -> None:
+    record = replace(make_record("red"), text=text, spans=(((0, len(text)),),), phrases=None)
+    swapped = swap_sides(record)
+    assert swapped.text == expected
+    assert swapped.spans == (((0, len(expected)),),)
+    assert swap_sides(swapped) == record
+
+
+WORDS = st.sampled_from(["left", "right", "Left", "RIGHT", "ball", "bright", "a", "leftmost", "ok,"])
+
+
+@given(st.lists(WORDS, min_size=1, max_size=12), st.data())
+@settings(deadline=None)
+def test_spans_of_flipped_text_still_read_the_swapped_words(words: list[str], data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, len(words) - 1))
+    last = data.draw(st.integers(first, len(words) - 1))
+
+    def span_of(all_words: list[str]) -> tuple[int, int]:
+        start = sum(len(word) + 1 for word in all_words[:first])
+        return start, start + len(" ".join(all_words[first : last + 1]))
+
+    other = {"left": "right", "right": "left", "Left": "Right", "RIGHT": "LEFT", "leftmost": "rightmost"}
+    swapped_words = [other.get(word, word) for word in words]
+    span = span_of(words)
+    record = replace(
+        make_record("red"), text=" ".join(words), spans=((span,),), phrases=(Phrase((span,), (0,)),)
+    )
+    swapped = swap_sides(record)
+    assert swapped.text == " ".join(swapped_words)
+    assert swapped.spans == ((span_of(swapped_words),),)
+    assert swapped.phrases == (Phrase((span_of(swapped_words),), (0,)),)
+
+
+@given(st.text("leftrigh ", max_size=40), st.data())
+@settings(deadline=None)
+def test_spans_that_cut_a_swapped_word_stay_valid(text: str, data: st.DataObject) -> None:
+    text += "left"
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    record = replace(make_record("red"), text=text, spans=(((start, end),),), phrases=None)
+    validate_record(swap_sides(record))
+
+
+def test_flip_in_skip_mode_leaves_texts_with_sides_alone() -> None:
+    flip = HorizontalFlip(1.0, "skip")
+    image, records = flip(make_image(), (make_record("green"), make_record("red", "green")), generator(0))
+    assert torch.equal(image, make_image())
+    assert records[1].text == "the red thing left of the green thing"
+    image, _ = flip(make_image(), (make_record("green"),), generator(0))
+    assert torch.equal(image, make_image().flip(-1))
+
+
+def test_an_unknown_flip_mode_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match='"swap" or "skip"'):
+        HorizontalFlip(1.0, "both")  # type: ignore[arg-type]
+
+
+def test_resize_scales_boxes_and_masks() -> None:
+    image, (record,) = resize(make_image(), (make_record("red"),), (160, 60))
+    assert record.boxes == ((5.0, 20.0, 15.0, 80.0),)
+    assert_everything_agrees(image, record)
+
+
+def test_published_augmentation_gives_published_sizes() -> None:
+    image = torch.zeros(3, 480, 640, dtype=torch.uint8)
+    record = replace(make_record("red"), width=640, height=480, masks=None)
+    step = published_training_augmentation()
+    shortest = set()
+    for seed in range(12):
+        out, _ = step(image, (record,), generator(seed))
+        assert max(out.shape[1:]) <= 1333
+        shortest.add(min(out.shape[1:]))
+    assert shortest <= set(range(480, 801, 32))
+    assert len(shortest) > 3
+
+
+def test_clevr_augmentation_stays_within_512() -> None:
+    image = torch.zeros(3, 320, 480, dtype=torch.uint8)
+    record = replace(make_record("red"), width=480, height=320, masks=None)
+    for seed in range(12):
+        out, _ = clevr_training_augmentation()(image, (record,), generator(seed))
+        assert max(out.shape[1:]) <= 512
+        assert 256 <= min(out.shape[1:]) <= 384 or max(out.shape[1:]) >= 511
+
+
+def test_fixed_size_augmentation_always_gives_one_size() -> None:
+    step = fixed_size_training_augmentation(128, 192)
+    assert {step(make_image(), RECORDS, generator(seed))[0].shape for seed in range(20)} == {(3, 128, 192)}
+
+
+def test_colour_jitter_changes_pixels_only() -> None:
+    image, records = ColourJitter(0.3, 0.3, 0.3)(make_image(), RECORDS, generator(0))
+    assert image.dtype == torch.uint8
+    assert not torch.equal(image, make_image())
+    assert records == RECORDS
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        published_training_augmentation,
+        clevr_training_augmentation,
+        lambda: fixed_size_training_augmentation(32, 48),
+    ],
+)
+def test_the_same_generator_gives_the_same_example(make: Callable[[], Augmentation]) -> None:
+    first, second = (make()(make_image(), RECORDS, generator(5)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert first[1] == second[1]

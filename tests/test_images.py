@@ -1,0 +1,170 @@
+"""Tests of reading any image: what is accepted, and what each bad input is told."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mdetr.errors import InvalidInputError
+from mdetr.images import MdetrImageProcessor, load_image, resized_size
+
+RED_LEFT = np.zeros((40, 60, 3), np.uint8)
+RED_LEFT[:, :20, 0] = 255
+
+
+def test_path_pil_array_tensor_and_bytes_of_one_image_give_the_same_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    Image.fromarray(RED_LEFT).save(path)
+    expected = torch.from_numpy(RED_LEFT).permute(2, 0, 1)
+    for image in (path, str(path), Image.open(path), RED_LEFT, expected, path.read_bytes()):
+        loaded = load_image(image)
+        assert loaded.dtype == torch.uint8
+        assert torch.equal(loaded, expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
+def test_images_of_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "image.tif"
+    Image.fromarray(RED_LEFT).convert(mode).save(path)
+    assert load_image(path).shape == (3, 40, 60)
+
+
+def test_sixteen_bit_grey_keeps_its_high_byte_instead_of_being_clipped(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((4, 5), 0x80FF, np.uint16)).save(path)
+    assert load_image(path).unique().tolist() == [0x80]
+
+
+def test_image_is_turned_upright_as_its_exif_data_says(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    image = Image.fromarray(RED_LEFT)
+    exif = image.getexif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise: the left side comes to the top
+    image.save(path, exif=exif, quality=95)
+    loaded = load_image(path)
+    assert loaded.shape == (3, 60, 40)
+    assert loaded[0, :15].float().mean() > 200
+    assert loaded[0, 30:].float().mean() < 50
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"There is no image at .*nowhere\.png"):
+        load_image(tmp_path / "nowhere.png")
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="found the folder"):
+        load_image(tmp_path)
+
+
+def test_text_file_named_png_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("not a picture")
+    with pytest.raises(InvalidInputError, match=r"notes\.png is not an image in a known format"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_cut_off_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"whole.{suffix}"
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InvalidInputError, match="damaged"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("side", [20_000, 10_000])
+def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png_header_of(side))
+    with pytest.raises(InvalidInputError, match="too large to be decoded safely"):
+        load_image(path)
+
+
+def _png_header_of(side: int) -> bytes:
+    """A PNG of side x side pixels with almost no pixel data: decoding it would fail in another way."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((40, 60)), r"shape \(H, W, 3\), found \(40, 60\)"),
+        (np.zeros((3, 40, 60), np.uint8), r"shape \(H, W, 3\)"),
+        (np.zeros((0, 60, 3), np.uint8), r"shape \(H, W, 3\)"),
+        (np.zeros((40, 60, 3), np.float32), "found float32"),
+        (torch.zeros(40, 60, 3, dtype=torch.uint8), r"shape \(3, H, W\)"),
+        (torch.zeros(3, 40, 60), r"found torch\.float32"),
+        (torch.full((3, 40, 60), torch.nan), "NaN"),
+        (42, "found int"),
+        (None, "found NoneType"),
+    ],
+)
+def test_arrays_and_tensors_of_another_shape_or_type_are_refused(image: object, told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        load_image(image)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((480, 640), (800, 1066)),  # 640 * 800 / 480 = 1066.7, cut
+        ((640, 480), (1066, 800)),
+        ((300, 1000), (400, 1333)),  # 1333 * 300 / 1000 = 399.9, rounded; 400 * 1000 / 300 = 1333.3, cut
+        ((500, 500), (800, 800)),
+        ((1, 1), (800, 800)),
+        ((1, 5000), (1, 1333)),
+    ],
+)
+def test_shortest_side_becomes_800_unless_the_longest_would_exceed_1333(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert resized_size(size, 800, 1333) == expected
+
+
+def test_one_pixel_is_an_image() -> None:
+    batch = MdetrImageProcessor()(np.full((1, 1, 3), 255, np.uint8))
+    assert batch["pixel_values"].shape == (1, 3, 800, 800)
+
+
+def test_pixels_are_normalised_and_padded_at_the_right_and_bottom() -> None:
+    small, tall = np.full((4, 6, 3), 51, np.uint8), np.full((9, 5, 3), 255, np.uint8)
+    batch = MdetrImageProcessor(size=None)([small, tall])
+    assert batch["pixel_values"].shape == (2, 3, 9, 6)
+    assert batch["pixel_values"][0, 0, 3, 5].item() == pytest.approx((0.2 - 0.485) / 0.229)
+    assert batch["pixel_values"][1, 2, 8, 4].item() == pytest.approx((1 - 0.406) / 0.225)
+    assert batch["pixel_values"][0, :, 4:].abs().sum() == 0
+    assert batch["pixel_mask"].sum((1, 2)).tolist() == [4 * 6, 9 * 5]
+    assert batch["pixel_mask"][0, :4, :6].all()
+
+
+def test_padding_can_be_rounded_up_for_stable_shapes() -> None:
+    batch = MdetrImageProcessor(size=None, pad_to_multiple=32)(np.zeros((33, 64, 3), np.uint8))
+    assert batch["pixel_values"].shape == (1, 3, 64, 64)
+    assert batch["pixel_mask"].sum() == 33 * 64
+
+
+def test_resizing_is_antialiased() -> None:
+    stripes = np.zeros((1600, 1600, 3), np.uint8)
+    stripes[:, ::2] = 255  # one pixel wide: gone at half the size, if averaged
+    resized = MdetrImageProcessor().resize(load_image(stripes))
+    assert resized.shape == (3, 800, 800)
+    assert (resized[:, :, 2:-2].float() - 127.5).abs().max() <= 2

@@ -1,0 +1,278 @@
+"""Tests of the processor: targets against recorded numbers, tokens, spans, results, saving, bad input."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+
+from mdetr.errors import InvalidInputError
+from mdetr.model.interface import MdetrOutput
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, post_process_boxes, roberta_tokenizer
+
+FIXTURES = Path(__file__).parent / "fixtures"
+OFFICIAL = FIXTURES / "official"
+SIZES = [(480, 640), (300, 225), (400, 500)]  # height, width, as recorded
+GREY = np.full((50, 100, 3), 128, np.uint8)
+
+
+@cache
+def roberta_processor() -> MdetrProcessor:
+    return MdetrProcessor(MdetrImageProcessor(size=None), roberta_tokenizer())
+
+
+@pytest.fixture
+def processor() -> MdetrProcessor:
+    return roberta_processor()
+
+
+def _recorded(variant: str) -> dict[str, Tensor]:
+    with np.load(OFFICIAL / "forward" / f"{variant}.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+def _recorded_inputs() -> tuple[list[np.ndarray], list[str], list[dict[str, Any]]]:
+    description = json.loads((OFFICIAL / "inputs.json").read_text())
+    with np.load(OFFICIAL / "inputs.npz") as file:
+        images = [file[f"image_{index}"] for index in range(3)]
+    targets = []
+    for image, target in zip(images, description["targets"], strict=True):
+        height, width = image.shape[:2]
+        boxes = [
+            ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+            for x, y, w, h in target["boxes_cxcywh"]
+        ]
+        referred = [bool(value) for value in target["is_referred"]]
+        targets.append({"boxes": boxes, "spans": target["spans"], "is_referred": referred})
+    return images, description["captions"], targets
+
+
+def test_targets_agree_with_the_published_program(processor: MdetrProcessor) -> None:
+    images, captions, targets = _recorded_inputs()
+    made = processor(images, captions, targets)["targets"]
+    positive = made["positive_map"][made["box_mask"]].float()
+    uniform = positive / (positive.sum(-1, keepdim=True) + 1e-6)
+    assert torch.equal(uniform, _recorded("pretrain_r101")["positive_map"])
+    expected = torch.tensor(json.loads((OFFICIAL / "inputs.json").read_text())["targets"][0]["boxes_cxcywh"])
+    torch.testing.assert_close(made["boxes"][0], expected, rtol=0, atol=1e-6)
+    assert made["box_mask"].sum(1).tolist() == [4, 3, 0]
+    assert made["is_referred"].tolist() == [[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert made["referred_mask"].tolist() == [True, True, True]
+
+
+def test_boxes_and_scores_agree_with_the_published_program() -> None:
+    recorded = _recorded("pretrain_r101")
+    output = MdetrOutput(logits=recorded["pred_logits"], pred_boxes=recorded["pred_boxes"])
+    results = post_process_boxes(output, SIZES)
+    torch.testing.assert_close(torch.stack([boxes for boxes, _, _ in results]), recorded["post_boxes"])
+    torch.testing.assert_close(torch.stack([scores for _, scores, _ in results]), recorded["post_scores"])
+    assert all(referred is None for _, _, referred in results)
+
+
+def test_referred_scores_agree_with_the_published_program() -> None:
+    recorded = _recorded("clevrref_r18")
+    output = MdetrOutput(
+        logits=recorded["pred_logits"],
+        pred_boxes=recorded["pred_boxes"],
+        referred_logits=recorded["pred_isfinal"][..., 0],
+    )
+    referred = [scores for _, _, scores in post_process_boxes(output, SIZES)]
+    torch.testing.assert_close(torch.stack(referred), recorded["post_scores_refexp"])  # type: ignore[arg-type]
+
+
+def test_bundled_tokenizer_gives_robertas_ids_and_offsets(processor: MdetrProcessor) -> None:
+    for expected in json.loads((FIXTURES / "roberta_encodings.json").read_text()):
+        found = processor.tokenizer(expected["text"], return_offsets_mapping=True)
+        assert found["input_ids"] == expected["ids"]
+        assert [list(offsets) for offsets in found["offset_mapping"]] == expected["offsets"]
+
+
+def test_a_target_without_is_referred_is_masked(processor: MdetrProcessor) -> None:
+    box = {"boxes": [(0, 0, 10, 10)], "spans": [[(0, 1)]]}
+    made = processor([GREY, GREY], ["a b", "a b"], [{**box, "is_referred": [True]}, box])["targets"]
+    assert made["referred_mask"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("span", "positive", "aligned"),
+    [
+        ((2, 11), {2, 3}, {2, 3}),  # "black cat"
+        ((1, 11), {2, 3}, set()),  # begins on the space, so the next character is tried for soft tokens
+        ((2, 8), {2}, set()),  # ends on the space
+        ((11, 12), set(), set()),  # the space alone: its end is moved before its beginning
+    ],
+)
+def test_spans_that_begin_or_end_between_tokens(
+    processor: MdetrProcessor, span: tuple[int, int], positive: set[int], aligned: set[int]
+) -> None:
+    made = processor(GREY, "a black cat sat", {"boxes": [(0, 0, 10, 10)], "spans": [[span]]})["targets"]
+    assert set(made["positive_map"][0, 0].nonzero()[:, 0].tolist()) == positive
+    assert set(made["alignment_map"][0, 0].nonzero()[:, 0].tolist()) == aligned
+
+
+def test_one_image_serves_several_texts(processor: MdetrProcessor) -> None:
+    batch = processor(GREY, ["a cat", "a dog", "a cow"])
+    assert batch["pixel_values"].shape[0] == 1
+    assert batch["input_ids"].shape[0] == 3
+    assert batch["image_index"].tolist() == [0, 0, 0]
+    paired = processor([GREY, GREY], ["a cat", "a dog"])
+    assert set(paired) == {"pixel_values", "pixel_mask", "input_ids", "attention_mask"}
+
+
+def test_boxes_are_relative_to_the_image_that_their_text_speaks_of(processor: MdetrProcessor) -> None:
+    wide, square = GREY, np.zeros((50, 50, 3), np.uint8)
+    target = {"boxes": [(0, 0, 50, 50)], "spans": [[(0, 1)]]}
+    batch = processor([wide, square], ["a", "a", "a"], [target] * 3, image_index=[1, 0, 1])
+    assert batch["targets"]["boxes"][:, 0].tolist() == [
+        [0.5, 0.5, 1, 1],
+        [0.25, 0.5, 0.5, 1],
+        [0.5, 0.5, 1, 1],
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_empty_text_is_refused(processor: MdetrProcessor, text: str) -> None:
+    with pytest.raises(InvalidInputError, match="The text is empty"):
+        processor(GREY, text)
+
+
+def test_text_of_256_tokens_is_the_longest(processor: MdetrProcessor) -> None:
+    assert processor(GREY, "cat" + " cat" * 253)["input_ids"].shape == (1, 256)
+    with pytest.raises(InvalidInputError, match="has 257 tokens, the model has positions for 256"):
+        processor(GREY, "cat" + " cat" * 254)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"images": [GREY, GREY], "text": ["a", "b", "c"]}, "2 images and 3 texts"),
+        ({"images": [], "text": "a"}, "at least one image"),
+        ({"images": GREY, "text": []}, "at least one text"),
+        ({"images": GREY, "text": [7]}, "Expected a text, found int"),
+        ({"images": GREY, "text": "a", "image_index": [1]}, "image_index must be between 0 and 0"),
+        ({"images": GREY, "text": "a", "image_index": [0, 0]}, "image_index must name one image"),
+        ({"images": GREY, "text": "a", "return_tensors": "np"}, "return_tensors"),
+        ({"images": None, "text": "a", "targets": {"boxes": [], "spans": []}}, "Targets need their images"),
+        ({"images": GREY, "text": "a", "targets": []}, "a target for each of the 1 texts"),
+        ({"images": GREY, "text": "a", "targets": {"boxes": [(0, 0, 1, 1)], "spans": []}}, "needs spans"),
+        (
+            {"images": GREY, "text": "a", "targets": {"boxes": [(0, 0, 1, 1)], "spans": [[(0, 2)]]}},
+            r"Span \(0, 2\) is empty or outside its text",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(
+    processor: MdetrProcessor, arguments: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        processor(**arguments)
+
+
+def test_a_saved_processor_is_the_same_when_loaded(processor: MdetrProcessor, tmp_path: Path) -> None:
+    image_processor = MdetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100}, pad_to_multiple=16)
+    MdetrProcessor(image_processor, processor.tokenizer, 64, 8).save_pretrained(tmp_path)
+    loaded = MdetrProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, MdetrProcessor)
+    assert isinstance(loaded.image_processor, MdetrImageProcessor)
+    assert loaded.image_processor.size == {"shortest_edge": 64, "longest_edge": 100}
+    assert (loaded.image_processor.pad_to_multiple, loaded.max_text_tokens, loaded.pad_text_to_multiple) == (
+        16,
+        64,
+        8,
+    )
+    assert loaded(GREY, "a cat")["input_ids"].shape == (1, 8)
+
+
+def test_a_size_of_none_is_saved_as_such(processor: MdetrProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path)
+    assert MdetrProcessor.from_pretrained(tmp_path).image_processor.size is None
+
+
+def test_auto_processor_knows_a_saved_processor(processor: MdetrProcessor, tmp_path: Path) -> None:
+    processor.save_pretrained(tmp_path)
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path), MdetrProcessor)
+
+
+def test_any_fast_tokenizer_serves() -> None:
+    words = Tokenizer(models.BPE(unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<pad>", "<unk>"], show_progress=False)
+    words.train_from_iterator(["a red cube left of two blue balls"] * 3, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+    processor = MdetrProcessor(MdetrImageProcessor(size=None), tokenizer)
+    text = "two blue cubes"
+    made = processor(GREY, text, {"boxes": [(0, 0, 9, 9)], "spans": [[(4, 8)]]})
+    tokens = made["targets"]["positive_map"][0, 0].nonzero()[:, 0]
+    assert tokenizer.convert_ids_to_tokens(made["input_ids"][0, tokens]) == ["Ġblue"]
+    found = processor.post_process_grounding(_output_for({0: tokens.tolist()}), [text], [(50, 100)])
+    assert found[0][0].phrase == "blue"
+
+
+def _output_for(tokens_of_query: dict[int, list[int]], num_queries: int = 3) -> MdetrOutput:
+    """Queries that are sure of some tokens, evenly; all others are sure of "no object"."""
+    logits = torch.full((1, num_queries, 256), -20.0)
+    logits[..., -1] = 10
+    boxes = torch.full((1, num_queries, 4), 0.5)
+    for query, tokens in tokens_of_query.items():
+        logits[0, query, -1] = query - 6.0  # the first is the surest
+        logits[0, query, tokens] = 0
+    return MdetrOutput(logits=logits, pred_boxes=boxes)
+
+
+def test_grounding_reads_words_off_the_token_distribution(processor: MdetrProcessor) -> None:
+    text = "the tall man in the red hat"  # tokens: <s> the tall man in the red hat </s>
+    output = _output_for({0: [2, 3, 6, 7], 2: [1, 2, 3]})
+    (found,) = processor.post_process_grounding(output, [text], [(100, 200)])
+    assert [grounding.phrase for grounding in found] == ["tall man ... red hat", "the tall man"]
+    assert found[0].spans == ((4, 12), (20, 27))
+    assert found[0].box == (50.0, 25.0, 150.0, 75.0)
+    assert found[0].score > found[1].score > 0.9
+
+
+def test_special_tokens_and_padding_never_give_words(processor: MdetrProcessor) -> None:
+    (found,) = processor.post_process_grounding(_output_for({0: [0, 3, 40]}), ["a cat"], [(9, 9)])
+    assert (found[0].phrase, found[0].spans) == ("", ())
+
+
+def test_boxes_of_groundings_stay_in_the_image(processor: MdetrProcessor) -> None:
+    output = _output_for({0: [2]})
+    assert output.pred_boxes is not None
+    output.pred_boxes[0, 0] = torch.tensor([0.9, 0.1, 0.6, 0.6])
+    (found,) = processor.post_process_grounding(output, ["a cat"], [(100, 200)])
+    assert found[0].box == pytest.approx((120, 0, 200, 40))
+
+
+def test_threshold_decides_what_is_shown(processor: MdetrProcessor) -> None:
+    output = _output_for({0: [1], 1: [2]})
+    assert processor.post_process_grounding(output, ["a cat"], [(9, 9)], threshold=0.9999) == [[]]
+    assert len(processor.post_process_grounding(output, ["a cat"], [(9, 9)])[0]) == 2
+
+
+WORDS = ("cat", "dog", "snowboarder's", "🐈", "red-haired", "naïve", "日本", "2nd")
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12), st.data())
+@settings(deadline=None, max_examples=60)
+def test_words_of_a_box_are_read_back_from_its_positive_map(words: list[str], data: st.DataObject) -> None:
+    processor = roberta_processor()
+    text = " ".join(words)
+    first = data.draw(st.integers(0, len(words) - 1))
+    last = data.draw(st.integers(first, len(words) - 1))
+    start = len(" ".join(words[:first])) + (first > 0)
+    span = (start, start + len(" ".join(words[first : last + 1])))
+    made = processor(GREY, text, {"boxes": [(0, 0, 9, 9)], "spans": [[span]]})["targets"]
+    tokens = made["positive_map"][0, 0].nonzero()[:, 0].tolist()
+    output = _output_for({0: tokens})
+    (found,) = processor.post_process_grounding(output, [text], [(9, 9)], token_threshold=1e-3)
+    assert found[0].spans == (span,)
+    assert found[0].phrase == text[slice(*span)]
