@@ -1,0 +1,39 @@
+"""`mdetr train`: a recipe in, a run's folder with a trained model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a value of the recipe: key=value, such as optimiser.lr=1e-4."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; runs/ and the recipe's name if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe and its files, print it in full, and stop.")
+    ] = False,
+) -> None:
+    """Train a model by a recipe, on one CPU, one GPU, or under torchrun on many.
+
+    Example: mdetr train recipes/clevr-tiny.yaml --set optimiser.steps=1000 --output runs/first
+    """
+    from mdetr.training.recipe import check_files, load_recipe, to_yaml
+
+    settings = load_recipe(recipe, changes or [])
+    if dry_run:
+        check_files(settings)
+        typer.echo(to_yaml(settings), nl=False)
+        return
+    from mdetr.training.run import train as run
+
+    folder = run(settings, output or Path("runs") / recipe.stem, resume)
+    typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")

@@ -1,0 +1,91 @@
+"""The exponential moving average of a model's weights: a model after each step in, smoothed weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mdetr.errors import CheckpointError
+
+
+class ExponentialMovingAverage:
+    """Averages every entry of a model's state; integers (counters) are copied.
+
+    Args:
+        model: whose state is averaged; the average starts as a copy of it.
+        decay: share of the old average that each update keeps.
+        ramp: whether the decay starts low, min(decay, (1 + n) / (10 + n)) at update n, so that a short run's
+            average is not held back by its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float, ramp: bool = False) -> None:
+        self.decay = decay
+        self.ramp = ramp
+        self.updates = 0
+        self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model: average = decay * average + (1 - decay) * state."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
+        self.updates += 1
+        state = model.state_dict()
+        averages: list[Tensor] = []
+        values: list[Tensor] = []
+        for name, average in self.average.items():
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(state[name])
+            else:
+                average.copy_(state[name])
+        torch._foreach_lerp_(averages, values, 1 - decay)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Give the model the averaged weights for the time of the context."""
+        state = model.state_dict()
+        own = {name: tensor.clone() for name, tensor in state.items()}
+        try:
+            _copy(self.average, state)
+            yield
+        finally:
+            _copy(own, state)
+
+    def save(self, path: Path) -> None:
+        """Write the average to a safetensors file."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.average.items()}
+        save_file(tensors, path, metadata={"updates": str(self.updates)})
+
+    def load(self, path: Path) -> None:
+        """Continue from a file that `save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, or belongs to another model.
+        """
+        if not path.is_file():
+            raise CheckpointError(f"There is no {path}, so the averaged weights cannot be resumed.")
+        tensors = load_file(path)
+        if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in self.average.items()}:
+            raise CheckpointError(f"{path} holds the averaged weights of another model.")
+        _copy(tensors, self.average)
+        with _open_metadata(path) as metadata:
+            self.updates = int(metadata["updates"])
+
+
+@torch.no_grad()
+def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    for name, tensor in target.items():
+        tensor.copy_(source[name])
+
+
+@contextmanager
+def _open_metadata(path: Path) -> Iterator[dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        yield file.metadata()

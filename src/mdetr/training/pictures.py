@@ -1,0 +1,76 @@
+"""Pictures of predictions on fixed validation images: a model and a step in, a PNG and a TensorBoard image out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from torchvision.transforms.v2.functional import to_pil_image
+
+from mdetr.data.collate import Collator
+from mdetr.data.examples import Example
+from mdetr.model.mdetr import MdetrModel
+from mdetr.training.evaluation import Validation
+from mdetr.ui.plot import contact_sheet, draw_groundings
+
+COLUMNS = 4
+
+
+class PredictionPictures:
+    """Draws what a model finds for the first text of the first images of each validation store.
+
+    Args:
+        folder: where PNGs go, one an evaluation. validations: what is shown. count: pictures of each store.
+        writer: of TensorBoard, if the pictures are to be there too.
+        threshold: boxes less certain than this are not drawn.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        validations: Mapping[str, Validation],
+        count: int,
+        writer: SummaryWriter | None = None,
+        threshold: float = 0.5,
+    ) -> None:
+        self.folder = folder
+        self.validations = validations
+        self.count = count
+        self.writer = writer
+        self.threshold = threshold
+
+    def __call__(self, model: MdetrModel, step: int) -> list[Path]:
+        """Draw and write; returns the files."""
+        return [self._draw(name, model, step) for name in self.validations] if self.count else []
+
+    def _draw(self, name: str, model: MdetrModel, step: int) -> Path:
+        validation = self.validations[name]
+        examples = [_first_text(validation.dataset[i]) for i in range(min(self.count, validation.num_images))]
+        batch = Collator(validation.processor)(examples)
+        records = batch.pop("records")
+        batch.pop("targets")
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode():
+            output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
+        model.train(was_training)
+        texts, sizes = [record.text for record in records], [(r.height, r.width) for r in records]
+        found = validation.processor.post_process_grounding(output, texts, sizes, threshold=self.threshold)
+        drawn = [
+            draw_groundings(to_pil_image(example.image), text, groundings)
+            for example, text, groundings in zip(examples, texts, found, strict=True)
+        ]
+        sheet = contact_sheet(drawn, columns=COLUMNS)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}-{step:07d}.png"
+        sheet.save(path)
+        if self.writer is not None:
+            self.writer.add_image(f"predictions/{name}", np.asarray(sheet), step, dataformats="HWC")
+        return path
+
+
+def _first_text(example: Example) -> Example:
+    return Example(example.image, example.records[:1])

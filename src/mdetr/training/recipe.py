@@ -1,0 +1,296 @@
+"""A recipe: one YAML file in, typed and checked settings of a training run out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mdetr.errors import RecipeError
+from mdetr.model.config import MdetrConfig
+from mdetr.tasks.registry import SCORERS
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BpeSettings:
+    """A byte-level BPE tokenizer to be trained on the texts of the training stores."""
+
+    vocab_size: int = 1000
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelSettings:
+    """Where the model comes from.
+
+    start_from: a bundled name, a folder or a Hub id to fine-tune; its configuration and tokenizer are kept.
+    config: fields of `MdetrConfig`, for a new model. tokenizer: "roberta", a folder, or a BPE to train.
+    backbone_weights: a package that ships ImageNet weights for the backbone.
+    """
+
+    start_from: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: BpeSettings | str = "roberta"
+    backbone_weights: str | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ImageSettings:
+    """How images become tensors: sides in pixels when evaluating, mean and deviation per channel."""
+
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class FixedSizeAugmentation:
+    """Flip, crop, colour jitter, and always the same output size, in pixels."""
+
+    height: int
+    width: int
+    smallest_crop: float = 0.7
+    flip_probability: float = 0.5
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainStore:
+    """A store to train on; images are drawn from it in proportion to `weight` times their number."""
+
+    store: Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ValidationStore:
+    """A store to evaluate on, the tasks that score it, and at most how many of its images."""
+
+    store: Path
+    tasks: list[str]
+    max_images: int | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataSettings:
+    """What is learned from and what is evaluated.
+
+    texts_per_image: how many texts of an image share one encoding of it in a training step.
+    augmentation: "published", "clevr", "none", or settings for images of one size.
+    """
+
+    train: list[TrainStore]
+    validation: dict[str, ValidationStore] = field(default_factory=dict)
+    texts_per_image: int = 1
+    augmentation: FixedSizeAugmentation | Literal["published", "clevr", "none"] = "published"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OptimiserSettings:
+    """AdamW with three groups of parameters; `batch_size` counts images over all processes."""
+
+    batch_size: int
+    lr: float = 1e-4
+    lr_backbone: float = 1e-5
+    lr_text_encoder: float = 5e-5
+    weight_decay: float = 1e-4
+    max_gradient_norm: float = 0.1
+    epochs: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ScheduleSettings:
+    """How the learning rates change; see `mdetr.training.schedules`. lr_drop is in epochs."""
+
+    name: Literal["step", "multistep", "linear_with_warmup", "all_linear_with_warmup"] = "linear_with_warmup"
+    lr_drop: int = 35
+    warmup: float = 0.01
+    start_at_base: bool = True
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EmaSettings:
+    """The moving average of the weights that is evaluated and saved; `ramp` lets it follow faster at first."""
+
+    decay: float = 0.9998
+    ramp: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunSettings:
+    """How the run is carried out and what it writes; all intervals are in steps."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    workers: int = 2
+    log_every: int = 50
+    evaluate_every: int = 1000
+    save_every: int = 1000
+    keep: int = 2
+    pictures: int = 8
+    gradient_accumulation: int = 1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Recipe:
+    """Everything that a training run depends on."""
+
+    data: DataSettings
+    optimiser: OptimiserSettings
+    model: ModelSettings = field(default_factory=ModelSettings)
+    image: ImageSettings = field(default_factory=ImageSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    ema: EmaSettings | None = field(default_factory=EmaSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    seed: int = 0
+
+
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: a YAML file. changes: "key.in.recipe=value" entries that replace its values; values are YAML.
+
+    Raises:
+        RecipeError: the file is missing or no YAML, a key is unknown, a value is of the wrong kind.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise RecipeError(f"There is no recipe {file}; give the path of a YAML file.")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{file} should hold keys such as data and optimiser; found {type(content).__name__}.")
+    for change in changes:
+        _apply(content, change)
+    return parse_recipe(content, str(file))
+
+
+def parse_recipe(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+    """Nested dictionaries in, a checked recipe out; `where` is named in errors.
+
+    Raises:
+        RecipeError: a key is unknown or missing, or a value is of the wrong kind.
+    """
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(content)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {_explain(error)}") from None
+    _check_names(recipe, where)
+    return recipe
+
+
+def check_files(recipe: Recipe) -> None:
+    """See that every store and model folder that the recipe names is there, before anything starts.
+
+    Raises:
+        RecipeError: some are missing; all of them are listed.
+    """
+    stores = [entry.store for entry in recipe.data.train] + [
+        entry.store for entry in recipe.data.validation.values()
+    ]
+    missing = [str(store) for store in stores if not store.is_dir()]
+    if missing:
+        raise RecipeError(
+            f"The recipe needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there: "
+            "make stores with 'mdetr data import', or name others with --set."
+        )
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe with all defaults filled in, as YAML."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return yaml.safe_dump(plain(asdict(recipe)), sort_keys=False)  # type: ignore[call-overload]
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, separator, value = change.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"--set wants key=value, as in optimiser.lr=1e-4; found {change!r}.")
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {key}: {value!r} is not valid YAML.") from None
+    if isinstance(place, list):
+        place[int(last)] = parsed
+    else:
+        place[last] = parsed
+
+
+def _check_names(recipe: Recipe, where: str) -> None:
+    known = {f.name for f in fields(MdetrConfig)}
+    for name in recipe.model.config:
+        if name not in known:
+            raise RecipeError(f"{where}: unknown key model.config.{name}{_near(name, sorted(known))}.")
+    for name, entry in recipe.data.validation.items():
+        for task in entry.tasks:
+            if task not in SCORERS:
+                place = f"data.validation.{name}.tasks"
+                raise RecipeError(f"{where}: unknown task {task!r} in {place}{_near(task, list(SCORERS))}.")
+    if (recipe.optimiser.epochs is None) == (recipe.optimiser.steps is None):
+        raise RecipeError(f"{where}: give either optimiser.epochs or optimiser.steps.")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first of pydantic's complaints, in one sentence."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        *parents, name = [part for part in first["loc"] if not _is_type_name(part)]
+        return f"unknown key {place}{_near(str(name), _known_keys(parents))}."
+    if first["type"] in ("missing", "missing_argument"):
+        return f"the key {place} is missing."
+    return f"{place}: {first['msg']}, found {first['input']!r}."
+
+
+def _is_type_name(part: Any) -> bool:
+    """pydantic names the member of a union among the keys: FixedSizeAugmentation, literal['published',...]."""
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part)
+
+
+def _known_keys(parents: Sequence[Any]) -> list[str]:
+    kind: Any = Recipe
+    for parent in parents:
+        if isinstance(parent, str) and is_dataclass(kind) and parent in _fields(kind):
+            kind = _dataclass_in(_fields(kind)[parent].annotation)
+    return sorted(_fields(kind)) if is_dataclass(kind) else []
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    return dict(kind.__pydantic_fields__)
+
+
+def _dataclass_in(annotation: Any) -> Any:
+    """The settings class that an annotation such as `list[TrainStore]` or `EmaSettings | None` speaks of."""
+    if is_dataclass(annotation):
+        return annotation
+    return next((found for item in get_args(annotation) if (found := _dataclass_in(item))), None)
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=2)
+    if close:
+        return f" (did you mean {' or '.join(close)}?)"
+    return f" (known: {', '.join(known)})" if known else ""

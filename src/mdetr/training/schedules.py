@@ -1,0 +1,82 @@
+"""Learning rates: a step in, the factor of each parameter group's base rate out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mdetr.errors import RecipeError
+
+MULTISTEP_PERIOD = 50  # epochs between the halvings of `multistep` after the first
+GROUPS = ("backbone", "text_encoder", "rest")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rates of a run change.
+
+    name: "step" (a tenth after each `lr_drop` epochs), "multistep" (half at `lr_drop` and every 50 epochs
+        after), "linear_with_warmup" ("step", but the text encoder warms up and decays linearly to zero) or
+        "all_linear_with_warmup" (the latter for all groups).
+    lr_drop: in epochs. steps_per_epoch, total_steps: of the optimiser. warmup: share of all steps.
+    start_at_base: the released program sets the rates after each step, so that step 0 runs at the base rates,
+        warm-up or not. False begins the warm-up at step 0.
+
+    Source: arXiv 2104.12763, appendix A, and the released program.
+    """
+
+    name: str
+    lr_drop: int
+    steps_per_epoch: float
+    total_steps: int
+    warmup: float = 0.01
+    start_at_base: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in _FACTORS:
+            raise RecipeError(f"The schedule must be one of {', '.join(_FACTORS)}; found {self.name!r}.")
+
+    def factor(self, step: int, group: str) -> float:
+        """The factor that multiplies the base rate of a group ("backbone", "text_encoder", "rest") at a step."""
+        if step == 0 and self.start_at_base:
+            return 1.0
+        return _FACTORS[self.name](self, step, group)
+
+    def scheduler(self, optimizer: Optimizer) -> LambdaLR:
+        """A torch scheduler over an optimiser whose groups are named as `GROUPS` under the key "name"."""
+        names = [group["name"] for group in optimizer.param_groups]
+
+        def factor_of(name: str) -> Callable[[int], float]:
+            return lambda step: self.factor(step, name)
+
+        return LambdaLR(optimizer, [factor_of(name) for name in names])
+
+    def _step(self, step: int, group: str) -> float:
+        return 0.1 ** (self._epoch(step) // self.lr_drop)
+
+    def _multistep(self, step: int, group: str) -> float:
+        past = self._epoch(step) - self.lr_drop
+        return 1.0 if past < 0 else 0.5 ** (1 + past // MULTISTEP_PERIOD)
+
+    def _linear(self, step: int, group: str) -> float:
+        warmup_steps = round(self.warmup * self.total_steps)
+        if step < warmup_steps:
+            return step / max(1, warmup_steps)
+        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warmup_steps))
+
+    def _linear_text_only(self, step: int, group: str) -> float:
+        return self._linear(step, group) if group == "text_encoder" else self._step(step, group)
+
+    def _epoch(self, step: int) -> int:
+        return int(step / self.steps_per_epoch)
+
+
+_FACTORS: dict[str, Callable[[Schedule, int, str], float]] = {
+    "step": Schedule._step,
+    "multistep": Schedule._multistep,
+    "linear_with_warmup": Schedule._linear_text_only,
+    "all_linear_with_warmup": Schedule._linear,
+}

@@ -1,0 +1,75 @@
+"""Recipes: what is read, what is refused and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mdetr.errors import RecipeError
+from mdetr.training.recipe import check_files, load_recipe, parse_recipe, to_yaml
+from tests.training.conftest import small_recipe
+
+PUBLISHED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_is_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert parse_recipe(yaml.safe_load(to_yaml(recipe))) == recipe
+
+
+def _with(change: str, tmp_path: Path) -> Path:
+    content = small_recipe(Path("stores/none"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    load_recipe(path, [change])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimizer.lr=1", r"unknown key optimizer \(did you mean optimiser\?\)"),
+        ("optimiser.learning_rate=1", r"unknown key optimiser.learning_rate"),
+        ("optimiser.lr_backbon=1", r"unknown key optimiser.lr_backbon \(did you mean lr_backbone"),
+        ("data.augmentation={heigth: 3, width: 4}", r"unknown key data.augmentation.heigth|height is missing"),
+        ("data.train.0.sotre=x", r"unknown key data.train.0.sotre \(did you mean store\?\)"),
+        ("model.config.num_querys=3", r"unknown key model.config.num_querys \(did you mean num_queries"),
+        ("data.validation.shapes.tasks=[grounding]", r"unknown task 'grounding' in data.validation.shapes.tasks"),
+        ("optimiser.lr=fast", r"optimiser.lr: .*found 'fast'"),
+        ("schedule.name=cosine", r"schedule.name: .*'linear_with_warmup'.*found 'cosine'"),
+        ("optimiser.epochs=3", r"either optimiser.epochs or optimiser.steps"),
+        ("optimiser.lr", r"--set wants key=value"),
+        ("optimiser.lr=[", r"not valid YAML"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_place(change: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _with(change, tmp_path)
+
+
+def test_changes_replace_values_of_the_file(tmp_path: Path) -> None:
+    path = _with("seed=5", tmp_path)
+    recipe = load_recipe(path, ["optimiser.lr=1e-5", "data.train.0.weight=2", "ema=null"])
+    assert recipe.optimiser.lr == 1e-5
+    assert recipe.data.train[0].weight == 2
+    assert recipe.ema is None
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="There is no recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("data: [")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(broken)
+    broken.write_text("- a list")
+    with pytest.raises(RecipeError, match="found list"):
+        load_recipe(broken)
+
+
+def test_all_missing_stores_are_named_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="stores/none"):
+        check_files(load_recipe(_with("seed=1", tmp_path)))
