@@ -34,10 +34,16 @@ def _with(change: str, tmp_path: Path) -> Path:
         ("optimizer.lr=1", r"unknown key optimizer \(did you mean optimiser\?\)"),
         ("optimiser.learning_rate=1", r"unknown key optimiser.learning_rate"),
         ("optimiser.lr_backbon=1", r"unknown key optimiser.lr_backbon \(did you mean lr_backbone"),
-        ("data.augmentation={heigth: 3, width: 4}", r"unknown key data.augmentation.heigth|height is missing"),
+        (
+            "data.augmentation={heigth: 3, width: 4}",
+            r"unknown key data.augmentation.heigth|height is missing",
+        ),
         ("data.train.0.sotre=x", r"unknown key data.train.0.sotre \(did you mean store\?\)"),
         ("model.config.num_querys=3", r"unknown key model.config.num_querys \(did you mean num_queries"),
-        ("data.validation.shapes.tasks=[grounding]", r"unknown task 'grounding' in data.validation.shapes.tasks"),
+        (
+            "data.validation.shapes.tasks=[grounding]",
+            r"unknown task 'grounding' in data.validation.shapes.tasks",
+        ),
         ("optimiser.lr=fast", r"optimiser.lr: .*found 'fast'"),
         ("schedule.name=cosine", r"schedule.name: .*'linear_with_warmup'.*found 'cosine'"),
         ("optimiser.epochs=3", r"either optimiser.epochs or optimiser.steps"),

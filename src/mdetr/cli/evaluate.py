@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 def evaluate(
@@ -16,12 +20,14 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="Replace a value of the recipe: key=value, such as run.workers=0."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the scores to this file too.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch; all their texts share them.")] = 16,
 ) -> None:
     """Score a model on the validation stores of a recipe.
 
-    Example: mdetr evaluate recipes/clevr-tiny.yaml --model clevr-tiny --set data.validation.shapes.max_images=null
+    Example: mdetr evaluate recipes/clevr-tiny.yaml --model clevr-tiny --json scores.json
     """
     from accelerate import Accelerator
     from rich.console import Console
@@ -47,7 +53,7 @@ def evaluate(
                 validation,
                 batch_size,
                 accelerator,
-                on_progress=lambda done, bar=bar: progress.advance(bar, done * accelerator.num_processes),
+                on_progress=partial(_advance, progress, bar, accelerator.num_processes),
             )
     if not accelerator.is_main_process:
         return
@@ -58,3 +64,7 @@ def evaluate(
     Console().print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(scores, indent=1))
+
+
+def _advance(progress: Progress, bar: TaskID, num_processes: int, done: int) -> None:
+    progress.advance(bar, done * num_processes)  # the others keep pace

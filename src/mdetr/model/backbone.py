@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import timm
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from mdetr.errors import InvalidInputError
 from mdetr.model.config import MdetrConfig
 
+
 class Backbone(nn.Module):
     """A timm model cut at the wanted stride.
 
@@ -20,14 +22,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        body = timm.create_model(config.backbone, pretrained=False, features_only=True)
-        strides = body.feature_info.reduction()
-        if config.backbone_stride not in strides:
-            raise InvalidInputError(
-                f"{config.backbone} has feature maps of strides {strides}; backbone_stride is {config.backbone_stride}."
-            )
-        index = strides.index(config.backbone_stride)
-        body = timm.create_model(config.backbone, pretrained=False, features_only=True, out_indices=(index,))
+        body = _make_body(config)
         self.channels: int = body.feature_info.channels()[-1]
         _drop_unused_blocks(body)
         if config.backbone_norm == "frozen":
@@ -46,14 +41,27 @@ class Backbone(nn.Module):
         return self.body(pixel_values.contiguous(memory_format=torch.channels_last))[-1]
 
 
-def _drop_unused_blocks(body: nn.Module) -> None:
+def _make_body(config: MdetrConfig) -> Any:
+    name, stride = config.backbone, config.backbone_stride
+    try:
+        with torch.device("meta"):  # only to ask for its strides
+            probe: Any = timm.create_model(name, pretrained=False, features_only=True)
+        strides = probe.feature_info.reduction()
+    except RuntimeError as error:
+        raise InvalidInputError(f"timm has no backbone {name!r} with feature maps: {error}") from None
+    if stride not in strides:
+        raise InvalidInputError(f"{name} has feature maps of strides {strides}; backbone_stride is {stride}.")
+    return timm.create_model(name, pretrained=False, features_only=True, out_indices=(strides.index(stride),))
+
+
+def _drop_unused_blocks(body: Any) -> None:
     """Remove the stages behind the last feature map; timm runs an EfficientNet's to the end otherwise."""
     stage = body.feature_info.module_name()[-1]  # "blocks.4", for instance
     if stage.startswith("blocks."):
         body.blocks = body.blocks[: int(stage.split(".")[1]) + 1]
 
 
-def _fix_stages(body: nn.Module, count: int) -> None:
+def _fix_stages(body: Any, count: int) -> None:
     """Stop the first `count` stages from training, and with them what lies before the first."""
     if count == 0:
         return

@@ -87,7 +87,9 @@ class MdetrConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:
-            self.text_config = RobertaConfig(max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+            self.text_config = RobertaConfig(
+                max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+            )
         elif isinstance(self.text_config, dict):
             fields = dict(self.text_config)
             self.text_config = AutoConfig.for_model(fields.pop("model_type", "roberta"), **fields)
@@ -98,10 +100,13 @@ class MdetrConfig(PreTrainedConfig):
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
         _check_choice("token_targets", self.token_targets, TOKEN_TARGETS)
         if self.proposals and self.query_type != "reference":
-            raise InvalidInputError("proposals: true needs query_type: reference, since proposals are first references.")
+            raise InvalidInputError(
+                "proposals: true needs query_type: reference, since proposals are first references."
+            )
         if self.hidden_size % (2 * self.attention_heads):
             raise InvalidInputError(
-                f"hidden_size {self.hidden_size} must be a multiple of twice the {self.attention_heads} attention heads."
+                f"hidden_size {self.hidden_size} must be a multiple of twice the {self.attention_heads} "
+                "attention heads."
             )
         super().__post_init__(**kwargs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ class MLP(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, output_size: int, num_layers: int) -> None:
         super().__init__()
         sizes = [input_size, *[hidden_size] * (num_layers - 1), output_size]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, hidden: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -25,15 +27,19 @@ class MLP(nn.Module):
         return self.layers[-1](hidden)
 
 
-class PositionTokenHead(nn.Linear):
-    """Soft tokens as published: a linear layer onto absolute token positions, "no object" last (section 2.2.2)."""
+class PositionTokenHead(nn.Module):
+    """Soft tokens as published: a linear layer onto absolute token positions, "no object" last.
+
+    Source: arXiv 2104.12763, section 2.2.2.
+    """
 
     def __init__(self, config: MdetrConfig) -> None:
-        super().__init__(config.hidden_size, config.num_token_positions)
+        super().__init__()
+        self.linear = nn.Linear(config.hidden_size, config.num_token_positions)
 
     def forward(self, queries: Tensor, text_memory: Tensor, text_padding: Tensor) -> Tensor:
         """queries (B, Q, C) -> (B, Q, positions); the text is in the queries already."""
-        return super().forward(queries)
+        return self.linear(queries)
 
 
 class DotProductTokenHead(nn.Module):
@@ -67,9 +73,8 @@ class BoxHead(MLP):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config.hidden_size, config.hidden_size, 4, num_layers=3)
-        self.layers[-1].starts_at_zero = config.query_type == "reference"  # boxes start as their references
 
     def forward(self, queries: Tensor, references: Tensor | None = None) -> Tensor:
-        """queries (..., C) -> boxes (..., 4) float32; `references` (..., 4) are boxes that the output moves."""
+        """queries (..., C) -> boxes (..., 4) float32; `references` (..., 4) are boxes to be moved."""
         boxes = super().forward(queries).float()
         return (boxes if references is None else boxes + torch.logit(references, eps=1e-5)).sigmoid()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from mdetr.model.backbone import Backbone
@@ -70,8 +71,9 @@ class MdetrModel(PreTrainedModel):
         size = config.hidden_size
         self.backbone = Backbone(config)
         self.input_projection = nn.Conv2d(self.backbone.channels, size, kernel_size=1)
-        self.text_encoder = make_text_encoder(config.text_config)
-        self.text_projection = TextProjection(config.text_config.hidden_size, size, config.dropout)
+        text_config = cast(PreTrainedConfig, config.text_config)
+        self.text_encoder = make_text_encoder(text_config)
+        self.text_projection = TextProjection(text_config.hidden_size, size, config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(size)
@@ -83,14 +85,16 @@ class MdetrModel(PreTrainedModel):
         self.query_alignment = nn.Linear(size, aligned) if aligned else None
         self.token_alignment = nn.Linear(size, aligned) if aligned else None
         self.referred_head = nn.Linear(size, 1) if config.predict_referred else None
+        moving = [head for head in self.modules() if isinstance(head, BoxHead)]
+        self._box_outputs = {h.layers[-1] for h in moving} if config.query_type == "reference" else set()
         self.post_init()
 
     def forward(
         self,
         pixel_values: Tensor,
-        pixel_mask: Tensor | None = None,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        pixel_mask: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor,
         targets: Targets | None = None,
         image_index: Tensor | None = None,
     ) -> MdetrOutput:
@@ -112,7 +116,7 @@ class MdetrModel(PreTrainedModel):
         return output
 
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
-        """Images (I, 3, H, W) and their mask (I, H, W; 1 = image) -> features that any text can be fused with."""
+        """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
         features = self.input_projection(self.backbone(pixel_values))  # (I, C, h, w)
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])
@@ -136,9 +140,7 @@ class MdetrModel(PreTrainedModel):
         padding = torch.cat((images.map_padding.flatten(1), texts.padding), dim=1)
         for layer in self.encoder:
             sequence = layer(sequence, positions, padding)
-        image_memory, text_memory = sequence.split(
-            (images.sequence.shape[1], texts.sequence.shape[1]), dim=1
-        )
+        image_memory, text_memory = sequence.split((images.sequence.shape[1], texts.sequence.shape[1]), dim=1)
         proposals = None
         if self.proposal_head is not None:
             proposals = self.proposal_head(image_memory, text_memory, texts.padding, images.map_padding)
@@ -181,9 +183,9 @@ class MdetrModel(PreTrainedModel):
         return output
 
     def _init_weights(self, module: nn.Module) -> None:
-        """DETR's start values: Xavier for the transformer, Kaiming for convolutions, normal for embeddings."""
+        """DETR's start values: Xavier for linear layers, Kaiming for convolutions, normal for embeddings."""
         if isinstance(module, nn.Linear):
-            if getattr(module, "starts_at_zero", False):
+            if module in self._box_outputs:  # boxes start as their references
                 init.zeros_(module.weight)
             else:
                 init.xavier_uniform_(module.weight)

@@ -17,7 +17,7 @@ TIMM_NAMES = {
 }
 TEXT_LAYERS = {"roberta-base": 12, "distilroberta-base": 6}
 
-# What the released files hold beside the model: buffers of older libraries and the text encoder's unused pooler.
+# What the released files hold beside the model: buffers of older libraries, the text encoder's unused pooler.
 UNUSED_KEYS = re.compile(r"text_encoder\.(pooler\.|embeddings\.position_ids$)|num_batches_tracked$")
 
 RENAMES: tuple[tuple[str, str], ...] = (
@@ -34,7 +34,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(decoder\.\d+)\.norm3\.", r"\1.norm2."),
     (r"^(decoder\.\d+)\.norm4\.", r"\1.norm3."),
     (r"^query_embed\.", "queries.positions."),
-    (r"^class_embed\.", "token_head."),
+    (r"^class_embed\.", "token_head.linear."),
     (r"^bbox_embed\.", "box_head."),
     (r"^isfinal_embed\.", "referred_head."),
     (r"^contrastive_align_projection_image\.", "query_alignment."),
@@ -61,7 +61,8 @@ def config_from_official(args: Mapping[str, Any], official_keys: Mapping[str, An
     text_encoder = args["text_encoder_type"]
     if text_encoder not in TEXT_LAYERS:
         raise CheckpointError(
-            f"The checkpoint's text encoder is {text_encoder!r}; released models have {' or '.join(TEXT_LAYERS)}."
+            f"The checkpoint's text encoder is {text_encoder!r}; released models have "
+            f"{' or '.join(TEXT_LAYERS)}."
         )
     backbone = args["backbone"]
     return MdetrConfig(

@@ -34,7 +34,7 @@ def sine_encoding(coordinate: Tensor, size: int) -> Tensor:
 
 
 def grid_encoding(padding_mask: Tensor, size: int) -> Tensor:
-    """DETR's two-dimensional encoding: (B, h, w) padding mask -> (B, h * w, size), y features before x features."""
+    """DETR's encoding in two dimensions, y before x: (B, h, w) padding mask -> (B, h * w, size)."""
     y, x = grid_coordinates(padding_mask)
     return torch.cat((sine_encoding(y, size // 2), sine_encoding(x, size // 2)), dim=-1).flatten(1, 2)
 

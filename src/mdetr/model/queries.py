@@ -17,7 +17,7 @@ NO_OBJECT_LOGIT = 1e4  # certainly nothing: a proposal on padding
 
 
 class Queries(NamedTuple):
-    """content (B, Q, C); positions (B, Q, C) if learned, or else references (B, Q, 4) that are their positions."""
+    """content (B, Q, C); positions (B, Q, C) where learned, else references (B, Q, 4) to encode."""
 
     content: Tensor
     positions: Tensor | None
@@ -63,6 +63,7 @@ class ReferenceQueries(nn.Module):
             references = self.references.weight.sigmoid().expand(len(image_memory), -1, -1)
             content = self.content.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
             return Queries(content, None, references)
+        assert proposals.logits is not None and proposals.pred_boxes is not None
         objectness = proposals.logits[..., :-1].logsumexp(-1) - proposals.logits[..., -1]
         best = objectness.topk(min(self.content.num_embeddings, objectness.shape[1]), dim=1).indices  # (B, Q)
         references = _take(proposals.pred_boxes, best).detach()
@@ -86,7 +87,7 @@ class ProposalHead(nn.Module):
     def forward(
         self, image_memory: Tensor, text_memory: Tensor, text_padding: Tensor, map_padding: Tensor
     ) -> MdetrOutput:
-        """image_memory (B, h * w, C), map_padding (B, h, w) -> logits (B, h * w, 256), boxes (B, h * w, 4)."""
+        """image_memory (B, P, C), map_padding (B, h, w), P = h * w -> logits (B, P, 256), boxes (B, P, 4)."""
         logits = self.token_head(image_memory, text_memory, text_padding)
         boxes = self.box_head(image_memory, _start_boxes(map_padding))
         nothing = torch.zeros_like(logits[0, 0])

@@ -63,9 +63,14 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, target: Tensor, query_positions: Tensor, memory: Tensor, memory_keys: Tensor, padding_mask: Tensor
+        self,
+        target: Tensor,
+        query_positions: Tensor,
+        memory: Tensor,
+        memory_keys: Tensor,
+        padding_mask: Tensor,
     ) -> Tensor:
-        """target, query_positions (B, Q, C); memory, memory_keys (memory with positions) (B, S, C) -> (B, Q, C)."""
+        """target, query_positions (B, Q, C); memory, memory_keys (with positions) (B, S, C) -> (B, Q, C)."""
         query = target + query_positions
         update, _ = self.self_attention(query, query, target, need_weights=False)
         target = self.norm1(target + self.dropout(update))

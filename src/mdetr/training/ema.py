@@ -70,7 +70,9 @@ class ExponentialMovingAverage:
         if not path.is_file():
             raise CheckpointError(f"There is no {path}, so the averaged weights cannot be resumed.")
         tensors = load_file(path)
-        if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in self.average.items()}:
+        if {name: t.shape for name, t in tensors.items()} != {
+            name: t.shape for name, t in self.average.items()
+        }:
             raise CheckpointError(f"{path} holds the averaged weights of another model.")
         _copy(tensors, self.average)
         with _open_metadata(path) as metadata:

@@ -72,5 +72,7 @@ def evaluate(
                 on_progress(len(batch["pixel_values"]))
     model.train(was_training)
     return {
-        f"{task}_{name}": value for task, scorer in scorers.items() for name, value in scorer.compute().items()
+        f"{task}_{name}": value
+        for task, scorer in scorers.items()
+        for name, value in scorer.compute().items()
     }

@@ -1,4 +1,4 @@
-"""Pictures of predictions on fixed validation images: a model and a step in, a PNG and a TensorBoard image out."""
+"""Pictures of predictions: a model and a step in, a PNG and a TensorBoard image of fixed examples out."""
 
 from __future__ import annotations
 

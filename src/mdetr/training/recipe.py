@@ -119,7 +119,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class EmaSettings:
-    """The moving average of the weights that is evaluated and saved; `ramp` lets it follow faster at first."""
+    """The average of the weights that is evaluated and saved; `ramp` lets it follow faster at first."""
 
     decay: float = 0.9998
     ramp: bool = False
@@ -171,7 +171,9 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise RecipeError(f"{file} should hold keys such as data and optimiser; found {type(content).__name__}.")
+        raise RecipeError(
+            f"{file} should hold keys such as data and optimiser; found {type(content).__name__}."
+        )
     for change in changes:
         _apply(content, change)
     return parse_recipe(content, str(file))
@@ -266,7 +268,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _is_type_name(part: Any) -> bool:
-    """pydantic names the member of a union among the keys: FixedSizeAugmentation, literal['published',...]."""
+    """pydantic names the member of a union among the keys: FixedSizeAugmentation, literal[...]."""
     return isinstance(part, str) and (part[:1].isupper() or "[" in part)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainingArguments, set_seed
@@ -48,9 +48,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     set_seed(recipe.seed)
     model, processor = make_model(recipe) if checkpoint is None else _reload(checkpoint)
-    validations = {
-        name: Validation.open(entry, processor) for name, entry in recipe.data.validation.items()
-    }
+    validations = {name: Validation.open(entry, processor) for name, entry in recipe.data.validation.items()}
     writer = SummaryWriter(str(output / "logs"))
     pictures = PredictionPictures(output / "pictures", validations, recipe.run.pictures, writer)
     trainer = MdetrTrainer(
@@ -77,7 +75,9 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     """The model that training starts from, and its processor."""
     if recipe.model.start_from is not None:
         if recipe.model.config:
-            raise RecipeError("Give either model.start_from or model.config: a model that exists keeps its own.")
+            raise RecipeError(
+                "Give either model.start_from or model.config: a model that exists keeps its own."
+            )
         start = Mdetr.from_pretrained(recipe.model.start_from, device="cpu")
         return start.model, start.processor
     tokenizer = _tokenizer(recipe)
@@ -110,7 +110,7 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         return train_bpe(texts, wanted.vocab_size)
     if wanted == "roberta":
         return roberta_tokenizer()
-    return AutoTokenizer.from_pretrained(wanted)
+    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(wanted))
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:

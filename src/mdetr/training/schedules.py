@@ -40,7 +40,7 @@ class Schedule:
             raise RecipeError(f"The schedule must be one of {', '.join(_FACTORS)}; found {self.name!r}.")
 
     def factor(self, step: int, group: str) -> float:
-        """The factor that multiplies the base rate of a group ("backbone", "text_encoder", "rest") at a step."""
+        """What multiplies the base rate of a group ("backbone", "text_encoder", "rest") at a step."""
         if step == 0 and self.start_at_base:
             return 1.0
         return _FACTORS[self.name](self, step, group)

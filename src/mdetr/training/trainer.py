@@ -1,7 +1,7 @@
 """The trainer: a model, data and a recipe in; a trained model, its average, logs and pictures out.
 
-Hugging Face's Trainer does the work; what is ours are the parameter groups, the schedule, the averaged weights,
-the losses' logging and the evaluation by tasks.
+Hugging Face's Trainer does the work; what is ours are the parameter groups, the schedule, the averaged
+weights, the log of the losses and the evaluation by tasks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,11 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
             group = next((key for key in ("backbone", "text_encoder") if key in name), "rest")
             parameters[group].append(parameter)
     rates = {"backbone": settings.lr_backbone, "text_encoder": settings.lr_text_encoder, "rest": settings.lr}
-    return [{"name": name, "params": parameters[name], "lr": rates[name]} for name in parameters if parameters[name]]
+    return [
+        {"name": name, "params": parameters[name], "lr": rates[name]}
+        for name in parameters
+        if parameters[name]
+    ]
 
 
 class MdetrTrainer(Trainer):
@@ -67,6 +71,9 @@ class MdetrTrainer(Trainer):
         draw: Callable[[MdetrModel, int], object] | None = None,
     ) -> None:
         self.recipe = recipe
+        self.processor = processor
+        self.mixture = dataset
+        self.folder = Path(cast(str, arguments.output_dir))
         self.validations = validations
         self.ema = None
         if recipe.ema is not None:
@@ -89,7 +96,7 @@ class MdetrTrainer(Trainer):
         """AdamW over the three groups."""
         if self.optimizer is None:
             settings = self.recipe.optimiser
-            groups = parameter_groups(self.model if model is None else model, settings)
+            groups = parameter_groups(model or cast(nn.Module, self.model), settings)
             self.optimizer = torch.optim.AdamW(
                 groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
             )
@@ -109,7 +116,7 @@ class MdetrTrainer(Trainer):
                 settings.warmup,
                 settings.start_at_base,
             )
-            self.lr_scheduler = schedule.scheduler(optimizer or self.optimizer)
+            self.lr_scheduler = schedule.scheduler(cast(torch.optim.Optimizer, optimizer or self.optimizer))
         return self.lr_scheduler
 
     def compute_loss(
@@ -170,31 +177,33 @@ class MdetrTrainer(Trainer):
         with self._averaged(model):
             if self.is_world_process_zero():
                 model.save_pretrained(folder)
-                self.processing_class.save_pretrained(folder)
+                self.processor.save_pretrained(folder)
 
     def _averaged(self, model: nn.Module) -> Any:
         return self.ema.applied_to(model) if self.ema is not None else torch.no_grad()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        dataset = train_dataset if train_dataset is not None else self.train_dataset
-        if dataset.weights is None:
+        weights = self.mixture.weights
+        if weights is None:
             return super()._get_train_sampler(train_dataset)
         generator = torch.Generator().manual_seed(self.args.seed)
-        return WeightedRandomSampler(dataset.weights, len(dataset), generator=generator)
+        return WeightedRandomSampler(weights, len(weights), generator=generator)
 
     def _keep_bad_batch(self, records: Sequence[Any], reason: str) -> str:
-        path = Path(self.args.output_dir) / BAD_BATCH_FILE
+        path = self.folder / BAD_BATCH_FILE
         ids = [{"source": record.source, "split": record.split, "id": record.id} for record in records]
-        path.write_text(json.dumps({"step": self.state.global_step, "reason": reason, "records": ids}, indent=1))
+        path.write_text(
+            json.dumps({"step": self.state.global_step, "reason": reason, "records": ids}, indent=1)
+        )
         return (
-            f"Training stopped at step {self.state.global_step}: {reason} The batch's ids are in {path}; the last "
-            "checkpoint is kept: lower the learning rate, or look at these records, and go on with --resume."
+            f"Training stopped at step {self.state.global_step}: {reason} The batch's ids are in {path} and the "
+            "last checkpoint is kept: lower the learning rate, or look at these records, and use --resume."
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         if self.is_world_process_zero():
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder = self.folder / f"checkpoint-{self.state.global_step}"
             (folder / COMPLETE).touch()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:

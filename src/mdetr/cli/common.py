@@ -1,0 +1,100 @@
+"""What the commands that look into images share: their images, their progress and their output."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from mdetr.errors import InvalidInputError
+
+
+class Result(Protocol):
+    """What a command prints, draws and writes."""
+
+    def plot(self, path: str | Path | None = None) -> Image.Image:
+        """Draw it."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        ...
+
+
+def split_images_and_text(arguments: Sequence[str]) -> tuple[list[Path], str]:
+    """The last argument is the text; a folder before it stands for the images in it.
+
+    Raises:
+        InvalidInputError: there is no image or no text, or a folder holds no image.
+    """
+    if len(arguments) < 2:
+        raise InvalidInputError("Give at least one image and then the text, in quotes.")
+    *names, text = arguments
+    images = [image for name in names for image in _images_of(Path(name))]
+    return images, text
+
+
+def _images_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    known = Image.registered_extensions()
+    images = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+    if not images:
+        raise InvalidInputError(f"There is no image in the folder {path}.")
+    return images
+
+
+@contextmanager
+def progress_over(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, for more than one image."""
+    with Progress(console=Console(stderr=True), transient=True, disable=total < 2) as progress:
+        bar = progress.add_task("images", total=total)
+        yield lambda done: progress.advance(bar, done)
+
+
+def picture_paths(images: Sequence[Path], output: Path | None) -> list[Path | None]:
+    """Where each picture goes: to `output` itself for one image, into the folder `output` for several.
+
+    Raises:
+        InvalidInputError: two images of the same name would overwrite each other's picture.
+    """
+    if output is None:
+        return [None] * len(images)
+    if len(images) == 1 and not output.is_dir():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        return [output]
+    paths: list[Path | None] = [output / f"{image.stem}.png" for image in images]
+    if len(set(paths)) < len(paths):
+        raise InvalidInputError(
+            f"Some of the images have the same name, so their pictures in {output} would overwrite each other; "
+            "run the command once for each of their folders."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    return paths
+
+
+def write_json(path: Path, images: Sequence[Path], results: Sequence[Result]) -> None:
+    """One result as an object, several as a list; each says which image it is of."""
+    entries = [
+        {"image": str(image)} | result.to_dict() for image, result in zip(images, results, strict=True)
+    ]
+    if not path.parent.is_dir():
+        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; make it first.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(entries[0] if len(entries) == 1 else entries, indent=1))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def format_box(box: Sequence[float]) -> str:
+    """A box in whole pixels."""
+    return " ".join(f"{value:.0f}" for value in box)

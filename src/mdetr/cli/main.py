@@ -1,0 +1,94 @@
+"""The command `mdetr`: arguments in; work done, or one plain sentence that says why not, out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mdetr.cli.data_import import import_data
+from mdetr.cli.evaluate import evaluate
+from mdetr.cli.ground import ground
+from mdetr.cli.refer import refer
+from mdetr.cli.synthesize import synthesize
+from mdetr.cli.train import train
+from mdetr.errors import MdetrError
+
+app = typer.Typer(
+    help="Find in an image the things that a text speaks of.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Make and import data.", no_args_is_help=True)
+worlds = typer.Typer(help="Make data.", no_args_is_help=True)
+app.command()(ground)
+app.command()(refer)
+app.command()(train)
+app.command()(evaluate)
+app.add_typer(data, name="data")
+data.command("import")(import_data)
+data.add_typer(worlds, name="synthesize")
+worlds.command("clevr")(synthesize)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Find in an image the things that a text speaks of."""
+    if version:
+        from mdetr import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@worlds.callback()
+def _worlds() -> None:
+    """Make data."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command: 0 done, 1 the job failed, 2 the call was wrong, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    # Accepted anywhere, since it is added after a failure, at the end of the line.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    _quiet()
+    try:
+        result = app(arguments, prog_name="mdetr", standalone_mode=False)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+    return result if isinstance(result, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong call: Click's own words
+        error.show()
+        return int(error.exit_code)
+    message = " ".join(str(error).split())
+    if not isinstance(error, MdetrError):
+        message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
+    typer.echo(f"mdetr: {message}", err=True)
+    return 1
+
+
+def _quiet() -> None:
+    """Keep transformers' progress bars and notices out of the output."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

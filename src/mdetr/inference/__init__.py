@@ -1,0 +1,1 @@
+"""Using a model: images and texts in, results for people out."""

@@ -1,0 +1,205 @@
+"""Drawing: an image, a text and what was found in, one picture with boxes and coloured words out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from mdetr.processor import Grounding
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and three more.
+PALETTE = (
+    (230, 159, 0),
+    (0, 114, 178),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (86, 180, 233),
+    (240, 228, 66),
+    (120, 94, 240),
+    (100, 143, 50),
+    (150, 75, 40),
+)
+Color = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+MIN_WIDTH = 640  # smaller images are enlarged, so that labels can be read
+MARGIN = 14
+BLACK, WHITE = (20, 20, 20), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A piece of the text without white space, and the colour behind each of its characters."""
+
+    text: str
+    colors: tuple[Color | None, ...]
+    joined: bool  # whether the space before it has the colour of both neighbours
+
+
+def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Grounding]) -> Image.Image:
+    """Draw boxes on the image and the text below it; a phrase's boxes and words share a colour.
+
+    Args:
+        image: what was searched. text: what was searched for.
+        groundings: what was found; boxes in pixels of `image`, spans in characters of `text`.
+
+    Returns:
+        A new RGB picture, at least `MIN_WIDTH` pixels wide.
+    """
+    scale = max(1, math.ceil(MIN_WIDTH / image.width))
+    canvas = image.convert("RGB").resize(
+        (image.width * scale, image.height * scale), Image.Resampling.LANCZOS
+    )
+    size = max(15, round(canvas.width / 42))
+    font = ImageFont.load_default(size)
+    colors = _colors(groundings)
+    draw = ImageDraw.Draw(canvas)
+    for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
+        _draw_box(draw, grounding, color, scale, max(2, size // 6))
+    for grounding, color in zip(groundings, colors, strict=True):
+        _draw_label(draw, grounding, color, scale, ImageFont.load_default(round(size * 0.8)), canvas.size)
+    return _above(canvas, _caption(text, groundings, colors, canvas.width, font))
+
+
+def draw_boxes(
+    image: Image.Image, text: str, boxes: Sequence[tuple[float, float, float, float]]
+) -> Image.Image:
+    """Draw boxes that the text as a whole denotes: one colour, no labels, the text below in that colour."""
+    whole = [Grounding("", ((0, len(text)),), box, math.nan) for box in boxes]
+    return draw_groundings(image, text, whole)
+
+
+def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Put pictures side by side, in rows of `columns`, on white."""
+    columns = min(columns, len(images))
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    width = max(image.width for image in images)
+    heights = [max(image.height for image in row) for row in rows]
+    gap = 8
+    size = (columns * (width + gap) - gap, sum(heights) + gap * (len(rows) - 1))
+    sheet = Image.new("RGB", size, WHITE)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, image in enumerate(row):
+            sheet.paste(image, (column * (width + gap), top))
+        top += height + gap
+    return sheet
+
+
+def _colors(groundings: Sequence[Grounding]) -> list[Color]:
+    """A colour for each distinct phrase, in the order of the text."""
+    phrases = sorted({grounding.spans for grounding in groundings})
+    return [PALETTE[phrases.index(grounding.spans) % len(PALETTE)] for grounding in groundings]
+
+
+def _scaled(grounding: Grounding, scale: int) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (value * scale for value in grounding.box)
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def _draw_box(
+    draw: ImageDraw.ImageDraw, grounding: Grounding, color: Color, scale: int, line_width: int
+) -> None:
+    x0, y0, x1, y1 = _scaled(grounding, scale)
+    draw.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=WHITE, width=line_width + 2)
+    draw.rectangle((x0, y0, x1, y1), outline=color, width=line_width)
+
+
+def _draw_label(
+    draw: ImageDraw.ImageDraw,
+    grounding: Grounding,
+    color: Color,
+    scale: int,
+    font: Font,
+    size: tuple[int, int],
+) -> None:
+    """The phrase and its score, above the box where there is room, else inside it."""
+    if math.isnan(grounding.score):
+        return
+    label = f"{grounding.phrase or '?'} {grounding.score:.2f}"
+    x0, y0, _, _ = _scaled(grounding, scale)
+    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
+    width, height = right - left + 8, bottom - top + 6
+    x = min(max(0.0, x0), max(0.0, size[0] - width))
+    y = y0 - height if y0 >= height else y0
+    draw.rectangle((x, y, x + width, y + height), fill=color)
+    draw.text((x + 4 - left, y + 3 - top), label, fill=_ink(color), font=font)
+
+
+def _ink(color: Color) -> Color:
+    red, green, blue = color
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
+
+
+def _caption(
+    text: str, groundings: Sequence[Grounding], colors: Sequence[Color], width: int, font: Font
+) -> Image.Image:
+    """The text, wrapped to the width, with colours behind the words of each phrase."""
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    lines = _wrap(_words(text, groundings, colors), measure, font, width - 2 * MARGIN)
+    _, top, _, bottom = measure.textbbox((0, 0), "Ágjy", font=font)
+    line_height = round((bottom - top) * 1.5)
+    strip = Image.new("RGB", (width, line_height * max(1, len(lines)) + 2 * MARGIN), WHITE)
+    draw = ImageDraw.Draw(strip)
+    space = draw.textlength(" ", font=font)
+    for number, line in enumerate(lines):
+        x, y = float(MARGIN), MARGIN + number * line_height
+        for place, word in enumerate(line):
+            if place:
+                if word.joined and word.colors[0]:
+                    draw.rectangle((x, y, x + space, y + line_height - 4), fill=word.colors[0])
+                x += space
+            for character, color in zip(word.text, word.colors, strict=True):
+                advance = draw.textlength(character, font=font)
+                if color:
+                    draw.rectangle((x, y, x + advance, y + line_height - 4), fill=color)
+                ink = _ink(color) if color else BLACK
+                draw.text((x, y + (line_height - 4 - bottom - top) / 2), character, fill=ink, font=font)
+                x += advance
+    return strip
+
+
+def _words(text: str, groundings: Sequence[Grounding], colors: Sequence[Color]) -> list[_Word]:
+    """Split the text at white space; where phrases overlap, the shorter one's colour shows."""
+    behind: list[Color | None] = [None] * len(text)
+    by_length = sorted(
+        ((span, color) for found, color in zip(groundings, colors, strict=True) for span in found.spans),
+        key=lambda pair: pair[0][0] - pair[0][1],
+    )
+    for (start, end), color in by_length:
+        behind[start:end] = [color] * (end - start)
+    words: list[_Word] = []
+    start = 0
+    for piece in text.split():
+        start = text.index(piece, start)
+        end = start + len(piece)
+        joined = start > 0 and behind[start - 1] is not None and behind[start - 1] == behind[start]
+        words.append(_Word(piece, tuple(behind[start:end]), joined))
+        start = end
+    return words
+
+
+def _wrap(
+    words: Sequence[_Word], measure: ImageDraw.ImageDraw, font: Font, width: float
+) -> list[list[_Word]]:
+    lines: list[list[_Word]] = []
+    used = width + 1
+    space = measure.textlength(" ", font=font)
+    for word in words:
+        length = sum(measure.textlength(character, font=font) for character in word.text)
+        if used + space + length > width:
+            lines.append([])
+            used = -space
+        lines[-1].append(word)
+        used += space + length
+    return lines
+
+
+def _above(picture: Image.Image, strip: Image.Image) -> Image.Image:
+    joined = Image.new("RGB", (picture.width, picture.height + strip.height), WHITE)
+    joined.paste(picture, (0, 0))
+    joined.paste(strip, (0, picture.height))
+    return joined

@@ -1,0 +1,152 @@
+"""Real training runs, small: they learn, stop and go on, and say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mdetr.data.store import Store
+from mdetr.errors import CheckpointError, RecipeError, TrainingError
+from mdetr.model.mdetr import MdetrModel
+from mdetr.processor import MdetrProcessor
+from mdetr.training.datasets import training_data
+from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
+from mdetr.training.run import train, training_arguments
+from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups
+from tests.model.models import small_model
+from tests.training.conftest import small_recipe
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    state = json.loads((last_checkpoint(folder) / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if "loss" in entry]
+
+
+def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store, log_every=50, save_every=1000, pictures=2)
+    content["optimiser"] |= {"steps": 260, "batch_size": 8}
+    content["data"]["texts_per_image"] = 7
+    train(parse_recipe(content), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["eval_shapes_phrase_grounding_recall@1"] == 1.0
+    assert list((tmp_path / "run" / "pictures").glob("shapes-*.png"))
+    assert list((tmp_path / "run" / "logs").glob("events.*"))
+
+
+def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None:
+    folder = train(recipe, tmp_path / "run")
+    model, processor = MdetrModel.from_pretrained(folder), MdetrProcessor.from_pretrained(folder)
+    inputs = processor(torch.zeros(3, 96, 144, dtype=torch.uint8), "a red cube")
+    with torch.no_grad():
+        assert model(**inputs).logits.shape == (1, 12, 256)
+    log = _log(tmp_path / "run")[-1]
+    assert {"loss_ce", "loss_bbox_0", "loss_giou_proposals", "grad_norm", "learning_rate"} <= set(log)
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_path: Path) -> None:
+    whole = parse_recipe(small_recipe(shapes_store))
+    train(whole, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    shutil.rmtree(tmp_path / "stopped" / "checkpoint-4")
+    train(whole, tmp_path / "stopped", resume=True)
+    whole_log, resumed_log = _log(tmp_path / "whole"), _log(tmp_path / "stopped")
+    assert [entry["loss"] for entry in resumed_log] == [entry["loss"] for entry in whole_log]
+    models = [MdetrModel.from_pretrained(tmp_path / name / "model") for name in ("whole", "stopped")]
+    states = [model.state_dict() for model in models]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_an_unfinished_checkpoint_is_passed_over(recipe: Recipe, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe, run)
+    (run / "checkpoint-4" / "complete").unlink()
+    assert last_checkpoint(run).name == "checkpoint-2"
+
+
+def test_a_run_is_not_overwritten_and_nothing_cannot_be_resumed(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run")
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(recipe, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train(recipe, tmp_path / "other", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
+    shapes_store: Path, tmp_path: Path
+) -> None:
+    content = small_recipe(shapes_store)
+    run = tmp_path / "run"
+    train(parse_recipe(content), run)
+    (run / "checkpoint-4" / "complete").unlink()  # as if stopped after step 2
+    content["optimiser"] |= {"lr": 1e30, "max_gradient_norm": 1e30}
+    # The schedule's state and the rates come from the checkpoint, so the divergence is put into its weights.
+    checkpoint = last_checkpoint(run)
+    model = MdetrModel.from_pretrained(checkpoint)
+    with torch.no_grad():
+        model.input_projection.weight.fill_(float("nan"))
+    model.save_pretrained(checkpoint)
+    with pytest.raises(TrainingError, match=r"stopped at step 2.*bad_batch.json.*--resume"):
+        train(parse_recipe(content), run, resume=True)
+    bad = json.loads((run / "bad_batch.json").read_text())
+    assert bad["step"] == 2
+    ids = {record.id for record in Store.open(shapes_store)}
+    assert bad["records"]
+    assert {record["id"] for record in bad["records"]} <= ids
+    assert last_checkpoint(run).name == "checkpoint-2"
+
+
+def test_every_trained_parameter_is_in_the_group_of_its_name() -> None:
+    model = small_model()
+    settings = OptimiserSettings(batch_size=1, lr=3.0, lr_backbone=1.0, lr_text_encoder=2.0, steps=1)
+    groups = {group["name"]: group for group in parameter_groups(model, settings)}
+    assert {name: group["lr"] for name, group in groups.items()} == {
+        "backbone": 1.0,
+        "text_encoder": 2.0,
+        "rest": 3.0,
+    }
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all(names[id(p)].startswith("backbone.") for p in groups["backbone"]["params"])
+    assert all(names[id(p)].startswith("text_encoder.") for p in groups["text_encoder"]["params"])
+    assert "text_projection.linear.weight" in {names[id(p)] for p in groups["rest"]["params"]}
+    trained = sum(parameter.requires_grad for parameter in model.parameters())
+    assert sum(len(group["params"]) for group in groups.values()) == trained
+
+
+def test_a_batch_that_does_not_divide_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    uneven = replace(recipe, run=replace(recipe.run, gradient_accumulation=3))
+    with pytest.raises(RecipeError, match="does not divide"):
+        training_arguments(uneven, tmp_path)
+
+
+def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store)
+    content["data"]["train"] = [
+        {"store": str(shapes_store), "weight": 1.0},
+        {"store": str(shapes_store), "weight": 3.0},
+    ]
+    recipe = parse_recipe(content)
+    dataset = training_data(recipe.data, seed=0)
+    model = small_model()
+    trainer = MdetrTrainer(
+        model,
+        MdetrProcessor.from_pretrained(_processor_folder(tmp_path)),
+        recipe,
+        training_arguments(recipe, tmp_path),
+        dataset,
+        {},
+    )
+    drawn = torch.tensor([index for _ in range(50) for index in trainer._get_train_sampler(dataset)])
+    assert (drawn >= 8).float().mean() == pytest.approx(0.75, abs=0.05)
+
+
+def _processor_folder(tmp_path: Path) -> Path:
+    from mdetr.processor import MdetrImageProcessor, roberta_tokenizer
+
+    MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer()).save_pretrained(tmp_path / "processor")
+    return tmp_path / "processor"
