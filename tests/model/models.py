@@ -42,6 +42,8 @@ OPTIONS: dict[str, Any] = {
     "proposals": True,
     "backbone_stride": 16,
     "predict_referred": True,
+    "transformer_norm": "pre",
+    "image_norm": True,
 }
 
 

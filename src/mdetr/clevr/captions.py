@@ -266,7 +266,7 @@ def _with_anchor(phrase: NounPhrase) -> list[NounPhrase]:
 
 
 def descriptions_of(thing: SceneObject) -> list[Description]:
-    """All that can be said of an object: every subset of its size, colour and material, with or without its shape."""
+    """All that can be said of it: every subset of size, colour and material, with or without the shape."""
     choices = itertools.product(
         (None, thing.size), (None, thing.color), (None, thing.material), (None, thing.shape)
     )

@@ -26,14 +26,17 @@ WORLD = """
   </visual>
   <asset>
     <texture type="skybox" builtin="flat" rgb1="{fog}" rgb2="{fog}" width="16" height="96"/>
-    <texture name="sheen" type="cube" builtin="gradient" rgb1="1 1 1" rgb2=".5 .5 .5" width="64" height="384"/>
+    <texture name="sheen" type="cube" builtin="gradient" rgb1="1 1 1" rgb2=".5 .5 .5" width="64"
+      height="384"/>
     <material name="metal" texture="sheen"/>
     <material name="ground" rgba=".72 .73 .74 1" specular="0" shininess="0" reflectance="0"/>
   </asset>
   <worldbody>
     <geom type="plane" size="200 200 1" material="ground"/>
-    <light directional="true" castshadow="true" pos="0 0 8" dir="0 0 -1" diffuse=".62 .62 .6" specular="1 1 1"/>
-    <light directional="true" castshadow="false" pos="0 0 8" dir="0 0 -1" diffuse=".2 .2 .22" specular=".6 .6 .6"/>
+    <light directional="true" castshadow="true" pos="0 0 8" dir="0 0 -1" diffuse=".62 .62 .6"
+      specular="1 1 1"/>
+    <light directional="true" castshadow="false" pos="0 0 8" dir="0 0 -1" diffuse=".2 .2 .22"
+      specular=".6 .6 .6"/>
   </worldbody>
 </mujoco>
 """
@@ -41,18 +44,20 @@ WORLD = """
 
 @dataclass(frozen=True)
 class Rendering:
-    """picture: (height, width, 3) uint8. labels: (height, width) int16, the index of the object seen, or -1."""
+    """picture: (height, width, 3) uint8. labels: (height, width) int16, the object seen there, or -1."""
 
     picture: np.ndarray
     labels: np.ndarray
 
-    def boxes(self, num_objects: int) -> list[tuple[int, int, int, int] | None]:
-        """Per object, the smallest box around its visible pixels (x0, y0, x1, y1, ends exclusive), or None."""
-        return [_box(self.labels == index) for index in range(num_objects)]
 
-    def visible_pixels(self, num_objects: int) -> np.ndarray:
-        """(num_objects,) how many pixels of each object are seen."""
-        return np.bincount(self.labels[self.labels >= 0], minlength=num_objects)[:num_objects]
+def visible_boxes(labels: np.ndarray, num_objects: int) -> list[tuple[int, int, int, int] | None]:
+    """The smallest box around each object's visible pixels, x0, y0, x1, y1 with ends exclusive, or None."""
+    return [_box(labels == index) for index in range(num_objects)]
+
+
+def visible_pixels(labels: np.ndarray, num_objects: int) -> np.ndarray:
+    """How many pixels of each object are seen, (num_objects,)."""
+    return np.bincount(labels[labels >= 0], minlength=num_objects)[:num_objects]
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
@@ -150,12 +155,18 @@ class Renderer:
         color = np.array([*COLORS[thing.color], 255], dtype=np.float32) / 255
         metal = thing.material == "metal"
         mujoco.mjv_initGeom(
-            geom, shape, np.array(size, dtype=float), np.array(thing.position), np.array(rotation, dtype=float), color
+            geom,
+            shape,
+            np.array(size, dtype=float),
+            np.array(thing.position),
+            np.array(rotation, dtype=float),
+            color,
         )
         geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
         geom.objtype, geom.objid, geom.segid = mujoco.mjtObj.mjOBJ_UNKNOWN, -1, index + 1
         if metal:
-            geom.matid, geom.texid = self._metal, self._sheen  # light above, dark below, as if reflecting the sky
+            # Light above, dark below, as if it reflected the sky.
+            geom.matid, geom.texid = self._metal, self._sheen
         geom.specular, geom.shininess = (1.0, 0.22) if metal else (0.0, 0.0)
         geom.emission = 0.0 if metal else 0.2
         self._scene.ngeom += 1
@@ -183,8 +194,8 @@ def _open_gl(width: int, height: int) -> tuple[Any, Any]:
             return mujoco, gl
     raise MissingDependencyError(
         "Drawing scenes needs an off-screen OpenGL, and none works here "
-        f"({'; '.join(failures)}): install EGL or OSMesa (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri, "
-        "or libosmesa6), and set MUJOCO_GL to egl or osmesa."
+        f"({'; '.join(failures)}): install EGL or OSMesa (on Debian and Ubuntu: apt install libegl1 "
+        "libgl1-mesa-dri, or libosmesa6), and set MUJOCO_GL to egl or osmesa."
     )
 
 

@@ -76,7 +76,9 @@ class Camera:
         offset = points - eye
         depth = offset @ forward
         scale = height / 2 / math.tan(math.radians(self.field_of_view) / 2) / depth
-        return np.stack((width / 2 + scale * (offset @ right), height / 2 - scale * (offset @ up), depth), axis=1)
+        return np.stack(
+            (width / 2 + scale * (offset @ right), height / 2 - scale * (offset @ up), depth), axis=1
+        )
 
     def directions(self) -> dict[str, tuple[float, float, float]]:
         """The ground directions that "left", "right", "front" and "behind" mean for this camera."""
@@ -109,7 +111,9 @@ class Scene:
         }
 
 
-def sample_scene(random: np.random.Generator, min_objects: int = MIN_OBJECTS, max_objects: int = MAX_OBJECTS) -> Scene:
+def sample_scene(
+    random: np.random.Generator, min_objects: int = MIN_OBJECTS, max_objects: int = MAX_OBJECTS
+) -> Scene:
     """Draw a scene of `min_objects` to `max_objects` objects that do not touch.
 
     Raises:

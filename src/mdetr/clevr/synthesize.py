@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from mdetr.clevr.captions import SceneGrammar, Sentence
-from mdetr.clevr.rendering import Renderer, Rendering
+from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
 from mdetr.clevr.scenes import SIZES, Scene, sample_scene
 from mdetr.errors import InvalidInputError
 
@@ -47,7 +47,7 @@ def synthesize(
 ) -> Path:
     """Write `num_scenes` scenes; the same seed gives the same files, however many workers there are.
 
-    Pictures go to images/SPLIT, the rest to scenes, captions and refexps, whose files appear only once all is done.
+    Pictures go to images/SPLIT, the rest to scenes, captions and refexps, which appear once all is done.
 
     Args:
         output: the folder to write to; it may hold other splits.
@@ -140,7 +140,7 @@ def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: R
     expressions = _distinct(grammar.referring_expression, options.expressions)
     place = {"image_index": index, "image_filename": name}
     return {
-        "scene": place | {"split": options.split} | scene_entry(scene, rendering),
+        "scene": place | {"split": options.split} | scene_entry(scene, rendering.labels),
         "captions": [place | _sentence_entry(sentence) for sentence in captions],
         "refexps": [place | _sentence_entry(sentence) for sentence in expressions],
     }
@@ -156,21 +156,20 @@ def visible_scene(random: np.random.Generator, renderer: Renderer) -> Scene:
 
 def _all_visible(scene: Scene, labels: np.ndarray) -> bool:
     count = len(scene.objects)
-    rendering = Rendering(labels, labels)
     height, width = labels.shape
     positions = np.array([thing.position for thing in scene.objects])
     depths = scene.camera.project(positions, width, height)[:, 2]
     scale = height / 2 / math.tan(math.radians(scene.camera.field_of_view) / 2)
     radii = np.array([SIZES[thing.size] for thing in scene.objects]) * scale / depths
-    if (rendering.visible_pixels(count) < VISIBLE_SHARE * math.pi * radii**2).any():
+    if (visible_pixels(labels, count) < VISIBLE_SHARE * math.pi * radii**2).any():
         return False
-    boxes = [box for box in rendering.boxes(count) if box is not None]
+    boxes = [box for box in visible_boxes(labels, count) if box is not None]
     return all(x0 > 0 and y0 > 0 and x1 < width and y1 < height for x0, y0, x1, y1 in boxes)
 
 
-def scene_entry(scene: Scene, rendering: Rendering) -> dict[str, Any]:
+def scene_entry(scene: Scene, labels: np.ndarray) -> dict[str, Any]:
     """What CLEVR's scene files say of a scene, and the box of each object's visible pixels."""
-    height, width = rendering.labels.shape
+    height, width = labels.shape
     positions = np.array([thing.position for thing in scene.objects])
     pixels = scene.camera.project(positions, width, height)
     return {
@@ -186,7 +185,7 @@ def scene_entry(scene: Scene, rendering: Rendering) -> dict[str, Any]:
                 "bbox": box,
             }
             for thing, box, (column, row, depth) in zip(
-                scene.objects, rendering.boxes(len(scene.objects)), pixels, strict=True
+                scene.objects, visible_boxes(labels, len(scene.objects)), pixels, strict=True
             )
         ],
         "relationships": scene.relationships(),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 from rich.console import Console
@@ -28,8 +28,11 @@ class Result(Protocol):
         ...
 
 
-def split_images_and_text(arguments: Sequence[str]) -> tuple[list[Path], str]:
-    """The last argument is the text; a folder before it stands for the images in it.
+R = TypeVar("R")
+
+
+def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple[list[Path], list[str]]:
+    """The images and the texts of a call: the last argument is the first text, a folder means its images.
 
     Raises:
         InvalidInputError: there is no image or no text, or a folder holds no image.
@@ -37,8 +40,21 @@ def split_images_and_text(arguments: Sequence[str]) -> tuple[list[Path], str]:
     if len(arguments) < 2:
         raise InvalidInputError("Give at least one image and then the text, in quotes.")
     *names, text = arguments
-    images = [image for name in names for image in _images_of(Path(name))]
-    return images, text
+    return [image for name in names for image in _images_of(Path(name))], [text, *(also or [])]
+
+
+def ask_all(
+    ask: Callable[[list[Path], list[str], Callable[[int], None]], list[R]],
+    images: list[Path],
+    texts: list[str],
+) -> list[tuple[Path, R]]:
+    """Every text about every image, with a progress bar; the results of the first text come first."""
+    with _progress_over(len(images) * len(texts)) as on_progress:
+        if len(images) == 1:  # which is then encoded once
+            results = ask(images, texts, on_progress)
+        else:
+            results = [result for text in texts for result in ask(images, [text], on_progress)]
+    return list(zip(images * len(texts), results, strict=True))
 
 
 def _images_of(path: Path) -> list[Path]:
@@ -52,39 +68,38 @@ def _images_of(path: Path) -> list[Path]:
 
 
 @contextmanager
-def progress_over(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, for more than one image."""
+def _progress_over(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, for more than one question."""
     with Progress(console=Console(stderr=True), transient=True, disable=total < 2) as progress:
-        bar = progress.add_task("images", total=total)
+        bar = progress.add_task("questions", total=total)
         yield lambda done: progress.advance(bar, done)
 
 
-def picture_paths(images: Sequence[Path], output: Path | None) -> list[Path | None]:
-    """Where each picture goes: to `output` itself for one image, into the folder `output` for several.
+def picture_paths(images: Sequence[Path], num_texts: int, output: Path | None) -> list[Path | None]:
+    """Where each picture goes, text after text: to `output` for one, into the folder `output` for several.
 
     Raises:
         InvalidInputError: two images of the same name would overwrite each other's picture.
     """
     if output is None:
-        return [None] * len(images)
-    if len(images) == 1 and not output.is_dir():
+        return [None] * (len(images) * num_texts)
+    if len(images) == num_texts == 1 and not output.is_dir():
         output.parent.mkdir(parents=True, exist_ok=True)
         return [output]
-    paths: list[Path | None] = [output / f"{image.stem}.png" for image in images]
+    endings = [""] if num_texts == 1 else [f"-{number}" for number in range(1, num_texts + 1)]
+    paths = [output / f"{image.stem}{ending}.png" for ending in endings for image in images]
     if len(set(paths)) < len(paths):
         raise InvalidInputError(
-            f"Some of the images have the same name, so their pictures in {output} would overwrite each other; "
-            "run the command once for each of their folders."
+            f"Some of the images have the same name, so their pictures in {output} would overwrite each "
+            "other; run the command once for each of their folders."
         )
     output.mkdir(parents=True, exist_ok=True)
-    return paths
+    return list(paths)
 
 
-def write_json(path: Path, images: Sequence[Path], results: Sequence[Result]) -> None:
+def write_json(path: Path, results: Sequence[tuple[Path, Result]]) -> None:
     """One result as an object, several as a list; each says which image it is of."""
-    entries = [
-        {"image": str(image)} | result.to_dict() for image, result in zip(images, results, strict=True)
-    ]
+    entries = [{"image": str(image)} | result.to_dict() for image, result in results]
     if not path.parent.is_dir():
         raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; make it first.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -31,4 +31,6 @@ def synthesize(
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("scenes", total=scenes)
         synthesize(output, scenes, options, workers, lambda done: progress.advance(bar, done))
-    typer.echo(f"Wrote {scenes:,} scenes to {output}; next: mdetr data import clevr {output} STORE --split {split}")
+    typer.echo(
+        f"Wrote {scenes:,} scenes to {output}; next: mdetr data import clevr {output} STORE --split {split}"
+    )

@@ -35,7 +35,9 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> tuple[MdetrMod
     """
     source = _find(str(name))
     try:
-        loaded: Any = MdetrModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        loaded: Any = MdetrModel.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, use_safetensors=True
+        )
         processor = MdetrProcessor.from_pretrained(source)
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise CheckpointError(
@@ -66,8 +68,8 @@ def _find(name: str) -> str:
         if folder.is_file() or name.count("/") != 1 or name.startswith((".", "/", "~")):
             raise CheckpointError(
                 f"There is no model {name!r}: expected a bundled name "
-                f"({', '.join(bundled_models()) or 'none'}), a folder that save_pretrained wrote, or a Hub id "
-                "such as owner/name."
+                f"({', '.join(bundled_models()) or 'none'}), a folder that save_pretrained wrote, or a Hub "
+                "id such as owner/name."
             )
         return name
     file = folder / "config.json"

@@ -12,6 +12,7 @@ BACKBONE_NORMS = ("frozen", "batch", "group")
 QUERY_TYPES = ("learned", "reference")
 TOKEN_HEADS = ("positions", "dot_product")
 TOKEN_TARGETS = ("binary", "uniform")
+TRANSFORMER_NORMS = ("post", "pre")
 
 
 class MdetrConfig(PreTrainedConfig):
@@ -39,6 +40,9 @@ class MdetrConfig(PreTrainedConfig):
         alignment_temperature: temperature of the contrastive alignment.
         token_targets: "binary" (1 for every token of the phrase, what trained the published models) or
             "uniform" (a distribution over them, as the paper has it).
+        transformer_norm: "post" normalises after each residual sum (published), "pre" before each attention
+            and feed-forward, and once more at the encoder's end.
+        image_norm: whether projected image features pass a LayerNorm, as the text's do.
         query_type: "learned" embeddings (published), or "reference": every query has a box whose sine
             encoding is its position and which each decoder layer refines.
         token_head: "positions", a linear layer onto absolute token positions (published), or "dot_product":
@@ -46,7 +50,8 @@ class MdetrConfig(PreTrainedConfig):
         proposals: whether the joint memory proposes the first reference boxes (needs "reference" queries).
         proposal_targets_per_box: how many proposals learn to be the same box (one-to-many matching).
 
-    Source: arXiv 2104.12763, section 3 and appendix A; the last four options are not in the paper.
+    Source: arXiv 2104.12763, section 3 and appendix A; the options from `transformer_norm` on are not in the
+    paper.
     """
 
     model_type = "mdetr"
@@ -80,6 +85,8 @@ class MdetrConfig(PreTrainedConfig):
     referred_loss_coefficient: float = 1.0
     alignment_temperature: float = 0.07
     token_targets: str = "binary"
+    transformer_norm: str = "post"
+    image_norm: bool = False
     query_type: str = "learned"
     token_head: str = "positions"
     proposals: bool = False
@@ -99,6 +106,7 @@ class MdetrConfig(PreTrainedConfig):
         _check_choice("query_type", self.query_type, QUERY_TYPES)
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
         _check_choice("token_targets", self.token_targets, TOKEN_TARGETS)
+        _check_choice("transformer_norm", self.transformer_norm, TRANSFORMER_NORMS)
         if self.proposals and self.query_type != "reference":
             raise InvalidInputError(
                 "proposals: true needs query_type: reference, since proposals are first references."

@@ -71,10 +71,12 @@ class MdetrModel(PreTrainedModel):
         size = config.hidden_size
         self.backbone = Backbone(config)
         self.input_projection = nn.Conv2d(self.backbone.channels, size, kernel_size=1)
+        self.image_norm = nn.LayerNorm(size) if config.image_norm else nn.Identity()
         text_config = cast(PreTrainedConfig, config.text_config)
         self.text_encoder = make_text_encoder(text_config)
         self.text_projection = TextProjection(text_config.hidden_size, size, config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder_norm = nn.LayerNorm(size) if config.transformer_norm == "pre" else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(size)
         self.queries = (ReferenceQueries if config.query_type == "reference" else LearnedQueries)(config)
@@ -122,7 +124,7 @@ class MdetrModel(PreTrainedModel):
             pixel_mask = torch.ones_like(pixel_values[:, 0])
         padding = (pixel_mask == 0).float()[:, None]
         map_padding = F.interpolate(padding, size=features.shape[-2:])[:, 0].to(torch.bool)
-        sequence = features.flatten(2).transpose(1, 2)
+        sequence = self.image_norm(features.flatten(2).transpose(1, 2))
         positions = grid_encoding(map_padding, self.config.hidden_size).to(sequence.dtype)
         return ImageFeatures(sequence, positions, map_padding)
 
@@ -140,6 +142,7 @@ class MdetrModel(PreTrainedModel):
         padding = torch.cat((images.map_padding.flatten(1), texts.padding), dim=1)
         for layer in self.encoder:
             sequence = layer(sequence, positions, padding)
+        sequence = self.encoder_norm(sequence)
         image_memory, text_memory = sequence.split((images.sequence.shape[1], texts.sequence.shape[1]), dim=1)
         proposals = None
         if self.proposal_head is not None:

@@ -29,7 +29,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(GradientCheckpointingLayer):
-    """Post-norm self-attention over [image; text]; positions are added to queries and keys only."""
+    """Self-attention over [image; text]; positions are added to queries and keys only."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -38,19 +38,26 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.norm1 = nn.LayerNorm(config.hidden_size)
         self.norm2 = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
+        self.norm_first = config.transformer_norm == "pre"
 
     def forward(self, sequence: Tensor, positions: Tensor, padding_mask: Tensor) -> Tensor:
         """sequence and positions (B, S, C), padding_mask (B, S) true on padding -> (B, S, C)."""
+        if self.norm_first:
+            sequence = sequence + self._attend(self.norm1(sequence), positions, padding_mask)
+            return sequence + self.dropout(self.feed_forward(self.norm2(sequence)))
+        sequence = self.norm1(sequence + self._attend(sequence, positions, padding_mask))
+        return self.norm2(sequence + self.dropout(self.feed_forward(sequence)))
+
+    def _attend(self, sequence: Tensor, positions: Tensor, padding_mask: Tensor) -> Tensor:
         query = sequence + positions
         update, _ = self.self_attention(
             query, query, sequence, key_padding_mask=padding_mask, need_weights=False
         )
-        sequence = self.norm1(sequence + self.dropout(update))
-        return self.norm2(sequence + self.dropout(self.feed_forward(sequence)))
+        return self.dropout(update)
 
 
 class DecoderLayer(GradientCheckpointingLayer):
-    """Post-norm self-attention among queries, cross-attention to the joint memory, feed-forward."""
+    """Self-attention among queries, cross-attention to the joint memory, feed-forward."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -61,6 +68,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.norm2 = nn.LayerNorm(config.hidden_size)
         self.norm3 = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
+        self.norm_first = config.transformer_norm == "pre"
 
     def forward(
         self,
@@ -71,11 +79,25 @@ class DecoderLayer(GradientCheckpointingLayer):
         padding_mask: Tensor,
     ) -> Tensor:
         """target, query_positions (B, Q, C); memory, memory_keys (with positions) (B, S, C) -> (B, Q, C)."""
-        query = target + query_positions
-        update, _ = self.self_attention(query, query, target, need_weights=False)
-        target = self.norm1(target + self.dropout(update))
-        update, _ = self.cross_attention(
-            target + query_positions, memory_keys, memory, key_padding_mask=padding_mask, need_weights=False
-        )
-        target = self.norm2(target + self.dropout(update))
+        if self.norm_first:
+            target = target + self._attend(self.norm1(target), query_positions)
+            target = target + self._look(
+                self.norm2(target), query_positions, memory, memory_keys, padding_mask
+            )
+            return target + self.dropout(self.feed_forward(self.norm3(target)))
+        target = self.norm1(target + self._attend(target, query_positions))
+        target = self.norm2(target + self._look(target, query_positions, memory, memory_keys, padding_mask))
         return self.norm3(target + self.dropout(self.feed_forward(target)))
+
+    def _attend(self, target: Tensor, positions: Tensor) -> Tensor:
+        query = target + positions
+        update, _ = self.self_attention(query, query, target, need_weights=False)
+        return self.dropout(update)
+
+    def _look(
+        self, target: Tensor, positions: Tensor, memory: Tensor, memory_keys: Tensor, padding_mask: Tensor
+    ) -> Tensor:
+        update, _ = self.cross_attention(
+            target + positions, memory_keys, memory, key_padding_mask=padding_mask, need_weights=False
+        )
+        return self.dropout(update)

@@ -43,7 +43,8 @@ def load_backbone_weights(backbone: Backbone, backbone_name: str, package: str) 
         for (key, tensor), (name, value) in zip(source, own.items(), strict=False):
             if tensor.shape != value.shape:
                 raise CheckpointError(
-                    f"{package}: {key} is of shape {tuple(tensor.shape)}, but {name} needs {tuple(value.shape)}."
+                    f"{package}: {key} is of shape {tuple(tensor.shape)}, but {name} needs "
+                    f"{tuple(value.shape)}."
                 )
             value.copy_(tensor)
 

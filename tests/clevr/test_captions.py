@@ -1,0 +1,106 @@
+"""Sentences: true of their scene, with spans that say what they name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mdetr.clevr.captions import SceneGrammar, Sentence, descriptions_of
+from mdetr.clevr.scenes import COLORS, Scene, sample_scene
+
+ADJECTIVES = {
+    **{word: ("size", "large") for word in ("large", "big")},
+    **{word: ("size", "small") for word in ("small", "tiny")},
+    **{word: ("material", "rubber") for word in ("rubber", "matte")},
+    **{word: ("material", "metal") for word in ("metal", "metallic", "shiny")},
+    **{word: ("color", word) for word in COLORS},
+    **{word: ("shape", "cube") for word in ("cube", "cubes", "block", "blocks")},
+    **{word: ("shape", "sphere") for word in ("sphere", "spheres", "ball", "balls")},
+    **{word: ("shape", "cylinder") for word in ("cylinder", "cylinders")},
+}
+COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5}
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [sample_scene(np.random.default_rng([1, seed])) for seed in range(40)]
+
+
+def _captions(scene: Scene) -> list[Sentence]:
+    grammar = SceneGrammar(scene, np.random.default_rng(0))
+    return [sentence for _ in range(10) if (sentence := grammar.caption()) is not None]
+
+
+def _expressions(scene: Scene) -> list[Sentence]:
+    grammar = SceneGrammar(scene, np.random.default_rng(0))
+    return [sentence for _ in range(10) if (sentence := grammar.referring_expression()) is not None]
+
+
+def test_every_phrase_is_true_of_all_that_it_names(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        for sentence in _captions(scene) + _expressions(scene):
+            for (start, end), objects in sentence.phrases:
+                words = sentence.text[start:end].split()
+                said = [ADJECTIVES[word] for word in words if word in ADJECTIVES]
+                for index in objects:
+                    assert all(getattr(scene.objects[index], name) == value for name, value in said)
+                counts = [COUNTS[word] for word in words if word in COUNTS]
+                assert counts in ([], [len(objects)])
+
+
+def test_a_phrase_without_a_relation_names_all_that_fit(scenes: list[Scene]) -> None:
+    relations = (" left of", " to the left of", " right of", " to the right of", " behind", " in front of")
+    for scene in scenes:
+        for sentence in _captions(scene):
+            for (start, end), objects in sentence.phrases:
+                if sentence.text[end:].startswith(relations):
+                    continue
+                said = [ADJECTIVES[w] for w in sentence.text[start:end].split() if w in ADJECTIVES]
+                fitting = tuple(
+                    index
+                    for index, thing in enumerate(scene.objects)
+                    if all(getattr(thing, name) == value for name, value in said)
+                )
+                assert objects == fitting
+
+
+def test_no_object_is_named_by_two_phrases(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        for sentence in _captions(scene):
+            named = [index for _, objects in sentence.phrases for index in objects]
+            assert len(named) == len(set(named))
+
+
+def test_an_expression_denotes_what_its_first_phrase_names(scenes: list[Scene]) -> None:
+    for scene in scenes:
+        for sentence in _expressions(scene):
+            assert sentence.phrases[0][1] == (sentence.target,)
+
+
+def test_right_of_means_further_right_in_the_picture(scenes: list[Scene]) -> None:
+    found = 0
+    for scene in scenes:
+        positions = np.array([thing.position for thing in scene.objects])
+        columns = scene.camera.project(positions, 240, 160)[:, 0]
+        for sentence in _captions(scene):
+            for (first, objects), (second, anchors) in zip(
+                sentence.phrases, sentence.phrases[1:], strict=False
+            ):
+                if sentence.text[first[1] : second[0]].strip() in ("right of", "to the right of"):
+                    found += 1
+                    assert all(columns[index] > columns[anchors[0]] for index in objects)
+    assert found > 10
+
+
+def test_some_phrases_name_nothing_several_and_one(scenes: list[Scene]) -> None:
+    counts = [
+        len(objects) for scene in scenes for sentence in _captions(scene) for _, objects in sentence.phrases
+    ]
+    assert {0, 1, 2, 3} <= set(counts)
+
+
+def test_all_that_can_be_said_of_an_object_fits_it(scenes: list[Scene]) -> None:
+    thing = scenes[0].objects[0]
+    descriptions = descriptions_of(thing)
+    assert len(descriptions) == 15
+    assert all(description.fits(thing) for description in descriptions)

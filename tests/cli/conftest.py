@@ -1,0 +1,44 @@
+"""Running the command in this process, and pictures to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mdetr.cli.main import main
+
+Command = Callable[..., tuple[int, str, str]]
+SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes" / "images" / "train"
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Arguments -> exit code, standard output, standard error."""
+    monkeypatch.setenv("COLUMNS", "160")  # tables are not wrapped
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def picture() -> Path:
+    """A generated scene."""
+    return SHAPES / "CLEVR_train_000000.png"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with two pictures and a text."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, size in (("one", (60, 40)), ("two", (40, 60))):
+        Image.new("RGB", size, (200, 30, 30)).save(folder / f"{name}.png")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder

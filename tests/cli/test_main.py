@@ -1,0 +1,72 @@
+"""The command as a whole: its exit codes, and one plain sentence where something is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mdetr import __version__
+from mdetr.cli import ground
+from tests.cli.conftest import Command
+
+
+def test_it_runs_as_a_program_and_tells_its_version() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "mdetr", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == __version__
+
+
+def test_help_lists_the_commands(command: Command) -> None:
+    code, output, _ = command("--help")
+    assert code == 0
+    for name in ("ground", "refer", "train", "evaluate", "data"):
+        assert name in output
+
+
+@pytest.mark.parametrize("name", ["ground", "refer", "train", "evaluate"])
+def test_every_command_gives_an_example(command: Command, name: str) -> None:
+    code, output, _ = command(name, "--help")
+    assert code == 0
+    assert f"Example: mdetr {name}" in output
+
+
+def test_a_wrong_call_exits_with_two(command: Command) -> None:
+    code, _, error = command("ground", "--no-such-option")
+    assert code == 2
+    assert "no-such-option" in error
+
+
+def test_what_fails_exits_with_one_and_one_sentence(command: Command, tmp_path: Path) -> None:
+    code, output, error = command("ground", tmp_path / "none.png", "a cube", "--model", "no-such-model")
+    assert code == 1
+    assert output == ""
+    assert error.startswith("mdetr: There is no model 'no-such-model'")
+    assert error.count("\n") == 1
+
+
+def test_an_unforeseen_error_is_named_and_shown_in_full_with_debug(
+    command: Command, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(ground, "read_question", fail)
+    code, _, error = command("ground", picture, "a cube")
+    assert code == 1
+    assert error == "mdetr: Unexpected ZeroDivisionError: by zero (run again with --debug to see where)\n"
+    with pytest.raises(ZeroDivisionError):
+        command("ground", picture, "a cube", "--debug")
+
+
+def test_an_interruption_exits_as_shells_expect(
+    command: Command, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ground, "read_question", interrupt)
+    assert command("ground", picture, "a cube")[0] == 130

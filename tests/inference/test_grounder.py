@@ -1,0 +1,156 @@
+"""Asking a model: one or many images and texts, the same answers however they are asked, bad input refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mdetr import Mdetr
+from mdetr.errors import InvalidInputError
+from mdetr.inference.results import GroundingResult, ReferringResult
+
+TEXT = "a red cube and a ball"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_folder: Path) -> Mdetr:
+    return Mdetr.from_pretrained(tiny_model_folder, device="cpu")
+
+
+@pytest.fixture
+def images() -> list[Image.Image]:
+    noise = np.random.default_rng(0)
+    sizes = ((60, 90), (80, 60), (60, 90))
+    return [Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def _same(one: GroundingResult, other: GroundingResult) -> bool:
+    boxes = [torch.tensor([found.box for found in result]) for result in (one, other)]
+    return (
+        one.text == other.text
+        and [found.phrase for found in one] == [found.phrase for found in other]
+        and torch.allclose(boxes[0], boxes[1], atol=1e-2)
+    )
+
+
+def test_one_image_and_one_text_give_one_result(model: Mdetr, images: list[Image.Image]) -> None:
+    result = model.ground(images[0], TEXT, threshold=0)
+    assert isinstance(result, GroundingResult)
+    assert len(result) == 7
+    assert [found.score for found in result] == sorted((found.score for found in result), reverse=True)
+    for found in result:
+        x0, y0, x1, y1 = found.box
+        assert 0 <= x0 <= x1 <= 90
+        assert 0 <= y0 <= y1 <= 60
+        assert found.phrase == " ... ".join(TEXT[start:end] for start, end in found.spans)
+
+
+def test_a_threshold_leaves_out_what_is_less_certain(model: Mdetr, images: list[Image.Image]) -> None:
+    everything = model.ground(images[0], TEXT, threshold=0)
+    limit = everything[3].score
+    assert model.ground(images[0], TEXT, threshold=limit).groundings == everything[:3]
+
+
+def test_every_common_kind_of_image_is_understood(
+    model: Mdetr, images: list[Image.Image], tmp_path: Path
+) -> None:
+    image = images[0]
+    image.save(tmp_path / "image.png")
+    array = np.asarray(image)
+    kinds = [
+        image,
+        tmp_path / "image.png",
+        str(tmp_path / "image.png"),
+        array,
+        torch.from_numpy(array.copy()).permute(2, 0, 1),
+        (tmp_path / "image.png").read_bytes(),
+    ]
+    results = [model.ground(kind, TEXT, threshold=0) for kind in kinds]
+    assert all(result.groundings == results[0].groundings for result in results)
+
+
+def test_many_pairs_in_batches_are_answered_as_one_by_one(model: Mdetr, images: list[Image.Image]) -> None:
+    texts = [TEXT, "two balls", "the green thing left of the cube"]
+    done: list[int] = []
+    images = [images[0], images[2], images[0]]  # of one size: an untrained model is swayed by padding
+    together = model.ground(images, texts, threshold=0, batch_size=2, on_progress=done.append)
+    assert done == [2, 1]
+    for image, text, result in zip(images, texts, together, strict=True):
+        assert _same(result, model.ground(image, text, threshold=0))
+
+
+def test_one_image_is_encoded_once_for_all_its_texts(
+    model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    encode = model.model.encode_image
+
+    def counted(*arguments: torch.Tensor) -> object:
+        calls.append(len(arguments[0]))
+        return encode(*arguments)
+
+    texts = ["a cube", "a ball", "a cylinder"]
+    alone = [model.ground(images[0], text, threshold=0) for text in texts]
+    monkeypatch.setattr(model.model, "encode_image", counted)
+    together = model.ground(images[0], texts, threshold=0, batch_size=2)
+    assert calls == [1]
+    assert all(_same(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_one_text_is_asked_of_every_image(model: Mdetr, images: list[Image.Image]) -> None:
+    results = model.ground(images, TEXT, threshold=0)
+    assert [result.image.size for result in results] == [image.size for image in images]
+
+
+def test_an_expression_denotes_one_box(model: Mdetr, images: list[Image.Image]) -> None:
+    result = model.refer(images[1], "the red cube")
+    assert isinstance(result, ReferringResult)
+    x0, y0, x1, y1 = result.box
+    assert 0 <= x0 <= x1 <= 60
+    assert 0 <= y0 <= y1 <= 80
+    assert 0 <= result.score <= 1
+    assert result.to_dict() == {
+        "text": "the red cube",
+        "width": 60,
+        "height": 80,
+        "box": list(result.box),
+        "score": result.score,
+    }
+
+
+def test_a_single_pixel_can_be_searched(model: Mdetr) -> None:
+    result = model.ground(Image.new("RGB", (1, 1)), TEXT, threshold=0)
+    assert all(0 <= value <= 1 for found in result for value in found.box)
+
+
+@pytest.mark.parametrize(
+    ("images", "texts", "message"),
+    [
+        (2, 3, "2 images and 3 texts"),
+        (0, 1, "0 images and 1 texts"),
+        (1, 0, "1 images and 0 texts"),
+    ],
+)
+def test_lists_that_do_not_pair_are_refused(model: Mdetr, images: int, texts: int, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        model.ground([Image.new("RGB", (32, 32))] * images, ["a cube"] * texts)
+
+
+def test_arguments_out_of_range_are_refused(model: Mdetr) -> None:
+    image = Image.new("RGB", (32, 32))
+    with pytest.raises(InvalidInputError, match="threshold must be between 0 and 1; found 2"):
+        model.ground(image, TEXT, threshold=2)
+    with pytest.raises(InvalidInputError, match="batch_size must be at least 1; found 0"):
+        model.ground(image, TEXT, batch_size=0)
+
+
+def test_texts_that_cannot_be_read_are_refused(model: Mdetr) -> None:
+    image = Image.new("RGB", (32, 32))
+    with pytest.raises(InvalidInputError, match="The text is empty"):
+        model.ground(image, "  ")
+    with pytest.raises(InvalidInputError, match="has 303 tokens, the model has positions for 256"):
+        model.ground(image, "cube " * 300)

@@ -1,0 +1,96 @@
+"""Loading a model: what fits loads; what is missing, damaged or foreign is named, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import RobertaConfig, RobertaModel
+
+from mdetr.errors import CheckpointError
+from mdetr.inference.loading import bundled_models, load
+
+
+@pytest.fixture
+def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+
+
+def test_a_folder_loads_ready_to_be_asked(tiny_model_folder: Path) -> None:
+    model, processor = load(tiny_model_folder)
+    assert not model.training
+    assert model.dtype == torch.float32
+    assert processor.max_text_tokens == 256
+    assert load(tiny_model_folder, torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_every_bundled_model_loads_without_a_network() -> None:
+    assert "clevr-tiny" in bundled_models()
+    for name in bundled_models():
+        model, _ = load(name)
+        assert sum(parameter.numel() for parameter in model.parameters()) <= 12e6
+
+
+@pytest.mark.parametrize("name", ["clevr-tinny", "./nowhere", "a/b/c"])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match=f"There is no model '{name}': expected a bundled name"):
+        load(name)
+
+
+def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
+    with pytest.raises(CheckpointError, match=r"Could not load 'someone/something'.*this machine can reach"):
+        load("someone/something")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json in it"):
+        load(tmp_path)
+
+
+def test_a_foreign_model_is_refused(tmp_path: Path) -> None:
+    config = RobertaConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    RobertaModel(config).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a model of type 'roberta', not 'mdetr'"):
+        load(tmp_path)
+
+
+def test_a_damaged_configuration_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": ')
+    with pytest.raises(CheckpointError, match="is damaged: it is not a JSON object"):
+        load(folder)
+
+
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged or not those of an MDETR"):
+        load(folder)
+
+
+def test_missing_and_unknown_weights_are_refused(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    state["decoder_norm.wait"] = state.pop("decoder_norm.weight")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"2 are missing or unknown, such as decoder_norm\.weight"):
+        load(folder)
+
+
+def test_weights_of_another_size_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["feedforward_size"] += 1
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="damaged or not those of an MDETR|do not fit"):
+        load(folder)
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        load(folder)

@@ -1,0 +1,96 @@
+"""Pictures of results: boxes where they belong, the same colour behind the words of the caption."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdetr.processor import Grounding
+from mdetr.ui.plot import PALETTE, contact_sheet, draw_boxes, draw_groundings
+
+TEXT = "a red cube and two balls"
+CUBE = Grounding("a red cube", ((0, 10),), (20, 60, 60, 90), 0.99)
+BALLS = [
+    Grounding("two balls", ((15, 24),), (100, 30, 130, 60), 0.9),
+    Grounding("two balls", ((15, 24),), (150, 60, 190, 100), 0.8),
+]
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.new("RGB", (320, 160), (128, 128, 128))
+
+
+def _where(picture: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
+    """(n, 2) rows and columns of the pixels of exactly this colour."""
+    return np.argwhere((np.asarray(picture) == color).all(-1))
+
+
+def test_boxes_are_drawn_in_place_in_the_colour_of_their_words(image: Image.Image) -> None:
+    picture = draw_groundings(image, TEXT, [CUBE, *BALLS])
+    assert picture.width == 640  # twice as large
+    above, below = slice(0, 320), slice(320, None)
+    assert picture.height > 320
+    first, second = PALETTE[:2]
+    for found, color in ((CUBE, first), (BALLS[0], second), (BALLS[1], second)):
+        x0, y0, x1, y1 = (2 * value for value in found.box)
+        pixels = np.asarray(picture)
+        assert tuple(pixels[round((y0 + y1) / 2), x0]) == color
+        assert tuple(pixels[round((y0 + y1) / 2), x1]) == color
+        assert tuple(pixels[y1, round((x0 + x1) / 2)]) == color
+    caption = np.asarray(picture)[below]
+    columns = [np.flatnonzero((caption == color).all(-1).any(0)) for color in (first, second)]
+    assert columns[0].max() < columns[1].min()  # the words in the order of the text
+    assert (np.asarray(picture)[above] == 128).all(-1).any()
+
+
+def test_what_is_drawn_does_not_change_the_image(image: Image.Image) -> None:
+    before = image.tobytes()
+    draw_groundings(image, TEXT, [CUBE])
+    assert image.tobytes() == before
+
+
+def test_one_phrase_has_one_colour(image: Image.Image) -> None:
+    picture = draw_groundings(image, TEXT, BALLS)
+    assert len(_where(picture, PALETTE[0]))
+    assert not len(_where(picture, PALETTE[1]))
+
+
+def test_nothing_found_still_shows_the_text(image: Image.Image) -> None:
+    picture = draw_groundings(image, TEXT, [])
+    caption = np.asarray(picture.crop((0, 320, 640, picture.height)))
+    assert (caption < 60).all(-1).any()
+
+
+def test_a_long_text_is_wrapped_inside_the_picture(image: Image.Image) -> None:
+    short, long = draw_groundings(image, TEXT, []), draw_groundings(image, " and ".join([TEXT] * 8), [])
+    assert long.width == short.width
+    assert long.height > short.height + 40
+    edge = np.asarray(long.crop((long.width - 10, 320, long.width, long.height)))
+    assert (edge == 255).all()
+
+
+def test_a_large_image_keeps_its_size() -> None:
+    assert draw_groundings(Image.new("RGB", (1000, 500)), TEXT, []).width == 1000
+
+
+def test_a_box_without_size_at_the_border_can_be_drawn(image: Image.Image) -> None:
+    found = Grounding("", (), (320, 160, 320, 160), 0.7)
+    assert draw_groundings(image, TEXT, [found]).width == 640
+
+
+def test_what_an_expression_denotes_has_the_colour_of_the_whole_text(image: Image.Image) -> None:
+    picture = draw_boxes(image, TEXT, [CUBE.box])
+    rows = _where(picture, PALETTE[0])[:, 0]
+    assert rows.min() < 320 < rows.max()
+
+
+def test_a_contact_sheet_holds_all_pictures() -> None:
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    sheet = contact_sheet([Image.new("RGB", (20, 10), color) for color in colors], columns=2)
+    assert sheet.size == (48, 28)
+    assert all(len(_where(sheet, color)) == 200 for color in colors)
+    assert math.prod(sheet.size) > 600
