@@ -1,4 +1,4 @@
-"""Asking a model: one or many images and texts, the same answers however they are asked, bad input refused."""
+"""Asking a model: one or many images and texts, the same answers however asked, bad input refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading a model: what fits loads; what is missing, damaged or foreign is named, and nothing is unpickled."""
+"""Loading a model: what fits loads; what is missing, damaged or foreign is named; no pickle is read."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_weights_of_another_size_are_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["feedforward_size"] += 1
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="damaged or not those of an MDETR|do not fit"):
+    with pytest.raises(CheckpointError, match=r"damaged or not those of an MDETR|do not fit"):
         load(folder)
 
 

@@ -7,6 +7,7 @@ weights, the log of the losses and the evaluation by tasks.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -88,7 +89,7 @@ class MdetrTrainer(Trainer):
             train_dataset=dataset,
             eval_dataset=dataset if validations else None,  # only says that there is something to evaluate
             processing_class=processor,
-            callbacks=[_AverageAfterEachStep(self)],
+            callbacks=[_FollowTraining(self)],
         )
         self.model_accepts_loss_kwargs = False
         nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
@@ -148,8 +149,8 @@ class MdetrTrainer(Trainer):
         """Add the losses' parts, averaged since the last log, to what is logged of the loss."""
         if "loss" in logs and self._num_parts:
             names = list(self._parts)
-            means = (torch.stack([self._parts[name] for name in names]) / self._num_parts).tolist()
-            logs = {**logs, **dict(zip(names, means, strict=True))}
+            sums = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "mean")
+            logs = {**logs, **dict(zip(names, (sums / self._num_parts).tolist(), strict=True))}
             self._parts, self._num_parts = {}, 0
         super().log(logs, start_time)
 
@@ -218,11 +219,15 @@ class MdetrTrainer(Trainer):
             self.ema.load(Path(checkpoint) / EMA_FILE)
 
 
-class _AverageAfterEachStep(TrainerCallback):
-    """Moves the average after every step of the optimiser."""
+class _FollowTraining(TrainerCallback):
+    """Tells the data which epoch it is, and moves the average after every step of the optimiser."""
 
     def __init__(self, trainer: MdetrTrainer) -> None:
         self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # accelerate tells only the sampler, where that wants to know too
+        self.trainer.mixture.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         ema = self.trainer.ema

@@ -1,0 +1,75 @@
+"""Evaluation over processes: two real ones give the figures that one gives, in training too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate import Accelerator
+
+from mdetr.inference.grounder import Mdetr
+from mdetr.training.evaluation import Validation, evaluate
+from mdetr.training.recipe import ValidationStore
+from mdetr.training.trainer import last_checkpoint
+from tests.training.conftest import small_recipe
+
+
+def _run(processes: int, *arguments: object) -> None:
+    """The command in `processes` processes that talk over gloo."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    result = subprocess.run(
+        [*command, "-m", "mdetr", *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def _log(run: Path) -> list[dict[str, float]]:
+    state = json.loads((last_checkpoint(run) / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if "loss" in entry]
+
+
+@pytest.fixture
+def recipe(shapes_store: Path, tmp_path: Path) -> Path:
+    content = small_recipe(shapes_store, precision="fp32")
+    content["model"]["config"] |= {"alignment_size": 0}  # its negatives depend on the padding of each batch
+    content["optimiser"] |= {"steps": 3, "batch_size": 4}
+    content["run"] |= {"save_every": 3}
+    content["data"]["validation"]["shapes"] |= {"max_images": 7}  # two processes get shares of unequal size
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_two_processes_train_and_score_as_one_does(recipe: Path, tmp_path: Path) -> None:
+    for processes in (1, 2):
+        _run(processes, "train", recipe, "--output", tmp_path / f"by{processes}")
+    one, two = (_log(tmp_path / f"by{count}") for count in (1, 2))
+    assert len(one) == 3
+    for alone, together in zip(one, two, strict=True):  # the same images make up each step
+        for name in ("loss", "grad_norm", "loss_ce", "loss_giou_0"):
+            assert together[name] == pytest.approx(alone[name], rel=1e-3), name
+    for processes in (1, 2):
+        scores = tmp_path / f"scores{processes}.json"
+        _run(processes, "evaluate", recipe, "--model", tmp_path / "by2" / "model", "--json", scores)
+    alone, together = (json.loads((tmp_path / f"scores{count}.json").read_text()) for count in (1, 2))
+    assert together["shapes"] == pytest.approx(alone["shapes"], abs=1e-6)
+
+
+def test_a_model_keeps_its_mode_and_all_images_are_counted(
+    tiny_model_folder: Path, shapes_store: Path
+) -> None:
+    loaded = Mdetr.from_pretrained(tiny_model_folder, device="cpu")
+    loaded.model.train()
+    settings = ValidationStore(shapes_store, ["phrase_grounding"], max_images=5)
+    validation = Validation.open(settings, loaded.processor)
+    done: list[int] = []
+    scores = evaluate(loaded.model, validation, 2, Accelerator(cpu=True), done.append)
+    assert loaded.model.training
+    assert done == [2, 2, 1]
+    assert 0 <= scores["phrase_grounding_recall@1"] <= scores["phrase_grounding_upper_bound"] <= 1
