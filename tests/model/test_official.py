@@ -120,11 +120,11 @@ def test_pretrained_resnet101_gives_the_recorded_total_and_gradients() -> None:
     norms = {}
     for group, prefix in GRADIENT_GROUPS.items():
         gradients = [
-            parameter.grad.flatten()
+            parameter.grad.double().norm()  # summing 100 million squares in float32 loses a percent
             for name, parameter in model.named_parameters()
             if name.startswith(prefix) and parameter.grad is not None
         ]
-        norms[group] = torch.cat(gradients).norm().item()
+        norms[group] = torch.stack(gradients).norm().item()
     model.zero_grad(set_to_none=True)
     assert norms == pytest.approx(recorded["gradient_norms"], rel=GRADIENTS)
 
