@@ -10,8 +10,8 @@ UV := $(BIN)/uv
 STAMP := .venv/.installed
 
 PICTURE := src/mdetr/assets/demo/shapes.png
-CAPTION1 := the small red cube and the big metal ball
-CAPTION2 := the green thing left of the blue cylinder
+CAPTION := two purple metal balls, a red cube and the tiny cyan block
+ANOTHER := the purple sphere behind the blue ball and the big green thing
 
 .PHONY: setup demo test lint format lock clean
 
@@ -27,9 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup
-	@mkdir -p demo
-	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION1)" --model clevr-tiny --output demo/first.png
-	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION2)" --model clevr-tiny --output demo/second.png
+	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION)" --also "$(ANOTHER)" --output demo
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)

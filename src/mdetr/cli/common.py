@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
+import typer
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -30,6 +31,21 @@ class Result(Protocol):
 
 R = TypeVar("R")
 
+# The options of every command that asks a model about images.
+ImagesAndText = Annotated[
+    list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")
+]
+Also = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="Another text for the same images; repeatable.")
+]
+ModelName = Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="The picture to write; a folder where there are several images or texts."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")]
+
 
 def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple[list[Path], list[str]]:
     """The images and the texts of a call: the last argument is the first text, a folder means its images.
@@ -43,17 +59,19 @@ def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple
     return [image for name in names for image in _images_of(Path(name))], [text, *(also or [])]
 
 
-def ask_all(
-    ask: Callable[[list[Path], list[str], Callable[[int], None]], list[R]],
-    images: list[Path],
-    texts: list[str],
-) -> list[tuple[Path, R]]:
-    """Every text about every image, with a progress bar; the results of the first text come first."""
+def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str]) -> list[tuple[Path, R]]:
+    """Every text about every image, with a progress bar; the results of the first text come first.
+
+    `ask` is a question of `Mdetr`, such as `ground`, with its options bound.
+    """
     with _progress_over(len(images) * len(texts)) as on_progress:
-        if len(images) == 1:  # which is then encoded once
-            results = ask(images, texts, on_progress)
-        else:
-            results = [result for text in texts for result in ask(images, [text], on_progress)]
+        # One image is encoded once for all its texts.
+        calls = [texts] if len(images) == 1 else [[text] for text in texts]
+        results: list[R] = []
+        for asked in calls:
+            answers = ask(images, asked, on_progress=on_progress)
+            assert isinstance(answers, list)
+            results += answers
     return list(zip(images * len(texts), results, strict=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,32 +10,34 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mdetr.cli.common import ask_all, format_box, picture_paths, read_question, write_json
+from mdetr.cli.common import (
+    Also,
+    BatchSize,
+    ImagesAndText,
+    JsonFile,
+    ModelName,
+    Output,
+    ask_all,
+    format_box,
+    picture_paths,
+    read_question,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from mdetr.inference.results import GroundingResult
 
 
 def ground(
-    images_and_text: Annotated[
-        list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")
-    ],
-    also: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="Another caption for the same images; repeatable."),
-    ] = None,
-    model: Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")] = "clevr-tiny",
+    images_and_text: ImagesAndText,
+    also: Also = None,
+    model: ModelName = "clevr-tiny",
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Boxes that are less certain than this are left out.")
     ] = 0.7,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The picture to write; a folder where there are several images or texts."),
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")
-    ] = 8,
+    output: Output = None,
+    json_file: JsonFile = None,
+    batch_size: BatchSize = 8,
 ) -> None:
     """Find the things that a text speaks of, and say which words each belongs to.
 
@@ -46,15 +48,9 @@ def ground(
     images, texts = read_question(images_and_text, also)
     paths = picture_paths(images, len(texts), output)
     loaded = Mdetr.from_pretrained(model)
-
-    def ask(
-        images: list[Path], texts: list[str], on_progress: Callable[[int], None]
-    ) -> list[GroundingResult]:
-        results = loaded.ground(images, texts, threshold, batch_size, on_progress)
-        assert isinstance(results, list)
-        return results
-
-    results = ask_all(ask, images, texts)
+    results: list[tuple[Path, GroundingResult]] = ask_all(
+        partial(loaded.ground, threshold=threshold, batch_size=batch_size), images, texts
+    )
     console = Console()
     for (image, result), path in zip(results, paths, strict=True):
         table = Table(

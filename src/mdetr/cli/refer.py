@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from mdetr.cli.common import ask_all, format_box, picture_paths, read_question, write_json
+from mdetr.cli.common import (
+    Also,
+    BatchSize,
+    ImagesAndText,
+    JsonFile,
+    ModelName,
+    Output,
+    ask_all,
+    format_box,
+    picture_paths,
+    read_question,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from mdetr.inference.results import ReferringResult
 
 
 def refer(
-    images_and_text: Annotated[
-        list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the expression.")
-    ],
-    also: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="Another expression for the same images; repeatable."),
-    ] = None,
-    model: Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")] = "clevr-tiny",
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The picture to write; a folder where there are several images or texts."),
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")
-    ] = 8,
+    images_and_text: ImagesAndText,
+    also: Also = None,
+    model: ModelName = "clevr-tiny",
+    output: Output = None,
+    json_file: JsonFile = None,
+    batch_size: BatchSize = 8,
 ) -> None:
     """Find the one thing that an expression denotes.
 
@@ -43,15 +44,9 @@ def refer(
     images, texts = read_question(images_and_text, also)
     paths = picture_paths(images, len(texts), output)
     loaded = Mdetr.from_pretrained(model)
-
-    def ask(
-        images: list[Path], texts: list[str], on_progress: Callable[[int], None]
-    ) -> list[ReferringResult]:
-        results = loaded.refer(images, texts, batch_size, on_progress)
-        assert isinstance(results, list)
-        return results
-
-    results = ask_all(ask, images, texts)
+    results: list[tuple[Path, ReferringResult]] = ask_all(
+        partial(loaded.refer, batch_size=batch_size), images, texts
+    )
     console = Console()
     table = Table("image", "expression", "box (x0 y0 x1 y1)", "score")
     for image, result in results:
