@@ -276,3 +276,14 @@ def test_words_of_a_box_are_read_back_from_its_positive_map(words: list[str], da
     (found,) = processor.post_process_grounding(output, [text], [(9, 9)], token_threshold=1e-3)
     assert found[0].spans == (span,)
     assert found[0].phrase == text[slice(*span)]
+
+
+def test_boxes_of_the_same_words_that_lie_on_each_other_are_one(processor: MdetrProcessor) -> None:
+    output = _output_for({0: [1], 1: [1], 2: [2]})
+    assert output.pred_boxes is not None
+    output.pred_boxes[0, 1, 0] += 0.02  # overlaps the first by 0.92
+    (found,) = processor.post_process_grounding(output, ["a cat"], [(100, 200)])
+    assert [grounding.phrase for grounding in found] == ["a", "cat"]
+    assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)], max_overlap=1)[0]) == 3
+    output.pred_boxes[0, 1, 0] += 0.2  # overlaps it by 0.39
+    assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)])[0]) == 3

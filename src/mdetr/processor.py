@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
+from torchvision.ops import box_convert, box_iou
 from transformers import (
     BatchEncoding,
     BatchFeature,
@@ -218,6 +218,7 @@ class MdetrProcessor(ProcessorMixin):
         sizes: Sequence[Size],
         threshold: float = 0.7,
         token_threshold: float = 0.1,
+        max_overlap: float = 0.7,
     ) -> list[list[Grounding]]:
         """What the model found, per text, best first.
 
@@ -226,6 +227,8 @@ class MdetrProcessor(ProcessorMixin):
             texts: the B texts.
             sizes: (height, width) of each text's image as given, in pixels.
             threshold: a query is kept if its score, 1 - p(no object), is above this.
+            max_overlap: a box is left out if its intersection over union with a better one of the same words
+                is above this; 1 keeps all.
             token_threshold: a query's words are the tokens with a probability above this. Tokens that touch,
                 or have only white space between them, make one span; special tokens are never words. A query
                 without such a token is kept with an empty phrase.
@@ -242,12 +245,17 @@ class MdetrProcessor(ProcessorMixin):
                 (boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)), -1
             ).flatten(1)
             found: list[Grounding] = []
+            places: dict[Spans, Tensor] = {}  # the boxes of each phrase so far
             for query in scores.argsort(descending=True, stable=True).tolist():
                 if not scores[query] > threshold:
                     break
                 tokens = (probabilities[row, query, :-1] > token_threshold).nonzero()[:, 0].tolist()
                 spans = _spans_of_tokens(encoding, row, tokens, text)
-                x0, y0, x1, y1 = (boxes[query]).tolist()
+                place, others = boxes[query][None], places.get(spans, boxes[:0])
+                if (box_iou(place, others) > max_overlap).any():
+                    continue
+                places[spans] = torch.cat((others, place))
+                x0, y0, x1, y1 = boxes[query].tolist()
                 phrase = _GAP.join(text[start:end] for start, end in spans)
                 found.append(Grounding(phrase, spans, (x0, y0, x1, y1), float(scores[query])))
             results.append(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
@@ -36,7 +37,12 @@ def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_pat
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["eval_shapes_phrase_grounding_recall@1"] == 1.0
     assert list((tmp_path / "run" / "pictures").glob("shapes-*.png"))
-    assert list((tmp_path / "run" / "logs").glob("events.*"))
+    names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("checkpoint-")}
+    assert names == {"recipe.yaml", "metrics.json", "model", "pictures", "logs"}
+    log = EventAccumulator(str(tmp_path / "run" / "logs")).Reload()
+    scores = log.Scalars("eval/shapes_phrase_grounding_recall@1")
+    assert scores[-1].value == 1.0
+    assert len(log.Scalars("train/loss_ce_0")) == 5
 
 
 def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None:

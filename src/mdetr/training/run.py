@@ -64,7 +64,11 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     if trainer.is_world_process_zero():
         (output / RECIPE_FILE).write_text(to_yaml(recipe))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    # The end of training closes the callback's log; without another it would open one in a folder of its own.
+    trainer.remove_callback(TensorBoardCallback)
+    trainer.add_callback(TensorBoardCallback(writer))
     metrics = trainer.evaluate() if validations else {}
+    writer.close()
     trainer.save_averaged(output / MODEL_FOLDER)
     if trainer.is_world_process_zero():
         (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
