@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 
 PICTURE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls, a red cube and the tiny cyan block
-ANOTHER := the purple sphere behind the blue ball and the big green thing
+ANOTHER := the purple cylinder, the small cyan thing and the blue ball left of the red cube
 
 .PHONY: setup demo test lint format lock clean
 

@@ -6,12 +6,19 @@ Importing this package makes the Auto classes of transformers know its models: `
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
-from mdetr import registration as _registration
-from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor
+_collects = gc.isenabled()
+gc.disable()  # collecting garbage while torch and transformers load takes a fifth of the time
+
+from mdetr import registration as _registration  # noqa: E402
+from mdetr.model.config import MdetrConfig  # noqa: E402
+from mdetr.model.mdetr import MdetrModel  # noqa: E402
+from mdetr.processor import MdetrProcessor  # noqa: E402
+
+if _collects:
+    gc.enable()
 
 if TYPE_CHECKING:
     from mdetr.inference.grounder import Mdetr

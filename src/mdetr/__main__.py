@@ -1,8 +1,6 @@
 """`python -m mdetr`: the same as the command `mdetr`."""
 
-import sys
-
-from mdetr.cli.main import main
+from mdetr.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
