@@ -136,6 +136,7 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
         {"store": str(shapes_store), "weight": 1.0},
         {"store": str(shapes_store), "weight": 3.0},
     ]
+    content["data"]["validation"] = {}
     recipe = parse_recipe(content)
     dataset = training_data(recipe.data, seed=0)
     model = small_model()
@@ -147,8 +148,13 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
         dataset,
         {},
     )
-    drawn = torch.tensor([index for _ in range(50) for index in trainer._get_train_sampler(dataset)])
-    assert (drawn >= 8).float().mean() == pytest.approx(0.75, abs=0.05)
+    sampler = trainer._get_train_sampler(dataset)
+    epochs = []
+    for epoch in (*range(50), 7):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert (torch.tensor(epochs) >= 8).float().mean() == pytest.approx(0.75, abs=0.05)
+    assert epochs[7] == epochs[-1] != epochs[8]
 
 
 def _processor_folder(tmp_path: Path) -> Path:

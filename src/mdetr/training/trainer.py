@@ -188,8 +188,7 @@ class MdetrTrainer(Trainer):
         weights = self.mixture.weights
         if weights is None:
             return super()._get_train_sampler(train_dataset)
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return WeightedRandomSampler(weights, len(weights), generator=generator)
+        return _EpochSampler(weights, self.args.seed)
 
     def _keep_bad_batch(self, records: Sequence[Any], reason: str) -> str:
         path = self.folder / BAD_BATCH_FILE
@@ -217,6 +216,19 @@ class MdetrTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.ema is not None:
             self.ema.load(Path(checkpoint) / EMA_FILE)
+
+
+class _EpochSampler(WeightedRandomSampler):
+    """Draws by weight, the same in every process and wherever training resumes."""
+
+    def __init__(self, weights: Sequence[float], seed: int) -> None:
+        super().__init__(weights, len(weights), generator=torch.Generator())
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the draws those of this epoch (`transformers.Trainer` calls it)."""
+        self.generator.manual_seed(self.seed + epoch)
 
 
 class _FollowTraining(TrainerCallback):
