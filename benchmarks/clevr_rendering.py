@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 240, 160
 def draw(count: int) -> float:
     """Seconds to draw one scene and its labels `count` times, start-up not counted."""
     renderer = Renderer(WIDTH, HEIGHT)
-    scene = visible_scene(np.random.default_rng(0), renderer)
+    scene, _ = visible_scene(np.random.default_rng(0), renderer)
     start = time.perf_counter()
     for _ in range(count):
         renderer.render(scene)
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     drawn, made = floor(arguments.scenes, arguments.workers), whole(arguments.scenes, arguments.workers)

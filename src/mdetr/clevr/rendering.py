@@ -110,10 +110,15 @@ class Renderer:
     def render(self, scene: Scene) -> Rendering:
         """Draw the picture and the labels of a scene."""
         labels = self.labels(scene)
+        return Rendering(self.picture(scene), labels)
+
+    def picture(self, scene: Scene) -> np.ndarray:
+        """Draw only the picture: (height, width, 3) uint8."""
+        self._set_up(scene)
         flags, kinds = self._scene.flags, self.mujoco.mjtRndFlag
         flags[kinds.mjRND_SHADOW], flags[kinds.mjRND_HAZE] = True, True
         flags[kinds.mjRND_FOG], flags[kinds.mjRND_SKYBOX] = True, True
-        return Rendering(self._draw(), labels)
+        return self._draw()
 
     def _draw(self) -> np.ndarray:
         pixels = np.empty((self.height, self.width, 3), dtype=np.uint8)

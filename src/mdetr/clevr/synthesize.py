@@ -130,28 +130,29 @@ def _make_chunk(folder: Path, options: SynthesisOptions, indices: range) -> list
 
 def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: Renderer) -> dict[str, Any]:
     random = np.random.default_rng([options.seed, zlib.crc32(options.split.encode()), index])
-    scene = visible_scene(random, renderer)
-    rendering = renderer.render(scene)
+    scene, labels = visible_scene(random, renderer)
+    picture = renderer.picture(scene)
     name = f"CLEVR_{options.split}_{index:06d}.png"
     # Level 1: twice as fast as the default, and a tenth larger.
-    Image.fromarray(rendering.picture).save(folder / "images" / options.split / name, compress_level=1)
+    Image.fromarray(picture).save(folder / "images" / options.split / name, compress_level=1)
     grammar = SceneGrammar(scene, random)
     captions = _distinct(grammar.caption, options.captions)
     expressions = _distinct(grammar.referring_expression, options.expressions)
     place = {"image_index": index, "image_filename": name}
     return {
-        "scene": place | {"split": options.split} | scene_entry(scene, rendering.labels),
+        "scene": place | {"split": options.split} | scene_entry(scene, labels),
         "captions": [place | _sentence_entry(sentence) for sentence in captions],
         "refexps": [place | _sentence_entry(sentence) for sentence in expressions],
     }
 
 
-def visible_scene(random: np.random.Generator, renderer: Renderer) -> Scene:
-    """Draw scenes until one has every object inside the picture and seen well enough to be told."""
+def visible_scene(random: np.random.Generator, renderer: Renderer) -> tuple[Scene, np.ndarray]:
+    """Draw scenes until one has every object inside the picture and seen well enough; it and its labels."""
     while True:
         scene = sample_scene(random)
-        if _all_visible(scene, renderer.labels(scene)):
-            return scene
+        labels = renderer.labels(scene)
+        if _all_visible(scene, labels):
+            return scene, labels
 
 
 def _all_visible(scene: Scene, labels: np.ndarray) -> bool:
