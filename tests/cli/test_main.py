@@ -70,3 +70,12 @@ def test_an_interruption_exits_as_shells_expect(
 
     monkeypatch.setattr(ground, "read_question", interrupt)
     assert command("ground", picture, "a cube")[0] == 130
+
+
+def test_convert_says_what_is_wrong_with_a_file(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "released.pth").write_text("not a checkpoint")
+    code, _, error = command("convert", tmp_path / "released.pth", tmp_path / "model")
+    assert code == 1
+    assert "released.pth" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "model").exists()

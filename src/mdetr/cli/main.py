@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mdetr.cli.convert import convert
 from mdetr.cli.data_import import import_data
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
@@ -29,6 +30,7 @@ app.command()(ground)
 app.command()(refer)
 app.command()(train)
 app.command()(evaluate)
+app.command()(convert)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
 data.add_typer(worlds, name="synthesize")

@@ -1,0 +1,137 @@
+"""Conversion: a released checkpoint in; a folder that `from_pretrained` reads, out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from mdetr.errors import CheckpointError
+from mdetr.model.mdetr import MdetrModel
+from mdetr.model.official import config_from_official, rename_key
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+
+Weights = Literal["ema", "model"]
+ENTRIES = {"ema": "model_ema", "model": "model"}
+NAMED = 10  # keys in a message
+
+
+def convert(
+    checkpoint: str | Path, folder: str | Path, weights: Weights = "ema", tokenizer: str | Path | None = None
+) -> Path:
+    """Turn a released file into a folder with weights, configuration and processor.
+
+    The file is mapped, not read, so that memory holds little more than one set of weights; only tensors,
+    plain values and `argparse.Namespace` are unpickled.
+
+    Args:
+        checkpoint: a file of the original program.
+        folder: the new folder; it appears only when it is complete.
+        weights: "ema", the averaged weights that the published numbers come from, or "model".
+        tokenizer: a folder or Hub id; RoBERTa's own, which comes with the package, if left out.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not a released MDETR; or the folder is there already.
+    """
+    target = Path(folder)
+    if target.exists():
+        raise CheckpointError(f"{target} is there already; name a new folder.")
+    content = _read(Path(checkpoint))
+    args, state = _parts(content, Path(checkpoint), weights)
+    try:
+        config = config_from_official(args, state)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{checkpoint} is not a released MDETR checkpoint: its arguments are without {error}."
+        ) from None
+    config.architectures = [MdetrModel.__name__]
+    with torch.device("meta"):
+        expected = MdetrModel(config).state_dict()
+    renamed = _renamed(state, expected, Path(checkpoint))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        config.save_pretrained(temporary)
+        _processor(args, config.num_token_positions, tokenizer).save_pretrained(temporary)
+        save_file(renamed, temporary / "model.safetensors", metadata={"format": "pt"})
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _read(file: Path) -> Any:
+    if not file.is_file():
+        raise CheckpointError(f"There is no file {file}; download the checkpoint first.")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"{file} is not opened: a released checkpoint holds tensors and settings only, this one "
+            f"{f'also {foreign[1]}' if foreign else 'something else'}."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{file} is damaged or no PyTorch checkpoint; download it again: {_line(error)}"
+        ) from None
+
+
+def _parts(content: Any, file: Path, weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    """The stored arguments and the wanted state."""
+    entry = ENTRIES[weights]
+    if not isinstance(content, Mapping) or not isinstance(content.get("args"), argparse.Namespace):
+        raise CheckpointError(
+            f"{file} is not a released MDETR checkpoint: it holds no arguments of the original program."
+        )
+    state = content.get(entry)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        other = "model" if weights == "ema" else "ema"
+        raise CheckpointError(f"{file} has no weights {entry!r}; try --weights {other}.")
+    return vars(content["args"]), state
+
+
+def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The weights under our names, checked one by one against what the model needs."""
+    renamed: dict[str, Tensor] = {}
+    wrong: list[str] = []
+    for key, tensor in state.items():
+        name = rename_key(key)
+        if name is None:
+            continue
+        if name not in expected:
+            wrong.append(f"{key} is unknown")
+        elif tensor.shape != expected[name].shape:
+            wrong.append(f"{key} is {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}")
+        renamed[name] = tensor.contiguous()
+    wrong += [f"{name} is missing" for name in expected if name not in renamed]
+    if wrong:
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise CheckpointError(
+            f"The weights in {file} do not fit the model that its arguments describe: "
+            f"{'; '.join(wrong[:NAMED])}{more}."
+        )
+    return renamed
+
+
+def _processor(args: Mapping[str, Any], max_text_tokens: int, tokenizer: str | Path | None) -> MdetrProcessor:
+    # CLEVR's pictures are looked at as they are; all others as in the paper.
+    as_they_are = any(name.startswith("clevr") for name in args.get("combine_datasets", ()))
+    images = MdetrImageProcessor(size=None) if as_they_are else MdetrImageProcessor()
+    words = roberta_tokenizer() if tokenizer is None else AutoTokenizer.from_pretrained(tokenizer)
+    return MdetrProcessor(images, cast(PreTrainedTokenizerFast, words), max_text_tokens=max_text_tokens)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,124 @@
+"""Released files, written as the original program writes them: they convert, or are refused with a reason."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mdetr.errors import CheckpointError
+from mdetr.inference.conversion import convert
+from mdetr.inference.loading import load
+from mdetr.model.official import rename_key
+from tests.model.reference import FOLDER, reference_model
+
+VARIANT = "clevrref_r18"  # the smallest
+
+
+@pytest.fixture(scope="module")
+def released() -> dict[str, Any]:
+    """What a released file of the smallest variant holds; the last weights are half the averaged ones."""
+    layout = json.loads((FOLDER / "layout" / f"{VARIANT}.json").read_text())
+    ours = reference_model(VARIANT).state_dict()
+    state = {key: ours[name].clone() for key in layout["keys"] if (name := rename_key(key)) is not None}
+    state["transformer.text_encoder.embeddings.position_ids"] = torch.arange(514)[None]
+    last = {key: value / 2 if value.is_floating_point() else value for key, value in state.items()}
+    return {
+        "model": last,
+        "model_ema": state,
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]},
+        "epoch": 3,
+        "args": argparse.Namespace(**layout["args"]),
+    }
+
+
+@pytest.fixture
+def file(released: dict[str, Any], tmp_path: Path) -> Path:
+    torch.save(released, tmp_path / "released.pth")
+    return tmp_path / "released.pth"
+
+
+def test_the_averaged_weights_are_taken(file: Path, tmp_path: Path) -> None:
+    model, processor = load(convert(file, tmp_path / "model"))
+    expected = reference_model(VARIANT).state_dict()
+    state = model.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+    assert processor.image_processor.size is None  # CLEVR's pictures are looked at as they are
+    assert len(processor.tokenizer) == 50265
+
+
+def test_the_last_weights_can_be_taken(file: Path, tmp_path: Path) -> None:
+    model, _ = load(convert(file, tmp_path / "model", weights="model"))
+    weight = reference_model(VARIANT).box_head.layers[0].weight
+    assert torch.equal(model.box_head.layers[0].weight, weight / 2)
+
+
+def test_a_folder_is_not_overwritten(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(CheckpointError, match="is there already"):
+        convert(file, tmp_path / "model")
+
+
+def _without(released: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {**released, "model_ema": {k: v for k, v in released["model_ema"].items() if k not in keys}}
+
+
+def _swapped(released: dict[str, Any]) -> dict[str, Any]:
+    state = dict(released["model_ema"])
+    state["bbox_embed.layers.2.weight"] = state["bbox_embed.layers.2.weight"].T
+    return {**released, "model_ema": state}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: {**r, "model_ema": None}, "no weights 'model_ema'; try --weights model"),
+        (lambda r: _without(r, "class_embed.weight"), r"token_head\.linear\.weight is missing"),
+        (_swapped, r"bbox_embed\.layers\.2\.weight is \(256, 4\) instead of \(4, 256\)"),
+        (lambda r: {**r, "model_ema": {**r["model_ema"], "extra": torch.zeros(1)}}, "extra is unknown"),
+        (lambda r: {**r, "model_ema": {"fc.weight": torch.zeros(2)}}, "fc.weight is unknown; .* more"),
+        (lambda r: r["model_ema"], "holds no arguments of the original program"),
+        (lambda r: {**r, "args": argparse.Namespace(lr=1)}, "without 'text_encoder_type'"),
+        (
+            lambda r: {**r, "when": Fraction(1, 2)},
+            r"tensors and settings only, this one also fractions\.Fraction",
+        ),
+    ],
+    ids=[
+        "no-ema",
+        "missing",
+        "swapped",
+        "unknown",
+        "another-model",
+        "bare-state",
+        "bare-args",
+        "foreign-class",
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_and_nothing_is_written(
+    released: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    torch.save(change(released), tmp_path / "released.pth")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "released.pth", tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["released.pth"]
+
+
+def test_a_truncated_file_a_plain_pickle_and_no_file_are_refused(file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(CheckpointError, match=r"cut\.pth is damaged or no PyTorch checkpoint"):
+        convert(cut, tmp_path / "model")
+    cut.write_bytes(pickle.dumps({"model": 1}))
+    with pytest.raises(CheckpointError, match=r"cut\.pth"):
+        convert(cut, tmp_path / "model")
+    with pytest.raises(CheckpointError, match="There is no file"):
+        convert(tmp_path / "none.pth", tmp_path / "model")
