@@ -37,5 +37,10 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTr
     folder = tmp_path_factory.mktemp("tiny-model")
     small_model(**OPTIONS).save_pretrained(folder)
     image_processor = MdetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
-    MdetrProcessor(image_processor, tokenizer).save_pretrained(folder)
+    MdetrProcessor(
+        image_processor,
+        tokenizer,
+        answer_types=OPTIONS["answer_types"],
+        answer_vocabulary=OPTIONS["answer_vocabulary"],
+    ).save_pretrained(folder)
     return folder

@@ -18,7 +18,9 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, post_process_boxes, roberta_tokenizer
+from mdetr.post_processing import post_process_boxes
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.rle import encode_masks
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OFFICIAL = FIXTURES / "official"
@@ -287,3 +289,53 @@ def test_boxes_of_the_same_words_that_lie_on_each_other_are_one(processor: Mdetr
     assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)], max_overlap=1)[0]) == 3
     output.pred_boxes[0, 1, 0] += 0.2  # overlaps it by 0.39
     assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)])[0]) == 3
+
+
+def _two(size: int = 8) -> list[np.ndarray]:
+    return [np.zeros((size, size, 3), dtype=np.uint8), np.zeros((size, 2 * size, 3), dtype=np.uint8)]
+
+
+def test_masks_are_resized_and_padded_as_their_images_are(tokenizer) -> None:
+    processor = MdetrProcessor(MdetrImageProcessor(size={"shortest_edge": 16, "longest_edge": 64}), tokenizer)
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    mask[0, :4] = 1
+    targets = [
+        {"boxes": [(0, 0, 8, 4)], "spans": [((0, 1),)], "masks": mask},
+        {"boxes": [], "spans": [], "masks": None},
+    ]
+    batch = processor(_two(), ["a", "b"], targets=targets)
+    assert batch["targets"]["masks"].shape == (2, 1, 16, 32)
+    assert batch["targets"]["masks"][0, 0, :8, :16].all()
+    assert batch["targets"]["masks"].sum() == 8 * 16
+    encoded = [targets[0] | {"masks": encode_masks(mask)}, targets[1]]
+    again = processor(_two(), ["a", "b"], targets=encoded)
+    assert torch.equal(again["targets"]["masks"], batch["targets"]["masks"])
+
+
+def test_a_mask_of_another_size_and_a_box_without_mask_are_refused(processor) -> None:
+    target = {"boxes": [(0, 0, 8, 4)], "spans": [((0, 1),)]}
+    with pytest.raises(InvalidInputError, match=r"mask of 8 x 8 pixels for each .* found \(1, 4, 4\)"):
+        processor(_two()[0], "a", targets=target | {"masks": torch.zeros(1, 4, 4)})
+    with pytest.raises(InvalidInputError, match="have masks, others have boxes without"):
+        given = [target | {"masks": torch.zeros(1, 8, 8)}, target]
+        processor(_two(), ["a", "b"], targets=given)
+
+
+def test_answers_become_ids_and_unknown_ones_the_entry_for_it(tokenizer) -> None:
+    words = {"obj": ["yes", "no"], "attr": ["red", "unknown"]}
+    processor = MdetrProcessor(
+        MdetrImageProcessor(), tokenizer, answer_types=["obj", "attr"], answer_vocabulary=words
+    )
+    none = {"boxes": [], "spans": []}
+    targets = [
+        none | {"answer": "no", "answer_type": "obj"},
+        none | {"answer": "pink", "answer_type": "attr"},
+        none,
+    ]
+    made = processor(_two()[0], ["a?", "b?", "c?"], targets=targets)["targets"]
+    assert made["answer_type"].tolist() == [0, 1, -1]
+    assert made["answer"].tolist() == [1, 1, -1]
+    with pytest.raises(InvalidInputError, match="must be one of obj, attr; found 'reg'"):
+        processor(_two()[0], "a?", targets=none | {"answer": "3", "answer_type": "reg"})
+    with pytest.raises(InvalidInputError, match="no answer 'maybe' of the type obj: it knows yes, no"):
+        processor(_two()[0], "a?", targets=none | {"answer": "maybe", "answer_type": "obj"})

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,6 +31,25 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _PUBLISHED_SIZE = MappingProxyType({"shortest_edge": 800, "longest_edge": 1333})
 _DAMAGED_FILE_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How an image lies in a batch: its size as given, as resized, and with padding; (height, width) each."""
+
+    given: Size
+    resized: Size
+    padded: Size
+
+
+def placements(given: Sequence[Size], pixel_mask: Tensor) -> list[Placement]:
+    """How images of the given sizes lie in the batch with this mask (I, H, W; 1 = image)."""
+    height, width = pixel_mask.shape[-2:]
+    heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
+    return [
+        Placement(size, (int(h), int(w)), (height, width))
+        for size, h, w in zip(given, heights, widths, strict=True)
+    ]
 
 
 def load_image(image: ImageInput) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mdetr import __version__
-from mdetr.cli import ground
+from mdetr.cli import common
 from tests.cli.conftest import Command
 
 
@@ -23,11 +23,13 @@ def test_it_runs_as_a_program_and_tells_its_version() -> None:
 def test_help_lists_the_commands(command: Command) -> None:
     code, output, _ = command("--help")
     assert code == 0
-    for name in ("ground", "refer", "train", "evaluate", "data"):
+    for name in ("ground", "refer", "answer", "segment", "detect", "models", "train", "evaluate", "data"):
         assert name in output
 
 
-@pytest.mark.parametrize("name", ["ground", "refer", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["ground", "refer", "answer", "segment", "detect", "models", "convert", "train", "evaluate"]
+)
 def test_every_command_gives_an_example(command: Command, name: str) -> None:
     code, output, _ = command(name, "--help")
     assert code == 0
@@ -54,7 +56,7 @@ def test_an_unforeseen_error_is_named_and_shown_in_full_with_debug(
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(ground, "read_question", fail)
+    monkeypatch.setattr(common, "read_question", fail)
     code, _, error = command("ground", picture, "a cube")
     assert code == 1
     assert error == "mdetr: Unexpected ZeroDivisionError: by zero (run again with --debug to see where)\n"
@@ -68,7 +70,7 @@ def test_an_interruption_exits_as_shells_expect(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ground, "read_question", interrupt)
+    monkeypatch.setattr(common, "read_question", interrupt)
     assert command("ground", picture, "a cube")[0] == 130
 
 

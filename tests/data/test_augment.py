@@ -30,9 +30,9 @@ from mdetr.data.augment import (
     swap_sides,
 )
 from mdetr.data.examples import Augmentation
-from mdetr.data.masks import decode_masks, encode_masks
 from mdetr.data.record import Phrase, Record, validate_record
 from mdetr.errors import InvalidInputError
+from mdetr.rle import decode_masks, encode_masks
 
 WIDTH, HEIGHT = 120, 80
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

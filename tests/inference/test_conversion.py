@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mdetr.errors import CheckpointError
-from mdetr.inference.conversion import convert
+from mdetr.inference.conversion import convert, read_answers
 from mdetr.inference.loading import load
 from mdetr.model.official import rename_key
 from tests.model.reference import FOLDER, reference_model
@@ -61,6 +61,37 @@ def test_the_last_weights_can_be_taken(file: Path, tmp_path: Path) -> None:
     assert torch.equal(model.box_head.layers[0].weight, weight / 2)
 
 
+def test_a_file_without_averaged_weights_gives_its_last_unless_they_are_asked_for(
+    released: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save({**released, "model_ema": None}, tmp_path / "released.pth")
+    model, _ = load(convert(tmp_path / "released.pth", tmp_path / "model"))
+    weight = reference_model(VARIANT).box_head.layers[0].weight
+    assert torch.equal(model.box_head.layers[0].weight, weight / 2)
+    with pytest.raises(CheckpointError, match="no weights 'model_ema'; try --weights model"):
+        convert(tmp_path / "released.pth", tmp_path / "other", weights="ema")
+
+
+def test_the_words_of_answers_come_from_the_released_annotations(tmp_path: Path) -> None:
+    unified = {"yes": 1, "no": 0, "unknown": 2}
+    by_type = {"answer_obj": {"no": 0, "yes": 1}, "answer_attr": {"red": 0}}
+    (tmp_path / "gqa_answer2id.json").write_text(json.dumps(unified))
+    (tmp_path / "gqa_answer2id_by_type.json").write_text(json.dumps(by_type))
+    assert read_answers(tmp_path) == {
+        "answer": ["no", "yes", "unknown"],
+        "obj": ["no", "yes"],
+        "attr": ["red"],
+    }
+    (tmp_path / "gqa_answer2id.json").write_text(json.dumps({"yes": 1}))
+    with pytest.raises(CheckpointError, match="give each answer its number, counted from 0"):
+        read_answers(tmp_path)
+    (tmp_path / "gqa_answer2id.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"gqa_answer2id\.json is damaged"):
+        read_answers(tmp_path)
+    with pytest.raises(CheckpointError, match=r"There is no file .*--answers wants"):
+        read_answers(tmp_path / "none")
+
+
 def test_a_folder_is_not_overwritten(file: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(CheckpointError, match="is there already"):
@@ -80,7 +111,7 @@ def _swapped(released: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: {**r, "model_ema": None}, "no weights 'model_ema'; try --weights model"),
+        (lambda r: {**r, "model_ema": None, "model": None}, "no weights 'model'; try --weights ema"),
         (lambda r: _without(r, "class_embed.weight"), r"token_head\.linear\.weight is missing"),
         (_swapped, r"bbox_embed\.layers\.2\.weight is \(256, 4\) instead of \(4, 256\)"),
         (lambda r: {**r, "model_ema": {**r["model_ema"], "extra": torch.zeros(1)}}, "extra is unknown"),

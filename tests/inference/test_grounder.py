@@ -11,7 +11,9 @@ from PIL import Image
 
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
+from mdetr.inference.detection import class_prompt, merge_classes
 from mdetr.inference.results import GroundingResult, ReferringResult
+from mdetr.model.answers import CLEVR_VOCABULARY
 
 TEXT = "a red cube and a ball"
 
@@ -154,3 +156,79 @@ def test_texts_that_cannot_be_read_are_refused(model: Mdetr) -> None:
         model.ground(image, "  ")
     with pytest.raises(InvalidInputError, match="has 303 tokens, the model has positions for 256"):
         model.ground(image, "cube " * 300)
+
+
+def test_a_question_has_an_answer_of_the_vocabulary_and_boxes(
+    model: Mdetr, images: list[Image.Image]
+) -> None:
+    results = model.answer(images, "How many cubes are there?", threshold=0, batch_size=2)
+    assert len(results) == 3
+    for result in results:
+        assert result.answer in CLEVR_VOCABULARY[result.answer_type]
+        assert 0 < result.score <= 1
+        assert len(result.groundings) >= 1
+    alone = model.answer(images[1], "How many cubes are there?", threshold=0)
+    assert (alone.answer, alone.answer_type) == (results[1].answer, results[1].answer_type)
+
+
+def test_a_phrase_has_a_mask_in_the_pixels_of_the_image(model: Mdetr, images: list[Image.Image]) -> None:
+    everything = model.segment(images[1], TEXT, threshold=0)
+    assert everything.masks.shape == (7, 80, 60)
+    assert torch.equal(everything.mask, everything.masks.any(0))
+    assert list(everything.scores) == sorted(everything.scores, reverse=True)
+    limit = everything.scores[2]
+    some = model.segment(images[1], TEXT, threshold=limit)
+    assert some.boxes == everything.boxes[:2]
+    assert torch.equal(some.masks, everything.masks[:2])
+    nothing = model.segment(images[1], TEXT, threshold=1)
+    assert nothing.mask.shape == (80, 60)
+    assert not nothing.mask.any()
+
+
+def test_detection_asks_each_name_by_itself_whatever_the_batch(
+    model: Mdetr, images: list[Image.Image]
+) -> None:
+    names = ["bow_(weapon)", "a red cube", "ball"]
+    one, other = (
+        model.detect(images[0], names, threshold=0, max_overlap=1, batch_size=size) for size in (1, 32)
+    )
+    assert len(one) == len(other) == 7 * 3
+    assert [found.name for found in one] == [found.name for found in other]
+    for found, same in zip(one, other, strict=True):
+        assert found.box == pytest.approx(same.box, abs=1e-2)
+    prompt = model.ground(images[0], "bow", threshold=0)
+    scores = [found.score for found in one if found.name == "bow_(weapon)"]
+    assert scores[0] == pytest.approx(prompt[0].score, abs=1e-5)
+    several = model.detect(images, names, threshold=0, max_overlap=1)
+    assert [len(result) for result in several] == [21, 21, 21]
+
+
+def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9.5], [20, 20, 30, 44]])
+    found = [(boxes, torch.tensor([0.8, 0.9, 0.75])), (boxes, torch.tensor([0.1, 0.95, 0.2]))]
+    merged = merge_classes(["cat", "dog"], found, (40, 40), threshold=0.7, max_overlap=0.7)
+    assert [(d.name, d.box) for d in merged] == [
+        ("dog", (0, 0, 10, 9.5)),
+        ("cat", (0, 0, 10, 9.5)),
+        ("cat", (20, 20, 30, 40)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [("bow_(weapon)", "bow"), ("first-aid_kit", "first-aid kit"), ("bow_(decorative_ribbons)_x", "bow x")],
+)
+def test_class_names_become_prompts(name: str, prompt: str) -> None:
+    assert class_prompt(name) == prompt
+
+
+def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image]) -> None:
+    model = Mdetr.from_pretrained("clevr-tiny", device="cpu")
+    with pytest.raises(InvalidInputError, match=r"no head that answers questions; .* GQA or CLEVR"):
+        model.answer(images[0], "What is this?")
+    with pytest.raises(InvalidInputError, match=r"no head that predicts masks; .* PhraseCut"):
+        model.segment(images[0], "a cube")
+    with pytest.raises(InvalidInputError, match="at least one class name, and each but once"):
+        model.detect(images[0], ["cat", "cat"])
+    with pytest.raises(InvalidInputError, match="list of class names, found the text 'cat'"):
+        model.detect(images[0], "cat")

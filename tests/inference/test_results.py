@@ -6,11 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mdetr.errors import InvalidInputError
-from mdetr.inference.results import GroundingResult, ReferringResult
-from mdetr.processor import Grounding
+from mdetr.inference.detection import Detection
+from mdetr.inference.results import (
+    AnswerResult,
+    DetectionResult,
+    GroundingResult,
+    ReferringResult,
+    SegmentationResult,
+)
+from mdetr.post_processing import Grounding
 
 FOUND = Grounding("a cube", ((0, 6),), (10.0, 5.0, 20.0, 15.0), 0.9)
 
@@ -59,3 +67,24 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(
     with pytest.raises(OSError, match="disk full"):
         result.plot(tmp_path / "found.png")
     assert not any(tmp_path.iterdir())
+
+
+def test_answers_masks_and_detections_are_json_and_pictures(tmp_path: Path) -> None:
+    image = Image.new("RGB", (64, 48))
+    mask = torch.zeros(48, 64, dtype=torch.bool)
+    mask[:, 1] = True
+    results = {
+        "answer": AnswerResult(image, "What is it?", "cube", "attr", 0.5, (FOUND,)),
+        "mask": SegmentationResult(image, "a cube", mask, (FOUND.box,), mask[None], (0.9,)),
+        "detection": DetectionResult(image, ("cube", "cat, dog"), (Detection("cat, dog", FOUND.box, 0.9),)),
+        "nothing": DetectionResult(image, ("cube",), ()),
+    }
+    for name, result in results.items():
+        assert json.loads(json.dumps(result.to_dict()))["width"] == 64
+        assert result.plot(tmp_path / f"{name}.png").width >= 640
+    assert results["mask"].to_dict()["mask"] == {"size": [48, 64], "counts": [48, 48, 62 * 48]}
+    assert results["answer"].to_dict()["answer"] == "cube"
+    assert results["detection"].to_dict()["detections"][0]["name"] == "cat, dog"
+    assert results["detection"][0].name == "cat, dog"
+    red, green, blue = results["mask"].plot().getpixel((15, 300))
+    assert red > green > blue  # the mask is tinted

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mdetr.model.answers import CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 
@@ -44,6 +45,11 @@ OPTIONS: dict[str, Any] = {
     "predict_referred": True,
     "transformer_norm": "pre",
     "image_norm": True,
+    "answer_queries": list(CLEVR_QUERIES),
+    "answer_types": list(CLEVR_TYPES),
+    "answer_vocabulary": CLEVR_VOCABULARY,
+    "answer_layer": -1,
+    "predict_masks": True,
 }
 
 

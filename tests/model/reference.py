@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.model.official import config_from_official, rename_key
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
@@ -27,42 +28,75 @@ def _formula() -> ModuleType:
     return module
 
 
-@cache
-def reference_model(variant: str) -> MdetrModel:
-    """The model of a variant's layout, filled with the formula's weights, in evaluation mode."""
+def released_state(variant: str) -> dict[str, torch.Tensor]:
+    """The weights of a released file, under its own keys, from the formula."""
     layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
     shapes = {key: shape for key, (shape, _) in layout["keys"].items()}
     formula = _formula()
     norms = formula.norm_weight_keys(shapes)
-    model = MdetrModel(config_from_official(layout["args"], shapes))
-    weights = {
-        name: formula.formula_tensor(key, shape, norm_weights=norms)
-        for key, shape in shapes.items()
-        if (name := rename_key(key)) is not None
-    }
+    return {key: formula.formula_tensor(key, shape, norm_weights=norms) for key, shape in shapes.items()}
+
+
+@cache
+def reference_model(variant: str) -> MdetrModel:
+    """The model of a variant's layout, filled with the formula's weights, in evaluation mode."""
+    layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
+    state = released_state(variant)
+    model = MdetrModel(
+        config_from_official(layout["args"], {key: tuple(t.shape) for key, t in state.items()})
+    )
+    weights = {name: tensor for key, tensor in state.items() if (name := rename_key(key)) is not None}
     model.load_state_dict(weights, strict=True)
     return model.eval()
 
 
-def reference_inputs() -> dict[str, Any]:
-    """The recorded images, captions and targets as the arguments of `MdetrModel.forward`."""
+def captions() -> list[str]:
+    """The recorded captions."""
+    return json.loads((FOLDER / "inputs.json").read_text())["captions"]
+
+
+def reference_inputs(config: MdetrConfig, answers: dict[str, list[float]] | None = None) -> dict[str, Any]:
+    """The recorded images, captions and targets as the arguments of `MdetrModel.forward`.
+
+    Args:
+        config: of the model. answers: the ids of the recorded answers.
+    """
     images = np.load(FOLDER / "inputs.npz")
     inputs = json.loads((FOLDER / "inputs.json").read_text())
     arrays = [images[f"image_{i}"] for i in range(3)]
     targets = []
-    for array, target in zip(arrays, inputs["targets"], strict=True):
-        cx, cy, width, height = torch.tensor(target["boxes_cxcywh"]).reshape(-1, 4).double().unbind(-1)
+    for row, (array, target) in enumerate(zip(arrays, inputs["targets"], strict=True)):
+        relative = torch.tensor(target["boxes_cxcywh"]).reshape(-1, 4)
+        cx, cy, width, height = relative.double().unbind(-1)
         boxes = torch.stack((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), dim=-1)
         boxes = boxes * torch.tensor([array.shape[1], array.shape[0]] * 2)
-        targets.append(
-            {
-                "boxes": [tuple(box) for box in boxes.tolist()],
-                "spans": [tuple(tuple(span) for span in spans) for spans in target["spans"]],
-                "is_referred": [bool(value) for value in target["is_referred"]],
-            }
-        )
-    processor = MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer())
+        made = {
+            "boxes": [tuple(box) for box in boxes.tolist()],
+            "spans": [tuple(tuple(span) for span in spans) for spans in target["spans"]],
+        }
+        if config.predict_referred:
+            made["is_referred"] = [bool(value) for value in target["is_referred"]]
+        if config.predict_masks:
+            made["masks"] = _ellipses(relative, array.shape[0], array.shape[1])
+        if answers is not None:
+            kind = config.answer_types[answers["answer_type"][row]] if config.answer_types else None
+            given = int(answers[f"answer_{kind}" if kind else "answer"][row])
+            made |= {"answer": config.answer_vocabulary[kind or "answer"][given], "answer_type": kind}
+        targets.append(made)
+    processor = MdetrProcessor(
+        MdetrImageProcessor(),
+        roberta_tokenizer(),
+        answer_types=config.answer_types,
+        answer_vocabulary=config.answer_vocabulary,
+    )
     return dict(processor(arrays, inputs["captions"], targets=targets, do_resize=False))
+
+
+def _ellipses(boxes_cxcywh: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The recorded masks: the pixels whose centres lie in the ellipse that fits each box."""
+    cx, cy, w, h = (boxes_cxcywh * torch.tensor([width, height] * 2)).T[:, :, None, None]
+    y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
+    return (((x - cx) / (w / 2)) ** 2 + ((y - cy) / (h / 2)) ** 2 <= 1).to(torch.uint8)
 
 
 def recorded_outputs(variant: str) -> dict[str, np.ndarray]:

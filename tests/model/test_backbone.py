@@ -40,14 +40,14 @@ def test_group_norms_replace_all_batch_norms_and_keep_the_activation(name: str) 
 @pytest.mark.parametrize(("stride", "channels"), [(8, 40), (16, 112), (32, 320)])
 def test_stride_and_channels_of_an_efficientnet(stride: int, channels: int) -> None:
     backbone = Backbone(small_config(backbone="tf_efficientnet_lite0", backbone_stride=stride))
-    features = backbone(torch.randn(1, 3, 64, 96))
+    (features,) = backbone(torch.randn(1, 3, 64, 96))
     assert features.shape == (1, channels, 64 // stride, 96 // stride)
     assert backbone.channels == channels
 
 
 def test_no_parameter_lies_behind_the_feature_map() -> None:
     backbone = Backbone(small_config(backbone="tf_efficientnet_lite0", backbone_stride=16))
-    backbone(torch.randn(1, 3, 64, 64)).sum().backward()
+    backbone(torch.randn(1, 3, 64, 64))[0].sum().backward()
     assert all(parameter.grad is not None for parameter in backbone.parameters())
 
 

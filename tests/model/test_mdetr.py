@@ -28,6 +28,16 @@ def test_outputs_have_the_documented_shapes(options: dict) -> None:
     assert output.auxiliary_outputs[0].logits.shape == (2, 7, 256)
     assert ((output.pred_boxes >= 0) & (output.pred_boxes <= 1)).all()
     assert (output.referred_logits is None) == (not options)
+    assert (output.answer_logits is None) == (not options)
+    assert (output.pred_masks is None) == (not options)
+    if options:
+        assert {name: logits.shape for name, logits in output.answer_logits.items()} == {
+            "type": (2, 3),
+            "binary": (2, 1),
+            "reg": (2, 20),
+            "attr": (2, 15),
+        }
+        assert output.pred_masks.shape == (2, 7, 48, 64)
     assert (output.proposals is None) == (not options)
 
 
@@ -82,6 +92,16 @@ def test_a_saved_model_loads_the_same(options: dict, tmp_path: Path) -> None:
     state = loaded.state_dict()
     assert set(state) == set(model.state_dict())
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("options", [{}, {"predict_masks": True, "freeze_detector": True}])
+def test_a_loaded_model_trains_what_a_new_one_trains(options: dict, tmp_path: Path) -> None:
+    model = small_model(**options)
+    model.save_pretrained(tmp_path)
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert "backbone.body.layer1.0.conv1.weight" in fixed
+    loaded = MdetrModel.from_pretrained(tmp_path)
+    assert {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad} == fixed
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])

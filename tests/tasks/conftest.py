@@ -10,7 +10,8 @@ import torch
 
 from mdetr.data.record import Record
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer, token_ranges
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.targets import token_ranges
 
 LIKELY = 6.0
 

@@ -12,7 +12,7 @@ import torch
 from mdetr.data.record import Phrase
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import token_ranges
+from mdetr.targets import token_ranges
 from mdetr.tasks.grounding import PhraseGroundingScorer, phrase_scores, phrases_of
 from mdetr.tasks.predictions import predictions_of
 

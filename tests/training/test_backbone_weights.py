@@ -23,7 +23,7 @@ def test_features_of_the_loaded_backbone_keep_their_scale() -> None:
     backbone = _backbone()
     load_backbone_weights(backbone, NAME, PACKAGE)
     with torch.no_grad():
-        features = backbone(torch.rand(2, 3, 128, 128) * 2 - 1)
+        (features,) = backbone(torch.rand(2, 3, 128, 128) * 2 - 1)
     assert 0.1 < features.std() < 10
     assert backbone.body.bn1.running_var.std() > 0
 

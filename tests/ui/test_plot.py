@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdetr.processor import Grounding
+from mdetr.post_processing import Grounding
 from mdetr.ui.plot import PALETTE, contact_sheet, draw_boxes, draw_groundings
 
 TEXT = "a red cube and two balls"

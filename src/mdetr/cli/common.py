@@ -6,15 +6,21 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
 from mdetr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mdetr.inference.grounder import Mdetr
+    from mdetr.post_processing import Grounding
 
 
 class Result(Protocol):
@@ -29,7 +35,7 @@ class Result(Protocol):
         ...
 
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Result)
 
 # The options of every command that asks a model about images.
 ImagesAndText = Annotated[
@@ -44,6 +50,10 @@ Output = Annotated[
     typer.Option(help="The picture to write; a folder where there are several images or texts."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
+NeededModel = Annotated[str, typer.Option("--model", help="A folder or a Hub id; see mdetr models.")]
+Threshold = Annotated[
+    float, typer.Option(min=0, max=1, help="Boxes that are less certain than this are left out.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")]
 
 
@@ -56,7 +66,7 @@ def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple
     if len(arguments) < 2:
         raise InvalidInputError("Give at least one image and then the text, in quotes.")
     *names, text = arguments
-    return [image for name in names for image in _images_of(Path(name))], [text, *(also or [])]
+    return [image for name in names for image in images_of(Path(name))], [text, *(also or [])]
 
 
 def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str]) -> list[tuple[Path, R]]:
@@ -64,7 +74,7 @@ def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str
 
     `ask` is a question of `Mdetr`, such as `ground`, with its options bound.
     """
-    with _progress_over(len(images) * len(texts)) as on_progress:
+    with progress_over(len(images) * len(texts)) as on_progress:
         # One image is encoded once for all its texts.
         calls = [texts] if len(images) == 1 else [[text] for text in texts]
         results: list[R] = []
@@ -75,7 +85,68 @@ def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str
     return list(zip(images * len(texts), results, strict=True))
 
 
-def _images_of(path: Path) -> list[Path]:
+def run_question(
+    question: str,
+    images_and_text: Sequence[str],
+    also: Sequence[str] | None,
+    model: str,
+    output: Path | None,
+    json_file: Path | None,
+    show: Callable[[Console, Path, R], None],
+    **options: Any,
+) -> None:
+    """Ask a model a question about images; show the results, draw them and write them.
+
+    Args:
+        question: the name of the method of `Mdetr` that is asked, with `options`.
+        images_and_text, also, model, output, json_file: as the commands take them.
+        show: prints one image's result.
+    """
+    images, texts = read_question(images_and_text, also)
+    paths = picture_paths(images, len(texts), output)
+    loaded = load_model(model)
+    results: list[tuple[Path, R]] = ask_all(partial(getattr(loaded, question), **options), images, texts)
+    finish(results, paths, json_file, show)
+
+
+def load_model(name: str) -> Mdetr:
+    """The model that a command asks."""
+    from mdetr.inference.grounder import Mdetr
+
+    return Mdetr.from_pretrained(name)
+
+
+def finish(
+    results: Sequence[tuple[Path, R]],
+    paths: Sequence[Path | None],
+    json_file: Path | None,
+    show: Callable[[Console, Path, R], None],
+) -> None:
+    """Show results, draw each to its path where it has one, and write them all to a file."""
+    console = Console()
+    for (image, result), path in zip(results, paths, strict=True):
+        show(console, image, result)
+        if path is not None:
+            result.plot(path)
+            console.print(f"picture: {path}", soft_wrap=True)
+    if json_file is not None:
+        write_json(json_file, results)
+
+
+def print_groundings(console: Console, title: str | None, groundings: Sequence[Grounding]) -> None:
+    """Print a table of phrases, boxes and scores."""
+    table = Table("phrase", "box (x0 y0 x1 y1)", "score", title=title, title_justify="left")
+    for found in groundings:
+        table.add_row(found.phrase, format_box(found.box), f"{found.score:.2f}")
+    console.print(table)
+
+
+def images_of(path: Path) -> list[Path]:
+    """An image, or the images of a folder.
+
+    Raises:
+        InvalidInputError: the folder holds no image.
+    """
     if not path.is_dir():
         return [path]
     known = Image.registered_extensions()
@@ -86,7 +157,7 @@ def _images_of(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _progress_over(total: int) -> Iterator[Callable[[int], None]]:
+def progress_over(total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar on standard error, for more than one question."""
     with Progress(console=Console(stderr=True), transient=True, disable=total < 2) as progress:
         bar = progress.add_task("questions", total=total)

@@ -21,20 +21,40 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="The released file, ending in .pth.")],
     folder: Annotated[Path, typer.Argument(help="The new folder.")],
     weights: Annotated[
-        Weights,
-        typer.Option(help="The averaged weights, which the published numbers come from, or the last."),
-    ] = Weights.EMA,
+        Weights | None,
+        typer.Option(
+            help="The averaged weights, which the published numbers come from, or the last; the averaged "
+            "where the file has them, if left out."
+        ),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(help="A folder or Hub id; RoBERTa's own, which comes with the package, if left out."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder with gqa_answer2id.json and gqa_answer2id_by_type.json of the released "
+            "annotations, which name GQA's answers."
+        ),
     ] = None,
 ) -> None:
     """Turn a released checkpoint into a folder with weights, configuration and processor.
 
     Example: mdetr convert pretrained_resnet101_checkpoint.pth models/mdetr-r101
     """
+    from transformers import AutoConfig
+
     from mdetr.inference.conversion import convert as run
+    from mdetr.model.answers import NUMBERED
 
     with Console(stderr=True).status(f"converting {checkpoint.name}"):
-        run(checkpoint, folder, weights.value, tokenizer)
-    typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")
+        run(checkpoint, folder, weights.value if weights else None, tokenizer, answers)
+    config = AutoConfig.from_pretrained(folder)
+    if any(words[0].startswith(NUMBERED) for words in (config.answer_vocabulary or {}).values()):
+        typer.echo(
+            "The file does not hold the words of its answers, so they are numbered (#0, #1, ...); give the "
+            "folder of the released annotations with --answers to have them in words."
+        )
+    question = "answer" if config.answer_queries else "segment" if config.predict_masks else "ground"
+    typer.echo(f"The model is in {folder}; try it with: mdetr {question} IMAGE TEXT --model {folder}")

@@ -9,11 +9,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mdetr.cli.answer import answer
 from mdetr.cli.convert import convert
 from mdetr.cli.data_import import import_data
+from mdetr.cli.detect import detect
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
+from mdetr.cli.models import models
 from mdetr.cli.refer import refer
+from mdetr.cli.segment import segment
 from mdetr.cli.synthesize import synthesize
 from mdetr.cli.train import train
 from mdetr.errors import MdetrError
@@ -28,9 +32,13 @@ data = typer.Typer(help="Make and import data.", no_args_is_help=True)
 worlds = typer.Typer(help="Make data.", no_args_is_help=True)
 app.command()(ground)
 app.command()(refer)
+app.command()(answer)
+app.command()(detect)
+app.command()(segment)
 app.command()(train)
 app.command()(evaluate)
 app.command()(convert)
+app.command()(models)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
 data.add_typer(worlds, name="synthesize")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from mdetr.cli.common import (
     Also,
@@ -16,11 +14,8 @@ from mdetr.cli.common import (
     JsonFile,
     ModelName,
     Output,
-    ask_all,
     format_box,
-    picture_paths,
-    read_question,
-    write_json,
+    run_question,
 )
 
 if TYPE_CHECKING:
@@ -39,22 +34,19 @@ def refer(
 
     Example: mdetr refer shapes.png "the cube left of the metal ball" --output found.png
     """
-    from mdetr.inference.grounder import Mdetr
 
-    images, texts = read_question(images_and_text, also)
-    paths = picture_paths(images, len(texts), output)
-    loaded = Mdetr.from_pretrained(model)
-    results: list[tuple[Path, ReferringResult]] = ask_all(
-        partial(loaded.refer, batch_size=batch_size), images, texts
+    def show(console: Console, image: Path, result: ReferringResult) -> None:
+        box = format_box(result.box)
+        console.print(f"{image.name}: {result.text}", soft_wrap=True)
+        console.print(f"  box (x0 y0 x1 y1): {box}, score {result.score:.2f}")
+
+    run_question(
+        "refer",
+        images_and_text,
+        also,
+        model,
+        output,
+        json_file,
+        show,
+        batch_size=batch_size,
     )
-    console = Console()
-    table = Table("image", "expression", "box (x0 y0 x1 y1)", "score")
-    for image, result in results:
-        table.add_row(image.name, result.text, format_box(result.box), f"{result.score:.2f}")
-    console.print(table)
-    for (_, result), path in zip(results, paths, strict=True):
-        if path is not None:
-            result.plot(path)
-            console.print(f"picture: {path}", soft_wrap=True)
-    if json_file is not None:
-        write_json(json_file, results)

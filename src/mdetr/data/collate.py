@@ -9,7 +9,8 @@ import torch
 
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
-from mdetr.processor import MdetrProcessor, TargetInput
+from mdetr.processor import MdetrProcessor
+from mdetr.targets import TargetInput
 
 
 class Collator:
@@ -40,6 +41,8 @@ class Collator:
 def to_target(record: Record) -> TargetInput:
     """What the processor needs to know of a record."""
     target: TargetInput = {"boxes": record.boxes, "spans": record.spans}
-    if record.is_referred is not None:
-        target["is_referred"] = record.is_referred
+    for name in ("is_referred", "masks", "answer", "answer_type"):
+        value = getattr(record, name)
+        if value is not None:
+            target[name] = value  # type: ignore[literal-required]
     return target

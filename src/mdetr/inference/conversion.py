@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import re
@@ -17,17 +18,24 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.errors import CheckpointError
+from mdetr.model.answers import UNIFIED
+from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.model.official import config_from_official, rename_key
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 Weights = Literal["ema", "model"]
 ENTRIES = {"ema": "model_ema", "model": "model"}
+ANSWER_FILES = ("gqa_answer2id.json", "gqa_answer2id_by_type.json")
 NAMED = 10  # keys in a message
 
 
 def convert(
-    checkpoint: str | Path, folder: str | Path, weights: Weights = "ema", tokenizer: str | Path | None = None
+    checkpoint: str | Path,
+    folder: str | Path,
+    weights: Weights | None = None,
+    tokenizer: str | Path | None = None,
+    answers: str | Path | None = None,
 ) -> Path:
     """Turn a released file into a folder with weights, configuration and processor.
 
@@ -37,8 +45,11 @@ def convert(
     Args:
         checkpoint: a file of the original program.
         folder: the new folder; it appears only when it is complete.
-        weights: "ema", the averaged weights that the published numbers come from, or "model".
+        weights: "ema", the averaged weights that the published numbers come from, or "model", the last; if
+            left out, the averaged where the file has them.
         tokenizer: a folder or Hub id; RoBERTa's own, which comes with the package, if left out.
+        answers: the folder with the released annotations' `gqa_answer2id.json` and
+            `gqa_answer2id_by_type.json`, which name GQA's answers; numbered if left out.
 
     Raises:
         CheckpointError: the file is missing, damaged or not a released MDETR; or the folder is there already.
@@ -49,7 +60,8 @@ def convert(
     content = _read(Path(checkpoint))
     args, state = _parts(content, Path(checkpoint), weights)
     try:
-        config = config_from_official(args, state)
+        shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+        config = config_from_official(args, shapes, read_answers(answers) if answers else None)
     except KeyError as error:
         raise CheckpointError(
             f"{checkpoint} is not a released MDETR checkpoint: its arguments are without {error}."
@@ -62,7 +74,7 @@ def convert(
     try:
         temporary.mkdir(parents=True)
         config.save_pretrained(temporary)
-        _processor(args, config.num_token_positions, tokenizer).save_pretrained(temporary)
+        _processor(args, config, tokenizer).save_pretrained(temporary)
         save_file(renamed, temporary / "model.safetensors", metadata={"format": "pt"})
         os.replace(temporary, target)
     finally:
@@ -88,16 +100,19 @@ def _read(file: Path) -> Any:
         ) from None
 
 
-def _parts(content: Any, file: Path, weights: Weights) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+def _parts(
+    content: Any, file: Path, weights: Weights | None
+) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     """The stored arguments and the wanted state."""
-    entry = ENTRIES[weights]
     if not isinstance(content, Mapping) or not isinstance(content.get("args"), argparse.Namespace):
         raise CheckpointError(
             f"{file} is not a released MDETR checkpoint: it holds no arguments of the original program."
         )
+    chosen: Weights = weights or ("ema" if content.get(ENTRIES["ema"]) else "model")
+    entry = ENTRIES[chosen]
     state = content.get(entry)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        other = "model" if weights == "ema" else "ema"
+        other = "model" if chosen == "ema" else "ema"
         raise CheckpointError(f"{file} has no weights {entry!r}; try --weights {other}.")
     return vars(content["args"]), state
 
@@ -125,12 +140,56 @@ def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: 
     return renamed
 
 
-def _processor(args: Mapping[str, Any], max_text_tokens: int, tokenizer: str | Path | None) -> MdetrProcessor:
+def read_answers(folder: str | Path) -> dict[str, list[str]]:
+    """GQA's answers by type ("obj", ...) and of the unified head ("answer"), in the order of their ids.
+
+    Args:
+        folder: with `gqa_answer2id.json` and `gqa_answer2id_by_type.json` of the released annotations.
+
+    Raises:
+        CheckpointError: a file is missing or holds something else.
+    """
+    unified, by_type = (_read_ids(Path(folder) / name) for name in ANSWER_FILES)
+    try:
+        kinds = {kind.removeprefix("answer_"): _by_id(ids) for kind, ids in by_type.items()}
+        return kinds | {UNIFIED: _by_id(unified)}
+    except (AttributeError, TypeError, ValueError):
+        raise CheckpointError(
+            f"The answer files in {folder} should give each answer its number, counted from 0; get the "
+            "released annotations again."
+        ) from None
+
+
+def _read_ids(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError:
+        raise CheckpointError(
+            f"There is no file {file}; --answers wants the folder of the released annotations."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); get the annotations again.") from None
+
+
+def _by_id(ids: Mapping[str, int]) -> list[str]:
+    words = sorted(ids, key=lambda word: ids[word])
+    if [ids[word] for word in words] != list(range(len(words))):
+        raise ValueError("numbers are missing")
+    return words
+
+
+def _processor(args: Mapping[str, Any], config: MdetrConfig, tokenizer: str | Path | None) -> MdetrProcessor:
     # CLEVR's pictures are looked at as they are; all others as in the paper.
     as_they_are = any(name.startswith("clevr") for name in args.get("combine_datasets", ()))
     images = MdetrImageProcessor(size=None) if as_they_are else MdetrImageProcessor()
     words = roberta_tokenizer() if tokenizer is None else AutoTokenizer.from_pretrained(tokenizer)
-    return MdetrProcessor(images, cast(PreTrainedTokenizerFast, words), max_text_tokens=max_text_tokens)
+    return MdetrProcessor(
+        images,
+        cast(PreTrainedTokenizerFast, words),
+        max_text_tokens=config.num_token_positions,
+        answer_types=config.answer_types,
+        answer_vocabulary=config.answer_vocabulary,
+    )
 
 
 def _line(error: Exception) -> str:

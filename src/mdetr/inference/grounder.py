@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import overload
 
 import torch
-from PIL import Image
-from torchvision.transforms.v2.functional import to_pil_image
+from torch import Tensor
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, as_list, load_image
+from mdetr.images import ImageInput, as_list
+from mdetr.inference.asking import Batch, Progress, ask, encode_images, encode_texts
+from mdetr.inference.detection import class_prompt, merge_classes
 from mdetr.inference.loading import load
-from mdetr.inference.results import GroundingResult, ReferringResult
+from mdetr.inference.results import (
+    AnswerResult,
+    DetectionResult,
+    GroundingResult,
+    ReferringResult,
+    SegmentationResult,
+)
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, MdetrModel
+from mdetr.model.mdetr import MdetrModel
+from mdetr.post_processing import Box
 from mdetr.processor import MdetrProcessor
-
-R = TypeVar("R")
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -101,17 +106,16 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.1.
         """
-        if not 0 <= threshold <= 1:
-            raise InvalidInputError(f"threshold must be between 0 and 1; found {threshold}.")
+        _check_share("threshold", threshold)
 
-        def read(output: MdetrOutput, batch: _Batch) -> list[GroundingResult]:
+        def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
             found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
             return [
                 GroundingResult(picture, sentence, tuple(groundings))
                 for picture, sentence, groundings in zip(batch.images, batch.texts, found, strict=True)
             ]
 
-        return self._ask(image, text, batch_size, on_progress, read)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
 
     @overload
     def refer(
@@ -139,7 +143,7 @@ class Mdetr:
         Source: arXiv 2104.12763, section 4.2.2.
         """
 
-        def read(output: MdetrOutput, batch: _Batch) -> list[ReferringResult]:
+        def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
             results = []
             scored = self.processor.post_process_boxes(output, batch.sizes)
             for picture, sentence, (boxes, scores, referred) in zip(
@@ -147,78 +151,224 @@ class Mdetr:
             ):
                 ranking = scores if referred is None else referred
                 best = int(ranking.argmax())
-                limits = torch.tensor([picture.width, picture.height] * 2, device=boxes.device)
-                x0, y0, x1, y1 = boxes[best].clamp(min=0).minimum(limits).tolist()
-                results.append(ReferringResult(picture, sentence, (x0, y0, x1, y1), float(ranking[best])))
+                (box,) = _clamped(boxes[best][None], (picture.height, picture.width))
+                results.append(ReferringResult(picture, sentence, box, float(ranking[best])))
             return results
 
-        return self._ask(image, text, batch_size, on_progress, read)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
 
-    def _ask(
+    @overload
+    def answer(
+        self,
+        image: ImageInput,
+        text: str,
+        threshold: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> AnswerResult: ...
+
+    @overload
+    def answer(
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        batch_size: int,
-        on_progress: Progress | None,
-        read: Callable[[MdetrOutput, _Batch], list[R]],
-    ) -> R | list[R]:
-        if batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
-        single = not isinstance(image, list | tuple) and isinstance(text, str)
-        images = as_list(image)
-        texts = [text] if isinstance(text, str) else list(text)
-        count = _number_of_pairs(len(images), len(texts))
-        results: list[R] = []
-        shared: tuple[Image.Image, ImageFeatures] | None = None
-        for start in range(0, count, batch_size):
-            places = range(start, min(start + batch_size, count))
-            asked = [texts[0 if len(texts) == 1 else place] for place in places]
-            if len(images) == 1:
-                if shared is None:
-                    pictures, features = self._encode(images)
-                    shared = pictures[0], features
-                pictures = [shared[0]] * len(asked)
-                features = shared[1].select(torch.zeros(len(asked), dtype=torch.long, device=self.device))
-            else:
-                pictures, features = self._encode([images[place] for place in places])
-            results += read(self._fuse(features, asked), _Batch(pictures, asked))
+        threshold: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> AnswerResult | list[AnswerResult]: ...
+
+    def answer(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        text: str | Sequence[str],
+        threshold: float = 0.7,
+        batch_size: int = 8,
+        on_progress: Progress | None = None,
+    ) -> AnswerResult | list[AnswerResult]:
+        """Answer a question, and find the things that it speaks of; arguments and errors as for `ground`.
+
+        Raises:
+            InvalidInputError: the model was not trained to answer questions.
+
+        Source: arXiv 2104.12763, section 4.2.3.
+        """
+        _check_share("threshold", threshold)
+        self._require(self.model.config.answer_queries, "answers questions", "GQA or CLEVR")
+
+        def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
+            answers = self.processor.post_process_answers(output)
+            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+            return [
+                AnswerResult(picture, question, *answer, groundings=tuple(groundings))
+                for picture, question, answer, groundings in zip(
+                    batch.images, batch.texts, answers, found, strict=True
+                )
+            ]
+
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+
+    @overload
+    def segment(
+        self,
+        image: ImageInput,
+        text: str,
+        threshold: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> SegmentationResult: ...
+
+    @overload
+    def segment(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        text: str | Sequence[str],
+        threshold: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> SegmentationResult | list[SegmentationResult]: ...
+
+    def segment(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        text: str | Sequence[str],
+        threshold: float = 0.7,
+        batch_size: int = 1,
+        on_progress: Progress | None = None,
+    ) -> SegmentationResult | list[SegmentationResult]:
+        """Find the pixels that a phrase denotes; arguments and errors as for `ground`.
+
+        The mask head's group norms see the padding of a batch, so that masks depend on it a little; in
+        batches of one there is none.
+
+        Raises:
+            InvalidInputError: the model was not trained to segment.
+
+        Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
+        """
+        _check_share("threshold", threshold)
+        self._require(self.model.config.predict_masks, "predicts masks", "PhraseCut")
+
+        def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
+            scored = [
+                (boxes.cpu(), scores.cpu())
+                for boxes, scores, _ in self.processor.post_process_boxes(output, batch.sizes)
+            ]
+            ranked = [scores.argsort(descending=True, stable=True) for _, scores in scored]
+            kept = [
+                order[scores[order] > threshold] for order, (_, scores) in zip(ranked, scored, strict=True)
+            ]
+            masks = self.processor.post_process_masks(output, kept, batch.places)
+            return [
+                SegmentationResult(
+                    picture,
+                    phrase,
+                    mask=found.any(0),
+                    boxes=_clamped(boxes[queries], place.given),
+                    masks=found,
+                    scores=tuple(scores[queries].tolist()),
+                )
+                for picture, phrase, (boxes, scores), queries, found, place in zip(
+                    batch.images, batch.texts, scored, kept, masks, batch.places, strict=True
+                )
+            ]
+
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+
+    @overload
+    def detect(
+        self,
+        image: ImageInput,
+        names: Sequence[str],
+        threshold: float = ...,
+        max_overlap: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> DetectionResult: ...
+
+    @overload
+    def detect(
+        self,
+        image: list[ImageInput] | tuple[ImageInput, ...],
+        names: Sequence[str],
+        threshold: float = ...,
+        max_overlap: float = ...,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+    ) -> list[DetectionResult]: ...
+
+    @torch.inference_mode()
+    def detect(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        names: Sequence[str],
+        threshold: float = 0.7,
+        max_overlap: float = 0.7,
+        batch_size: int = 32,
+        on_progress: Progress | None = None,
+    ) -> DetectionResult | list[DetectionResult]:
+        """Find the things of some named classes.
+
+        Every name is a text of its own. Names are encoded once for all images, and each image once for all
+        names.
+
+        Args:
+            image: as for `ground`.
+            names: of the classes, such as "cat" or "bow_(weapon)", any number.
+            threshold: boxes with 1 - p(no object) above this are kept.
+            max_overlap: a box goes if its intersection over union with a better one of its class is above
+                this.
+            batch_size: names that the model sees at once.
+            on_progress: called with the number of images that were finished since the last call.
+
+        Raises:
+            InvalidInputError: an image cannot be used, there is no name, or one comes twice.
+
+        Source: arXiv 2104.12763, section 4.2.4 (LVIS).
+        """
+        _check_share("threshold", threshold)
+        _check_share("max_overlap", max_overlap)
+        if isinstance(names, str):
+            raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
+        if not names or len(set(names)) < len(names):
+            raise InvalidInputError("Give at least one class name, and each but once.")
+        # Names of one length share a batch, so that little is padding.
+        order = sorted(range(len(names)), key=lambda place: len(names[place]))
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        prompts = [
+            encode_texts(self.model, self.processor, [class_prompt(names[place]) for place in batch])
+            for batch in batches
+        ]
+        results = []
+        for one in as_list(image):
+            (picture,), (place,), features = encode_images(self.model, self.processor, [one])
+            found: dict[int, tuple[Tensor, Tensor]] = {}
+            for batch, texts in zip(batches, prompts, strict=True):
+                shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self.device))
+                output = self.model.fuse(shared, texts)
+                scored = self.processor.post_process_boxes(output, [place.given] * len(batch))
+                found |= {index: (boxes, s) for index, (boxes, s, _) in zip(batch, scored, strict=True)}
+            detections = merge_classes(
+                names, [found[index] for index in range(len(names))], place.given, threshold, max_overlap
+            )
+            results.append(DetectionResult(picture, tuple(names), detections))
             if on_progress is not None:
-                on_progress(len(asked))
-        return results[0] if single else results
+                on_progress(1)
+        return results if isinstance(image, list | tuple) else results[0]
 
-    @torch.inference_mode()
-    def _encode(self, images: Sequence[ImageInput]) -> tuple[list[Image.Image], ImageFeatures]:
-        loaded = [load_image(image) for image in images]
-        inputs = self.processor(images=loaded).to(self.device)
-        features = self.model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
-        return [to_pil_image(image) for image in loaded], features
-
-    @torch.inference_mode()
-    def _fuse(self, features: ImageFeatures, texts: Sequence[str]) -> MdetrOutput:
-        inputs = self.processor(text=texts).to(self.device)
-        return self.model.fuse(
-            features, self.model.encode_text(inputs["input_ids"], inputs["attention_mask"])
-        )
+    def _require(self, able: object, what: str, source: str) -> None:
+        if not able:
+            raise InvalidInputError(
+                f"This model has no head that {what}; take one that was trained on {source}."
+            )
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Pairs of image and text."""
-
-    images: Sequence[Image.Image]
-    texts: Sequence[str]
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of each pair's image."""
-        return [(image.height, image.width) for image in self.images]
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InvalidInputError(f"{name} must be between 0 and 1; found {value}.")
 
 
-def _number_of_pairs(num_images: int, num_texts: int) -> int:
-    count = max(num_images, num_texts)
-    if min(num_images, num_texts) < 1 or {num_images, num_texts} - {1, count}:
-        raise InvalidInputError(
-            "Give one image, one text, or as many images as texts; found "
-            f"{num_images} images and {num_texts} texts."
-        )
-    return count
+def _clamped(boxes: Tensor, size: tuple[int, int]) -> tuple[Box, ...]:
+    """Boxes (n, 4), cut at the border of an image of (height, width)."""
+    height, width = size
+    cut = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in cut.tolist())

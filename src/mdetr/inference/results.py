@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, overload
 
 from PIL import Image
+from torch import Tensor
 
-from mdetr.data.record import Box
 from mdetr.errors import InvalidInputError
-from mdetr.processor import Grounding
-from mdetr.ui.plot import draw_boxes, draw_groundings
+from mdetr.inference.detection import Detection
+from mdetr.post_processing import Box, Grounding
+from mdetr.rle import run_lengths
+from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,7 @@ class GroundingResult(Sequence[Grounding]):
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return _head(self.image, self.text) | {
-            "groundings": [
-                {
-                    "phrase": found.phrase,
-                    "spans": [list(span) for span in found.spans],
-                    "box": list(found.box),
-                    "score": found.score,
-                }
-                for found in self.groundings
-            ]
-        }
+        return _head(self.image, self.text) | {"groundings": [_plain(found) for found in self.groundings]}
 
 
 @dataclass(frozen=True)
@@ -90,6 +82,132 @@ class ReferringResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; the box is x0, y0, x1, y1 in pixels."""
         return _head(self.image, self.text) | {"box": list(self.box), "score": self.score}
+
+
+@dataclass(frozen=True)
+class AnswerResult:
+    """The answer to a question, and the things in the image that the question speaks of.
+
+    image: what was looked at. text: the question. answer: in words. answer_type: its kind, such as "attr";
+    None where the model does not tell. score: the probability of the answer. groundings: best first.
+    """
+
+    image: Image.Image = field(repr=False)
+    text: str
+    answer: str
+    answer_type: str | None
+    score: float
+    groundings: tuple[Grounding, ...]
+
+    def plot(self, path: str | Path | None = None) -> Image.Image:
+        """Draw the question with its boxes and the answer; write the picture to `path` where one is given.
+
+        Raises:
+            InvalidInputError: the folder is missing or the name has no image suffix.
+        """
+        return _write(draw_groundings(self.image, f"{self.text} \u2013 {self.answer}", self.groundings), path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        return _head(self.image, self.text) | {
+            "answer": self.answer,
+            "answer_type": self.answer_type,
+            "score": self.score,
+            "groundings": [_plain(found) for found in self.groundings],
+        }
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """The pixels that a phrase denotes.
+
+    image: what was searched. text: the phrase. mask: (H, W) bool, the union of `masks`. boxes: x0, y0, x1, y1
+    in pixels, masks: (n, H, W) bool, scores: 1 - p(no object), of each thing found, best first.
+    """
+
+    image: Image.Image = field(repr=False)
+    text: str
+    mask: Tensor = field(repr=False)
+    boxes: tuple[Box, ...]
+    masks: Tensor = field(repr=False)
+    scores: tuple[float, ...]
+
+    def plot(self, path: str | Path | None = None) -> Image.Image:
+        """Draw the mask and the boxes; write the picture to `path` where one is given.
+
+        Raises:
+            InvalidInputError: the folder is missing or the name has no image suffix.
+        """
+        return _write(draw_mask(self.image, self.text, self.mask, self.boxes), path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON can hold it; masks are COCO's run lengths of columns, uncompressed."""
+        return _head(self.image, self.text) | {
+            "mask": run_lengths(self.mask),
+            "objects": [
+                {"box": list(box), "score": score, "mask": run_lengths(mask)}
+                for box, score, mask in zip(self.boxes, self.scores, self.masks, strict=True)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class DetectionResult(Sequence[Detection]):
+    """The things of some named classes, as a sequence, best first.
+
+    image: what was searched. names: of the classes. detections: each with name, box, score.
+    """
+
+    image: Image.Image = field(repr=False)
+    names: tuple[str, ...]
+    detections: tuple[Detection, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Detection]: ...
+
+    def __getitem__(self, index: int | slice) -> Detection | Sequence[Detection]:
+        return self.detections[index]
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+    def plot(self, path: str | Path | None = None) -> Image.Image:
+        """Draw the boxes with their names; write the picture to `path` where one is given.
+
+        Raises:
+            InvalidInputError: the folder is missing or the name has no image suffix.
+        """
+        text, spans = "", dict[str, tuple[int, int]]()  # the names that were found are the picture's caption
+        for name in dict.fromkeys(found.name for found in self.detections):
+            text += ", " if text else ""
+            spans[name] = len(text), len(text) + len(name)
+            text += name
+        drawn = [Grounding(d.name, (spans[d.name],), d.box, d.score) for d in self.detections]
+        return _write(draw_groundings(self.image, text or "nothing found", drawn), path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        return {
+            "width": self.image.width,
+            "height": self.image.height,
+            "names": list(self.names),
+            "detections": [
+                {"name": found.name, "box": list(found.box), "score": found.score}
+                for found in self.detections
+            ],
+        }
+
+
+def _plain(found: Grounding) -> dict[str, Any]:
+    return {
+        "phrase": found.phrase,
+        "spans": [list(span) for span in found.spans],
+        "box": list(found.box),
+        "score": found.score,
+    }
 
 
 def _head(image: Image.Image, text: str) -> dict[str, Any]:

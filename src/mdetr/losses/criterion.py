@@ -12,7 +12,9 @@ from torch import distributed as dist
 
 from mdetr.errors import InvalidInputError
 from mdetr.losses.alignment import alignment_loss
+from mdetr.losses.answers import answer_losses
 from mdetr.losses.boxes import box_losses
+from mdetr.losses.masks import mask_losses
 from mdetr.losses.matcher import Matches, assign, matching_cost
 from mdetr.losses.referred import referred_loss
 from mdetr.losses.soft_tokens import TokenTargets, cardinality_error, soft_token_loss, token_targets
@@ -100,6 +102,9 @@ def _compute_loss(
     parts[0] |= {"cardinality_error": cardinality_error(decoder.logits, targets["box_mask"])}
     parts[0] |= _alignment_losses(decoder, output.token_embeddings, truth, matches[0], config)
     parts[0] |= _referred_losses(decoder, truth, matches[0])
+    last = _last_layer_losses(output, truth, matches[0], len(decoder.logits) - 1, config)
+    parts.append({name: value[None] for name, value in last.items()})
+    names.append([""])
 
     weights = loss_weights(config)
     loss = sum(weights.get(name, 0.0) * values.sum() for part in parts for name, values in part.items())
@@ -119,6 +124,11 @@ def loss_weights(config: MdetrConfig) -> dict[str, float]:
         "loss_giou": config.giou_loss_coefficient,
         "loss_contrastive_align": config.alignment_loss_coefficient,
         "loss_isfinal": config.referred_loss_coefficient,
+        "loss_answer_total": config.answer_loss_coefficient,
+        "loss_answer_type": config.answer_type_loss_coefficient,
+        **{f"loss_answer_{name}": config.answer_loss_coefficient for name in config.answer_types or ()},
+        "loss_mask": config.mask_loss_coefficient,
+        "loss_dice": config.dice_loss_coefficient,
     }
 
 
@@ -187,6 +197,26 @@ def _referred_losses(stack: LayerPredictions, truth: Truth, matches: Matches) ->
     referred_mask = truth.targets.get("referred_mask", torch.zeros_like(box_mask[:, :1]).any(1))
     loss, accuracy = referred_loss(stack.referred_logits, is_referred.float(), referred_mask, matches)
     return {"loss_isfinal": loss / truth.num_boxes, "accuracy_isfinal": accuracy}
+
+
+def _last_layer_losses(
+    output: MdetrOutput, truth: Truth, matches: Matches, last_layer: int, config: MdetrConfig
+) -> dict[str, Tensor]:
+    """What is learnt once, not in every decoder layer: answers and masks."""
+    targets, found = truth.targets, dict[str, Tensor]()
+    if output.answer_logits is not None:
+        logits = {name: values.float() for name, values in output.answer_logits.items()}
+        unknown = torch.full_like(targets["box_mask"][:, :1].sum(1), -1)
+        found |= answer_losses(
+            logits,
+            config.answer_types or (),
+            targets.get("answer_type", unknown),
+            targets.get("answer", unknown),
+        )
+    if output.pred_masks is not None and "masks" in targets:
+        focal, dice = mask_losses(output.pred_masks.float(), targets["masks"], matches, last_layer)
+        found |= {"loss_mask": focal / truth.num_boxes, "loss_dice": dice / truth.num_boxes}
+    return found
 
 
 def _decoder_names(num_layers: int) -> list[str]:

@@ -18,12 +18,14 @@ class Backbone(nn.Module):
     """A timm model cut at the wanted stride.
 
     `body` is timm's module, so that its keys are timm's own. `channels` is the number of features.
+    `fine_channels` are those of the maps of a half, a quarter and an eighth of its stride, which masks need.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         body = _make_body(config)
-        self.channels: int = body.feature_info.channels()[-1]
+        *fine_channels, self.channels = body.feature_info.channels()
+        self.fine_channels: list[int] = fine_channels[::-1]
         _drop_unused_blocks(body)
         if config.backbone_norm == "frozen":
             body = freeze_batch_norm_2d(body)
@@ -33,12 +35,25 @@ class Backbone(nn.Module):
             for module in body.modules():
                 if "BatchNorm" in type(module).__name__:
                     module.eps = config.backbone_norm_eps
-        _fix_stages(body, config.backbone_fixed_stages or 0)
         self.body = body
+        self.num_fixed_stages = config.backbone_fixed_stages or 0
+        self.fix_stages()
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Images (I, 3, H, W) -> features (I, channels, H / stride, W / stride)."""
-        return self.body(pixel_values.contiguous(memory_format=torch.channels_last))[-1]
+    def fix_stages(self) -> None:
+        """Stop the first stages from training, and with them what lies before the first."""
+        if self.num_fixed_stages == 0:
+            return
+        if isinstance(getattr(self.body, "blocks", None), nn.Sequential):
+            stages = list(self.body.blocks)
+        else:
+            stages = [module for name, module in self.body.named_children() if name.startswith("layer")]
+        later = {id(weight) for stage in stages[self.num_fixed_stages :] for weight in stage.parameters()}
+        for parameter in self.body.parameters():
+            parameter.requires_grad_(id(parameter) in later)
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        """Images (I, 3, H, W) -> features (I, channels, H / stride, W / stride), and then any finer ones."""
+        return self.body(pixel_values.contiguous(memory_format=torch.channels_last))[::-1]
 
 
 def _make_body(config: MdetrConfig) -> Any:
@@ -51,7 +66,13 @@ def _make_body(config: MdetrConfig) -> Any:
         raise InvalidInputError(f"timm has no backbone {name!r} with feature maps: {error}") from None
     if stride not in strides:
         raise InvalidInputError(f"{name} has feature maps of strides {strides}; backbone_stride is {stride}.")
-    return timm.create_model(name, pretrained=False, features_only=True, out_indices=(strides.index(stride),))
+    wanted = [stride // 8, stride // 4, stride // 2, stride] if config.predict_masks else [stride]
+    if missing := set(wanted) - set(strides):
+        raise InvalidInputError(
+            f"Masks need feature maps of strides {wanted}; {name} has none of {sorted(missing)}."
+        )
+    indices = tuple(strides.index(one) for one in wanted)
+    return timm.create_model(name, pretrained=False, features_only=True, out_indices=indices)
 
 
 def _drop_unused_blocks(body: Any) -> None:
@@ -59,19 +80,6 @@ def _drop_unused_blocks(body: Any) -> None:
     stage = body.feature_info.module_name()[-1]  # "blocks.4", for instance
     if stage.startswith("blocks."):
         body.blocks = body.blocks[: int(stage.split(".")[1]) + 1]
-
-
-def _fix_stages(body: Any, count: int) -> None:
-    """Stop the first `count` stages from training, and with them what lies before the first."""
-    if count == 0:
-        return
-    if isinstance(getattr(body, "blocks", None), nn.Sequential):
-        stages = list(body.blocks)
-    else:
-        stages = [module for name, module in body.named_children() if name.startswith("layer")]
-    later = {id(parameter) for stage in stages[count:] for parameter in stage.parameters()}
-    for parameter in body.parameters():
-        parameter.requires_grad_(id(parameter) in later)
 
 
 def _replace_batch_norms(module: nn.Module) -> None:

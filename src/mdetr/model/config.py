@@ -33,6 +33,13 @@ class MdetrConfig(PreTrainedConfig):
         num_token_positions: positions of the soft token head; the last one means "no object".
         alignment_size: size of the space in which queries and tokens are aligned; 0 for no such heads.
         predict_referred: whether a head says which boxes the text as a whole denotes (CLEVR-Ref+).
+        answer_queries: for question answering: the names of the extra queries in order, "type" and the types,
+            or "answer" alone; empty for none.
+        answer_types: the types in the order of their ids; empty where one head gives all answers.
+        answer_vocabulary: type (or "answer") -> its answers, in the order of the head's outputs.
+        answer_layer: the decoder layer whose output the answer heads read; the first in published models.
+        predict_masks: whether queries have masks (PhraseCut).
+        freeze_detector: whether only the mask head is trained.
         auxiliary_loss: whether the outputs of earlier decoder layers are returned and trained.
         class_cost, bbox_cost, giou_cost: weights of the matching.
         eos_coefficient: weight of "no object" in the soft token loss.
@@ -73,6 +80,12 @@ class MdetrConfig(PreTrainedConfig):
     num_token_positions: int = 256
     alignment_size: int = 64
     predict_referred: bool = False
+    answer_queries: list[str] | None = None
+    answer_types: list[str] | None = None
+    answer_vocabulary: dict[str, list[str]] | None = None
+    answer_layer: int = 0
+    predict_masks: bool = False
+    freeze_detector: bool = False
     auxiliary_loss: bool = True
     class_cost: float = 1.0
     bbox_cost: float = 5.0
@@ -83,6 +96,10 @@ class MdetrConfig(PreTrainedConfig):
     giou_loss_coefficient: float = 2.0
     alignment_loss_coefficient: float = 1.0
     referred_loss_coefficient: float = 1.0
+    answer_loss_coefficient: float = 1.0
+    answer_type_loss_coefficient: float = 1.0
+    mask_loss_coefficient: float = 1.0
+    dice_loss_coefficient: float = 1.0
     alignment_temperature: float = 0.07
     token_targets: str = "binary"
     transformer_norm: str = "post"
@@ -107,6 +124,9 @@ class MdetrConfig(PreTrainedConfig):
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
         _check_choice("token_targets", self.token_targets, TOKEN_TARGETS)
         _check_choice("transformer_norm", self.transformer_norm, TRANSFORMER_NORMS)
+        _check_answers(self.answer_queries or [], self.answer_types or [], self.answer_vocabulary or {})
+        if self.freeze_detector and not self.predict_masks:
+            raise InvalidInputError("freeze_detector: true leaves nothing to train without predict_masks.")
         if self.proposals and self.query_type != "reference":
             raise InvalidInputError(
                 "proposals: true needs query_type: reference, since proposals are first references."
@@ -122,3 +142,15 @@ class MdetrConfig(PreTrainedConfig):
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InvalidInputError(f"{name} must be one of {', '.join(choices)}; found {value!r}.")
+
+
+def _check_answers(queries: list[str], types: list[str], vocabulary: dict[str, list[str]]) -> None:
+    wanted = {"type", *types} if types else {"answer"} if queries else set()
+    if set(queries) != wanted or len(queries) != len(wanted):
+        raise InvalidInputError(
+            f"answer_queries must be one each of {', '.join(sorted(wanted)) or 'nothing'}; "
+            f"found {', '.join(queries) or 'nothing'}."
+        )
+    without = [name for name in queries if name != "type" and not vocabulary.get(name)]
+    if without:
+        raise InvalidInputError(f"answer_vocabulary must have words for {', '.join(without)}.")

@@ -19,6 +19,9 @@ class Targets(TypedDict):
         spans that begin or end between tokens.
     is_referred: (B, N) float32, 1 for a box that the text as a whole denotes, 0 for another.
     referred_mask: (B,) bool, true for texts that say which boxes they denote.
+    answer_type, answer: (B,) int64, the id of each question's answer type (0 where there is but one head)
+        and of its answer within that type; -1 for texts without an answer.
+    masks: (B, N, H, W) bool, padded as the images are.
     """
 
     boxes: Tensor
@@ -27,6 +30,9 @@ class Targets(TypedDict):
     alignment_map: Tensor
     is_referred: NotRequired[Tensor]
     referred_mask: NotRequired[Tensor]
+    answer_type: NotRequired[Tensor]
+    answer: NotRequired[Tensor]
+    masks: NotRequired[Tensor]
 
 
 @dataclass
@@ -39,8 +45,8 @@ class MdetrOutput(ModelOutput):
     pred_boxes: (B, Q, 4) centre x, centre y, width, height, relative to each unpadded image.
     query_embeddings: (B, Q, 64), unit length; token_embeddings: (B, L, 64), unit length.
     referred_logits: (B, Q).
-    answer_logits: name -> (B, n).
-    pred_masks: (B, Q, h, w) logits.
+    answer_logits: name -> (B, n); names: type, obj, rel, attr, cat, global, binary, reg; or answer.
+    pred_masks: (B, Q, h, w) logits, an eighth of the backbone's stride.
     auxiliary_outputs: the same of each earlier decoder layer, first to last.
     proposals: what the joint memory itself proposes, one query per image position (an option that
         published models leave off).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
+from mdetr.model.answers import AnswerHeads
 from mdetr.model.backbone import Backbone
 from mdetr.model.config import MdetrConfig
 from mdetr.model.heads import BoxHead, make_token_head
 from mdetr.model.interface import MdetrOutput, Targets
+from mdetr.model.masks import MaskAttention, MaskHead
 from mdetr.model.position import grid_encoding
 from mdetr.model.queries import LearnedQueries, ProposalHead, Queries, ReferenceQueries
 from mdetr.model.text import TextProjection, make_text_encoder
@@ -26,16 +28,23 @@ class ImageFeatures:
     """What `encode_image` knows of I images; it does not depend on any text.
 
     sequence: (I, h * w, C) projected features. positions: (I, h * w, C) their sine encoding.
-    map_padding: (I, h, w) bool, true on padding.
+    map_padding: (I, h, w) bool, true on padding. fine_maps: finer features of the backbone, coarse to fine,
+    where the model predicts masks.
     """
 
     sequence: Tensor
     positions: Tensor
     map_padding: Tensor
+    fine_maps: tuple[Tensor, ...] = ()
 
     def select(self, index: Tensor) -> ImageFeatures:
         """The features of image `index[b]` for each text b: index (B,) int64."""
-        return ImageFeatures(self.sequence[index], self.positions[index], self.map_padding[index])
+        return ImageFeatures(
+            self.sequence[index],
+            self.positions[index],
+            self.map_padding[index],
+            tuple(features[index] for features in self.fine_maps),
+        )
 
 
 @dataclass(frozen=True)
@@ -87,9 +96,27 @@ class MdetrModel(PreTrainedModel):
         self.query_alignment = nn.Linear(size, aligned) if aligned else None
         self.token_alignment = nn.Linear(size, aligned) if aligned else None
         self.referred_head = nn.Linear(size, 1) if config.predict_referred else None
+        self.answers = AnswerHeads(config) if config.answer_queries else None
+        self.mask_attention = MaskAttention(config) if config.predict_masks else None
+        self.mask_head = MaskHead(config, self.backbone.fine_channels) if config.predict_masks else None
         moving = [head for head in self.modules() if isinstance(head, BoxHead)]
         self._box_outputs = {h.layers[-1] for h in moving} if config.query_type == "reference" else set()
         self.post_init()
+        self._fix_parameters()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a model as `PreTrainedModel` does; what the configuration fixes does not train."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        # Loading puts new parameters in place, all of which would train.
+        (loaded[0] if isinstance(loaded, tuple) else loaded)._fix_parameters()
+        return loaded
+
+    def _fix_parameters(self) -> None:
+        self.backbone.fix_stages()
+        if self.config.freeze_detector:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith(("mask_head.", "mask_attention.")))
 
     def forward(
         self,
@@ -119,14 +146,15 @@ class MdetrModel(PreTrainedModel):
 
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
         """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
-        features = self.input_projection(self.backbone(pixel_values))  # (I, C, h, w)
+        coarse, *fine_maps = self.backbone(pixel_values)
+        features = self.input_projection(coarse)  # (I, C, h, w)
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])
         padding = (pixel_mask == 0).float()[:, None]
         map_padding = F.interpolate(padding, size=features.shape[-2:])[:, 0].to(torch.bool)
         sequence = self.image_norm(features.flatten(2).transpose(1, 2))
         positions = grid_encoding(map_padding, self.config.hidden_size).to(sequence.dtype)
-        return ImageFeatures(sequence, positions, map_padding)
+        return ImageFeatures(sequence, positions, map_padding, tuple(fine_maps))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> TextFeatures:
         """Token ids (B, L) and their mask (1 = token) -> features that any image can be fused with."""
@@ -147,33 +175,42 @@ class MdetrModel(PreTrainedModel):
         proposals = None
         if self.proposal_head is not None:
             proposals = self.proposal_head(image_memory, text_memory, texts.padding, images.map_padding)
-        outputs = [
-            self._heads(hidden, boxes, text_memory, texts.padding)
-            for hidden, boxes in self._decode(
-                self.queries(image_memory, proposals), sequence, sequence + positions, padding
-            )
-        ]
+        layers = self._decode(self.queries(image_memory, proposals), sequence, sequence + positions, padding)
+        outputs = [self._heads(found, boxes, text_memory, texts.padding) for found, boxes, _ in layers]
         final = outputs[-1]
         final.proposals = proposals
+        if self.answers is not None:
+            final.answer_logits = self.answers(layers[self.config.answer_layer][2])
+        if self.mask_attention is not None and self.mask_head is not None:
+            attention = self.mask_attention(layers[-1][0], image_memory, images.map_padding)
+            features = images.sequence.transpose(1, 2).unflatten(-1, images.map_padding.shape[-2:])
+            final.pred_masks = self.mask_head(features, attention, images.fine_maps)
         if self.config.auxiliary_loss:
             final.auxiliary_outputs = outputs[:-1]
         return final
 
     def _decode(
         self, queries: Queries, memory: Tensor, memory_keys: Tensor, padding: Tensor
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Each decoder layer's normalised queries (B, Q, C) and their boxes (B, Q, 4)."""
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Each decoder layer's normalised queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
         target, positions, references = queries
+        num_queries = target.shape[1]
+        asking = target[:, :0]
+        if self.answers is not None:
+            asking = self.answers.positions.weight.to(target.dtype).expand(len(target), -1, -1)
+            target = torch.cat((target, torch.zeros_like(asking)), dim=1)
         results = []
         for layer in self.decoder:
             if references is not None:
                 positions = self.queries.encode(references)
-            target = layer(target, positions, memory, memory_keys, padding)
+            places = torch.cat((cast(Tensor, positions), asking), dim=1)
+            target = layer(target, places, memory, memory_keys, padding)
             hidden = self.decoder_norm(target)
-            boxes = self.box_head(hidden, references)
+            found, answering = hidden[:, :num_queries], hidden[:, num_queries:]
+            boxes = self.box_head(found, references)
             if references is not None:
                 references = boxes.detach()
-            results.append((hidden, boxes))
+            results.append((found, boxes, answering))
         return results
 
     def _heads(self, hidden: Tensor, boxes: Tensor, text_memory: Tensor, text_padding: Tensor) -> MdetrOutput:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import RobertaConfig
 
 from mdetr.errors import CheckpointError
+from mdetr.model.answers import (
+    CLEVR_QUERIES,
+    CLEVR_TYPES,
+    CLEVR_VOCABULARY,
+    GQA_QUERIES,
+    GQA_TYPES,
+    UNIFIED,
+    Vocabulary,
+    numbered,
+)
 from mdetr.model.config import MdetrConfig
 
 TIMM_NAMES = {
@@ -20,7 +30,15 @@ TEXT_LAYERS = {"roberta-base": 12, "distilroberta-base": 6}
 # What the released files hold beside the model: buffers of older libraries, the text encoder's unused pooler.
 UNUSED_KEYS = re.compile(r"text_encoder\.(pooler\.|embeddings\.position_ids$)|num_batches_tracked$")
 
-RENAMES: tuple[tuple[str, str], ...] = (
+MASK_LAYERS = {"lay": "convolutions", "gn": "norms", "adapter": "adapters"}
+
+
+def _mask_layer(match: re.Match[str]) -> str:
+    return f"mask_head.{MASK_LAYERS[match[1]]}.{int(match[2]) - 1}."
+
+
+RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"^detr\.", ""),
     (r"^backbone\.0\.body\.", "backbone.body."),
     (r"^input_proj\.", "input_projection."),
     (r"^transformer\.text_encoder\.", "text_encoder."),
@@ -39,6 +57,13 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^isfinal_embed\.", "referred_head."),
     (r"^contrastive_align_projection_image\.", "query_alignment."),
     (r"^contrastive_align_projection_text\.", "token_alignment."),
+    (r"^qa_embed\.", "answers.positions."),
+    (r"^answer_head\.", "answers.heads.answer_head."),
+    (r"^answer_([a-z]+_head)\.", r"answers.heads.\1."),
+    (r"^bbox_attention\.q_linear\.", "mask_attention.query."),
+    (r"^bbox_attention\.k_linear\.", "mask_attention.key."),
+    (r"^mask_head\.(lay|gn|adapter)(\d)\.", _mask_layer),
+    (r"^mask_head\.out_lay\.", "mask_head.output."),
 )
 
 
@@ -52,8 +77,14 @@ def rename_key(official_key: str) -> str | None:
     return key
 
 
-def config_from_official(args: Mapping[str, Any], official_keys: Mapping[str, Any]) -> MdetrConfig:
-    """The configuration of a released checkpoint from its stored arguments and its keys.
+def config_from_official(
+    args: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], vocabulary: Vocabulary | None = None
+) -> MdetrConfig:
+    """The configuration of a released checkpoint.
+
+    Args:
+        args: what the file stores under "args". shapes: the shape of every tensor in it.
+        vocabulary: the words of GQA's answers, by type or as "answer"; numbered if left out.
 
     Raises:
         CheckpointError: the arguments name a text encoder that no released model has.
@@ -65,6 +96,8 @@ def config_from_official(args: Mapping[str, Any], official_keys: Mapping[str, An
             f"{' or '.join(TEXT_LAYERS)}."
         )
     backbone = args["backbone"]
+    keys = {key.removeprefix("detr."): shape for key, shape in shapes.items()}
+    masks = "bbox_attention.q_linear.weight" in keys
     return MdetrConfig(
         backbone=TIMM_NAMES.get(backbone, backbone),
         text_config=RobertaConfig(
@@ -82,7 +115,12 @@ def config_from_official(args: Mapping[str, Any], official_keys: Mapping[str, An
         dropout=args["dropout"],
         num_queries=args["num_queries"],
         alignment_size=args["contrastive_loss_hdim"] if args["contrastive_align_loss"] else 0,
-        predict_referred="isfinal_embed.weight" in official_keys,
+        predict_referred="isfinal_embed.weight" in keys,
+        **_answers(keys, args.get("qa_loss_coef", 1.0), vocabulary or {}),
+        predict_masks=masks,
+        freeze_detector=masks and args.get("frozen_weights") is not None,
+        mask_loss_coefficient=args.get("mask_loss_coef", 1.0),
+        dice_loss_coefficient=args.get("dice_loss_coef", 1.0),
         auxiliary_loss=args["aux_loss"],
         class_cost=args["set_cost_class"],
         bbox_cost=args["set_cost_bbox"],
@@ -94,3 +132,37 @@ def config_from_official(args: Mapping[str, Any], official_keys: Mapping[str, An
         alignment_loss_coefficient=args["contrastive_align_loss_coef"],
         alignment_temperature=args["temperature_NCE"],
     )
+
+
+def _answers(keys: Mapping[str, Sequence[int]], coefficient: float, given: Vocabulary) -> dict[str, Any]:
+    """The fields of the configuration that concern answers, from the heads that are there."""
+    if "answer_binary_head.weight" in keys:  # CLEVR
+        return {
+            "answer_queries": list(CLEVR_QUERIES),
+            "answer_types": list(CLEVR_TYPES),
+            "answer_vocabulary": CLEVR_VOCABULARY,
+            "answer_type_loss_coefficient": coefficient,
+        }
+    types = GQA_TYPES if "answer_type_head.weight" in keys else ()
+    queries = GQA_QUERIES if types else (UNIFIED,)
+    heads = {
+        name: f"answer_{name}_head.weight" if types else "answer_head.weight" for name in types or queries
+    }
+    if not all(key in keys for key in heads.values()):
+        return {}
+    words: dict[str, list[str]] = {}
+    for name, key in heads.items():
+        count = keys[key][0]
+        words[name] = list(given.get(name) or numbered(count))
+        if len(words[name]) != count:
+            raise CheckpointError(
+                f"The checkpoint has {count} answers of the kind {name!r}, the vocabulary has "
+                f"{len(words[name])}: give the folder of the annotations that it was trained on."
+            )
+    return {
+        "answer_queries": list(queries),
+        "answer_types": list(types),
+        "answer_vocabulary": words,
+        "answer_loss_coefficient": coefficient,
+        "answer_type_loss_coefficient": coefficient,
+    }

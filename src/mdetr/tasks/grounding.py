@@ -12,7 +12,8 @@ from torch import Tensor
 from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor, token_ranges
+from mdetr.processor import MdetrProcessor
+from mdetr.targets import token_ranges
 from mdetr.tasks.predictions import predictions_of
 from mdetr.tasks.ranking import enclosing_box, first_hit, share_within
 from mdetr.tasks.rows import RecordRows

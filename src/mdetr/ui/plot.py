@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from mdetr.processor import Grounding
+from mdetr.post_processing import Grounding
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and three more.
 PALETTE = (
@@ -27,6 +28,7 @@ Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MIN_WIDTH = 640  # smaller images are enlarged, so that labels can be read
 MARGIN = 14
+MASK_OPACITY = 140  # of 255
 BLACK, WHITE = (20, 20, 20), (255, 255, 255)
 
 
@@ -70,6 +72,15 @@ def draw_boxes(
     """Draw boxes that the text as a whole denotes: one colour, no labels, the text below in that colour."""
     whole = [Grounding("", ((0, len(text)),), box, math.nan) for box in boxes]
     return draw_groundings(image, text, whole)
+
+
+def draw_mask(
+    image: Image.Image, text: str, mask: Tensor, boxes: Sequence[tuple[float, float, float, float]]
+) -> Image.Image:
+    """Draw the pixels that a text as a whole denotes, (H, W) bool, in one colour, with boxes and the text."""
+    tint = Image.new("RGB", image.size, PALETTE[0])
+    cover = Image.fromarray((mask.numpy() * MASK_OPACITY).astype("uint8"))
+    return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:

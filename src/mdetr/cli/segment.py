@@ -1,0 +1,57 @@
+"""`mdetr segment`: images and a phrase in; the pixels that it denotes, pictures and JSON out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mdetr.cli.common import (
+    Also,
+    BatchSize,
+    ImagesAndText,
+    JsonFile,
+    NeededModel,
+    Output,
+    Threshold,
+    format_box,
+    run_question,
+)
+
+if TYPE_CHECKING:
+    from mdetr.inference.results import SegmentationResult
+
+
+def segment(
+    images_and_text: ImagesAndText,
+    model: NeededModel,
+    also: Also = None,
+    threshold: Threshold = 0.7,
+    output: Output = None,
+    json_file: JsonFile = None,
+    batch_size: BatchSize = 1,
+) -> None:
+    """Find the pixels that a phrase denotes.
+
+    Example: mdetr segment street.jpg "the wheels of the bus" --model models/phrasecut --output found.png
+    """
+
+    def show(console: Console, image: Path, result: SegmentationResult) -> None:
+        share = float(result.mask.float().mean())
+        console.print(f"{image.name}: {result.text}", soft_wrap=True)
+        console.print(f"  {len(result.boxes)} found, {share:.1%} of the image")
+        for box, score in zip(result.boxes, result.scores, strict=True):
+            console.print(f"  box (x0 y0 x1 y1): {format_box(box)}, score {score:.2f}")
+
+    run_question(
+        "segment",
+        images_and_text,
+        also,
+        model,
+        output,
+        json_file,
+        show,
+        threshold=threshold,
+        batch_size=batch_size,
+    )

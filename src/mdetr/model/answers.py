@@ -1,0 +1,147 @@
+"""Question answering: the space of answers, and the heads that choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mdetr.errors import InvalidInputError
+from mdetr.model.config import MdetrConfig
+from mdetr.model.heads import MLP
+
+TYPE, UNIFIED, BINARY, NUMBER = "type", "answer", "binary", "reg"
+UNKNOWN = "unknown"
+NUMBERED = "#"  # what answers without words begin with
+
+Vocabulary = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class AnswerSpace:
+    """What a model can answer.
+
+    types: kinds of answers, in the order of their ids; empty where one head gives all answers.
+    vocabulary: the words of each kind (or of "answer"), in the order of the head's outputs.
+    """
+
+    types: Sequence[str] = ()
+    vocabulary: Vocabulary = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: MdetrConfig) -> AnswerSpace:
+        """What a model of this configuration can answer."""
+        return cls(tuple(config.answer_types or ()), config.answer_vocabulary or {})
+
+    def encode(self, answer: str, answer_type: str | None = None) -> tuple[int, int]:
+        """The ids of an answer's type (0 where there is but one head) and of the answer within its type.
+
+        An answer that the vocabulary lacks has the id of "unknown", where there is such an entry.
+
+        Raises:
+            InvalidInputError: the type is not one of the model's, or the answer has no id.
+        """
+        if self.types and answer_type not in self.types:
+            raise InvalidInputError(
+                f"The answer type must be one of {', '.join(self.types)}; found {answer_type!r} for the "
+                f"answer {answer!r}."
+            )
+        name = answer_type if self.types and answer_type is not None else UNIFIED
+        words = list(self.vocabulary.get(name, ()))
+        if not words:
+            raise InvalidInputError(
+                f"The model cannot learn the answer {answer!r}: it has no answers, or its processor does "
+                "not know them."
+            )
+        if answer not in words and UNKNOWN not in words:
+            hint = (
+                "its answers are numbered; convert it again with --answers"
+                if words[0].startswith(NUMBERED)
+                else f"it knows {', '.join(words[:20])}"
+            )
+            raise InvalidInputError(f"The model has no answer {answer!r} of the type {name}: {hint}.")
+        place = words.index(answer if answer in words else UNKNOWN)
+        return (self.types.index(name) if self.types else 0), place
+
+    @torch.no_grad()
+    def decode(self, answer_logits: Mapping[str, Tensor]) -> list[tuple[str, str | None, float]]:
+        """The likeliest answer of each text, its type (None where there is but one head), its probability.
+
+        The probability is that of the type times that of the answer among its type's.
+        """
+        if not self.types:
+            best = answer_logits[UNIFIED].float().softmax(-1).max(-1)
+            words = self.vocabulary[UNIFIED]
+            return [
+                (words[place], None, p)
+                for place, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        kinds = answer_logits[TYPE].float().softmax(-1).max(-1)
+        chances = {name: answer_probabilities(name, answer_logits[name]) for name in self.types}
+        found: list[tuple[str, str | None, float]] = []
+        for row, (kind, p) in enumerate(zip(kinds.indices.tolist(), kinds.values.tolist(), strict=True)):
+            name = self.types[kind]
+            place = int(chances[name][row].argmax())
+            found.append((self.vocabulary[name][place], name, p * float(chances[name][row, place])))
+        return found
+
+
+def answer_probabilities(name: str, logits: Tensor) -> Tensor:
+    """(B, n) logits -> (B, answers) probabilities; "binary" has one logit, of its second answer."""
+    if name == BINARY:
+        yes = logits.float().sigmoid()
+        return torch.cat((1 - yes, yes), dim=-1)
+    return logits.float().softmax(-1)
+
+
+class AnswerHeads(nn.Module):
+    """A query of its own for the type and for each kind of answer, and the heads that read them.
+
+    Source: arXiv 2104.12763, section 4.2.3; the answers are read from one decoder layer, see
+    `MdetrConfig.answer_layer`.
+    """
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        space, size = AnswerSpace.of(config), config.hidden_size
+        self.names = tuple(config.answer_queries or ())
+        self.positions = nn.Embedding(len(self.names), size)
+        self.heads = nn.ModuleDict()
+        for name in self.names:
+            count = len(space.types) if name == TYPE else len(space.vocabulary[name])
+            if name == NUMBER:
+                self.heads[_key(name)] = MLP(size, size, count, num_layers=3)
+            else:
+                self.heads[_key(name)] = nn.Linear(size, 1 if name == BINARY else count)
+
+    def forward(self, hidden: Tensor) -> dict[str, Tensor]:
+        """The decoder's output for the extra queries (B, n, C) -> name -> logits (B, answers)."""
+        return {name: self.heads[_key(name)](hidden[:, place]) for place, name in enumerate(self.names)}
+
+
+def _key(name: str) -> str:
+    """A module's own name, since "type" is a method of every module."""
+    return f"{name}_head"
+
+
+def numbered(count: int) -> list[str]:
+    """A vocabulary for answers whose words are not known: "#0", "#1", ..."""
+    return [f"{NUMBERED}{place}" for place in range(count)]
+
+
+GQA_QUERIES = ("type", "obj", "rel", "attr", "cat", "global")
+GQA_TYPES = ("obj", "attr", "rel", "global", "cat")
+CLEVR_QUERIES = ("type", "binary", "reg", "attr")
+CLEVR_TYPES = ("binary", "attr", "reg")
+CLEVR_VOCABULARY: dict[str, list[str]] = {
+    "binary": ["no", "yes"],
+    "attr": [
+        *("small", "large"),
+        *("gray", "red", "blue", "green", "brown", "purple", "cyan", "yellow"),
+        *("cube", "sphere", "cylinder"),
+        *("rubber", "metal"),
+    ],
+    "reg": [str(number) for number in range(20)],
+}
