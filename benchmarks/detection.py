@@ -40,9 +40,8 @@ def main() -> None:
         for name in names[: arguments.peer_names]:
             model(**asked.processor(images=picture, text=class_prompt(name)))
     every = (time.perf_counter() - start) * len(names) / arguments.peer_names
-    print(
-        f"{len(names)} names, {arguments.height} x {arguments.width} pixels, {torch.get_num_threads()} threads"
-    )
+    size = f"{arguments.height} x {arguments.width} pixels"
+    print(f"{len(names)} names, {size}, {torch.get_num_threads()} threads")
     print(f"image encoded once:  {once:8.1f} s")
     print(f"a forward for each:  {every:8.1f} s (scaled from {arguments.peer_names} names)")
     print(f"ratio:               {every / once:8.2f}")
