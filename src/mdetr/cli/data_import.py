@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,19 +13,36 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from mdetr.data.record import Record
 from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.sources.coco import read_coco
+from mdetr.data.sources.flickr30k import read_flickr30k
+from mdetr.data.sources.json_lines import read_json_lines
+from mdetr.data.sources.official import read_official
+from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
 from mdetr.data.store import OnBad, Store, write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
-READERS: dict[str, Reader] = {"clevr": read_clevr}
+READERS: dict[str, Reader] = {
+    "clevr": read_clevr,
+    "coco": read_coco,
+    "flickr30k": read_flickr30k,
+    "flickr30k-merged": partial(read_flickr30k, merged_boxes=True),
+    "jsonl": read_json_lines,
+    "official": read_official,
+    **{name: partial(read_refcoco, dataset=name) for name in SPLITS_BY},
+}
 _LISTED = 20
 
 
 def import_data(
     source: Annotated[str, typer.Argument(help=f"The data set: {', '.join(READERS)}.")],
-    root: Annotated[Path, typer.Argument(help="The folder with the original files.")],
+    root: Annotated[Path, typer.Argument(help="The folder with the original files, or the file.")],
     store: Annotated[Path, typer.Argument(help="The store to make.")],
     split: Annotated[str, typer.Option(help="The part of the data set to read.")] = "train",
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The folder that images are relative to; that of the files if left out."),
+    ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -37,7 +55,7 @@ def import_data(
 ) -> None:
     """Read a data set's original files into a store.
 
-    Example: mdetr data import clevr shapes stores/shapes-train --split train
+    Example: mdetr data import refcoco annotations stores/refcoco --split val --images train2014
     """
     reader = READERS.get(source)
     if reader is None:
@@ -48,8 +66,13 @@ def import_data(
         skipped.append(str(error))
 
     on_bad = skip if skip_bad else None
+    if not root.exists():
+        raise InvalidInputError(f"There is no file or folder {root}; check the path.")
+    image_root = images or (root.parent if root.is_file() else root)
+    if not image_root.is_dir():
+        raise InvalidInputError(f"There is no folder {image_root} with images.")
     written = write_store(
-        store, _with_progress(reader(root, split, on_bad)), root, overwrite=overwrite, on_bad=on_bad
+        store, _with_progress(reader(root, split, on_bad)), image_root, overwrite=overwrite, on_bad=on_bad
     )
     _report(written, skipped)
 

@@ -12,6 +12,8 @@ import typer
 from mdetr.cli.answer import answer
 from mdetr.cli.convert import convert
 from mdetr.cli.data_import import import_data
+from mdetr.cli.data_stats import stats
+from mdetr.cli.data_view import view
 from mdetr.cli.detect import detect
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
@@ -41,6 +43,8 @@ app.command()(convert)
 app.command()(models)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
+data.command("stats")(stats)
+data.command("view")(view)
 data.add_typer(worlds, name="synthesize")
 worlds.command("clevr")(synthesize)
 

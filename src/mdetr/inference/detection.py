@@ -25,11 +25,14 @@ class Detection:
 
 
 def class_prompt(name: str) -> str:
-    """The text that asks for a class: "bow_(weapon)" -> "bow".
+    """The text that asks for a class: "hot_dog_(food)" -> "hot dog ".
+
+    What stands in parentheses goes, and the space before it stays, as in the texts that the published models
+    were trained with.
 
     Source: arXiv 2104.12763, section 4.2.4: every class name of LVIS is a text of its own.
     """
-    return " ".join(_PARENTHESES.sub("", name).replace("_", " ").split())
+    return re.sub(" +", " ", _PARENTHESES.sub("", name).replace("_", " "))
 
 
 def merge_classes(

@@ -83,19 +83,29 @@ def draw_mask(
     return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Put pictures side by side, in rows of `columns`, on white."""
+def contact_sheet(images: Sequence[Image.Image], columns: int, width: int | None = None) -> Image.Image:
+    """Put pictures side by side, in rows of `columns`, on white.
+
+    Args:
+        images: of any sizes. columns: pictures in a row.
+        width: what all are made wide, in pixels; as they are if left out.
+    """
+    if width is not None:
+        images = [
+            image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+            for image in images
+        ]
     columns = min(columns, len(images))
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
-    width = max(image.width for image in images)
+    cell = max(image.width for image in images)
     heights = [max(image.height for image in row) for row in rows]
     gap = 8
-    size = (columns * (width + gap) - gap, sum(heights) + gap * (len(rows) - 1))
+    size = (columns * (cell + gap) - gap, sum(heights) + gap * (len(rows) - 1))
     sheet = Image.new("RGB", size, WHITE)
     top = 0
     for row, height in zip(rows, heights, strict=True):
         for column, image in enumerate(row):
-            sheet.paste(image, (column * (width + gap), top))
+            sheet.paste(image, (column * (cell + gap), top))
         top += height + gap
     return sheet
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from mdetr.data.record import Box, Phrase, Record, Span, Spans, validate_record
+from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -48,7 +47,7 @@ def read_clevr(root: str | Path, split: str, on_bad: OnBad | None = None) -> Ite
     entries = heapq.merge(
         *(_entries(file, kind) for kind, file in files.items() if file.exists()), key=lambda entry: entry[0]
     )
-    size_of = _ImageSizes(folder)
+    size_of = ImageSizes(folder)
     for image_index, kind, number, entry in entries:
         where = f"{files[kind]}, entry {number}"
         try:
@@ -108,34 +107,13 @@ def _entries(file: Path, kind: str) -> Iterator[Entry]:
             yield -1, kind, number, entry
 
 
-class _ImageSizes:
-    """Reads the size from an image's header; keeps the last, as texts of one image follow each other."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._image = ""
-        self._size = (0, 0)
-
-    def __call__(self, image: str, where: str) -> tuple[int, int]:
-        if image != self._image:
-            try:
-                with Image.open(self._folder / image) as opened:
-                    self._size = opened.size
-            except (OSError, ValueError):
-                raise InvalidRecordError(
-                    f"{where}: {self._folder / image} is missing or not an image."
-                ) from None
-            self._image = image
-        return self._size
-
-
 def _to_record(
     entry: dict[str, Any],
     kind: str,
     number: int,
     split: str,
     scene_boxes: list[Box],
-    size_of: _ImageSizes,
+    size_of: ImageSizes,
     where: str,
 ) -> Record:
     try:

@@ -42,16 +42,28 @@ class _Reader:
         self._take("{")
         while self._value() != key:
             self._take(":")
-            self._value()
+            self._skip()
             if self._take(",}") == "}":
                 raise ValueError(f'it has no "{key}"')
         self._take(":")
+        yield from self._list()
+
+    def _list(self) -> Iterator[Any]:
         self._take("[")
         if self._next() == "]":
+            self._take("]")
             return
         yield self._value()
         while self._take(",]") == ",":
             yield self._value()
+
+    def _skip(self) -> None:
+        """Pass over a value; of a list, one entry after the other."""
+        if self._next() == "[":
+            for _ in self._list():
+                pass
+        else:
+            self._value()
 
     def _next(self) -> str:
         """The next character that is not white space, left in place."""

@@ -1,0 +1,45 @@
+"""`mdetr data stats`: a store in; a table of what it holds out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def stats(
+    store: Annotated[Path, typer.Argument(help="A store that mdetr data import made.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Say what a store holds, and what may be wrong with it.
+
+    Example: mdetr data stats stores/refcoco
+    """
+    from mdetr.data.statistics import store_statistics
+    from mdetr.data.store import Store
+
+    found = store_statistics(Store.open(store))
+    table = Table("figure", "value", title=str(store), title_justify="left")
+    table.add_row("rows", f"{found.rows:,}")
+    table.add_row("images", f"{found.images:,}")
+    table.add_row("boxes", f"{found.boxes:,}")
+    table.add_row("boxes a row (least, median, most)", _spread(found.boxes_per_row))
+    table.add_row("characters of a text (least, median, most)", _spread(found.text_length))
+    table.add_row("share of a text that boxes are tied to", f"{found.coverage:.1%}")
+    table.add_row("rows with masks", f"{found.masks:,}")
+    for group in (found.sources, found.answer_types):
+        for name, count in sorted(group.items()):
+            table.add_row(f"rows of {name}", f"{count:,}")
+    for name, count in found.problems.items():
+        table.add_row(f"[bold]{name}[/bold]", f"{count:,}")
+    Console().print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.to_dict(), indent=1))
+
+
+def _spread(values: tuple[float, float, float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,51 @@
+"""`mdetr data view`: a store in; a contact sheet of some of its records out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from mdetr.errors import InvalidInputError
+
+WIDTH = 480  # of a picture in the sheet, in pixels
+
+
+def view(
+    store: Annotated[Path, typer.Argument(help="A store that mdetr data import made.")],
+    output: Annotated[Path, typer.Option(help="The picture to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many records.")] = 12,
+    columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Which records are drawn.")] = 0,
+) -> None:
+    """Draw records of a store, chosen at random, with their boxes and coloured words.
+
+    Example: mdetr data view stores/refcoco --output sheet.png
+    """
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from mdetr.data.store import Store
+    from mdetr.post_processing import GAP, Grounding
+    from mdetr.ui.plot import contact_sheet, draw_groundings
+
+    opened = Store.open(store)
+    if not len(opened):
+        raise InvalidInputError(f"The store {store} is empty.")
+    if not output.parent.is_dir():
+        raise InvalidInputError(
+            f"There is no folder {output.parent} to write {output.name} to; make it first."
+        )
+    chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
+    pictures = []
+    for row in sorted(chosen.tolist()):
+        record = opened[row]
+        drawn = [
+            Grounding(GAP.join(record.text[start:end] for start, end in spans), spans, box, math.nan)
+            for box, spans in zip(record.boxes, record.spans, strict=True)
+        ]
+        pictures.append(draw_groundings(to_pil_image(opened.load_image(record)), record.text, drawn))
+    contact_sheet(pictures, columns, WIDTH).save(output)
+    typer.echo(f"{len(pictures)} of {len(opened):,} records are in {output}.")

@@ -1,0 +1,206 @@
+"""Flickr30k Entities (Sentences/*.txt, Annotations/*.xml, split lists) in; a record for each sentence out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import torch
+from torchvision.ops import box_iou
+
+from mdetr.data.record import Box, Phrase, Record, Span, validate_record
+from mdetr.data.store import OnBad
+from mdetr.errors import InvalidInputError, InvalidRecordError
+
+SOURCE = "flickr30k"
+SAME_BOX = 0.95  # IoU from which two boxes of a sentence are one
+NOT_VISIBLE = "0"  # the entity of phrases that nothing in the image stands for
+_PHRASE = re.compile(r"\[/EN#(\d+)(/[^\s\]]*)? ([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """A phrase of a sentence: the entity that it names, its types, its characters."""
+
+    entity: str
+    types: tuple[str, ...]
+    span: Span
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """What an annotation file says: the size in pixels, and the boxes of each entity."""
+
+    width: int
+    height: int
+    boxes: Mapping[str, Sequence[Box]]
+
+
+def read_flickr30k(
+    root: str | Path, split: str, on_bad: OnBad | None = None, merged_boxes: bool = False
+) -> Iterator[Record]:
+    """Read the sentences of one split, image after image.
+
+    A sentence's record has a box for each thing that its phrases name; boxes that agree (IoU of 0.95 and
+    more, transitively) are one, with the spans of all their phrases. `phrases` are those that evaluation asks
+    about; their types, and their boxes as annotated, are in `extra`. Images are named ID.jpg.
+
+    Args:
+        root: the folder with Sentences, Annotations and train.txt, val.txt, test.txt.
+        split: train, val or test.
+        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        merged_boxes: whether an entity's boxes become the one box that encloses them (MERGED-BOXES).
+
+    Raises:
+        InvalidInputError: a folder or the list of the split is missing.
+        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+
+    Source: arXiv 2104.12763, section 4.2.1.
+    """
+    folder = Path(root)
+    listed = folder / f"{split}.txt"
+    for part in (listed, folder / "Sentences", folder / "Annotations"):
+        if not part.exists():
+            raise InvalidInputError(
+                f"There is no {part}; give the folder of Flickr30k Entities, which holds Sentences, "
+                "Annotations and the lists train.txt, val.txt and test.txt."
+            )
+    for image in dict.fromkeys(listed.read_text(encoding="utf-8").split()):
+        try:
+            picture = _read_picture(folder / "Annotations" / f"{image}.xml")
+            sentences = _read_sentences(folder / "Sentences" / f"{image}.txt")
+        except InvalidRecordError as error:
+            _refuse(error, on_bad)
+            continue
+        for number, line in enumerate(sentences):
+            where = f"{folder / 'Sentences' / image}.txt, line {number + 1}"
+            try:
+                record = _to_record(line, image, number, split, picture, merged_boxes)
+                validate_record(record, where)
+            except InvalidRecordError as error:
+                _refuse(error, on_bad)
+            else:
+                yield record
+
+
+def _refuse(error: InvalidRecordError, on_bad: OnBad | None) -> None:
+    if on_bad is None:
+        raise error
+    on_bad(error)
+
+
+def _read_sentences(file: Path) -> list[str]:
+    if not file.is_file():
+        raise InvalidRecordError(f"There is no file {file}, though the split lists its image.")
+    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read_picture(file: Path) -> _Picture:
+    try:
+        tree = ElementTree.parse(file).getroot()
+        width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
+        boxes: dict[str, list[Box]] = {}
+        for thing in tree.iter("object"):
+            corner = thing.find("bndbox")
+            if corner is None:  # a scene, or nothing visible
+                continue
+            x0, y0, x1, y1 = (float(_text(corner, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
+            for name in thing.iter("name"):
+                boxes.setdefault(str(name.text).strip(), []).append((x0, y0, x1, y1))
+    except OSError:
+        raise InvalidRecordError(f"There is no file {file}, though the split lists its image.") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise InvalidRecordError(f"{file} is damaged ({error}); get the annotations again.") from None
+    return _Picture(width, height, boxes)
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    found = element.findtext(path)
+    if found is None:
+        raise ValueError(f"it has no {path}")
+    return found
+
+
+def _to_record(
+    line: str, image: str, number: int, split: str, picture: _Picture, merged_boxes: bool
+) -> Record:
+    text, mentions = _parse(line)
+    seen = [m for m in mentions if m.entity != NOT_VISIBLE and picture.boxes.get(m.entity)]
+    boxes: list[Box] = []
+    spans: list[list[Span]] = []
+    for mention in seen:
+        own = picture.boxes[mention.entity]
+        for box in [_enclosing(own)] if merged_boxes else own:
+            boxes.append(box)
+            spans.append([mention.span])
+    boxes, spans = _merge_same(boxes, spans)
+    phrases = tuple(
+        Phrase((m.span,), tuple(place for place, of_box in enumerate(spans) if m.span in of_box))
+        for m in seen
+    )
+    extra = {
+        "sentence_id": number,
+        "original_id": image,
+        "phrase_types": [list(m.types) for m in seen],
+        "phrase_boxes": [[list(box) for box in picture.boxes[m.entity]] for m in seen],
+    }
+    return Record(
+        source=SOURCE,
+        split=split,
+        id=f"{image}-{number}",
+        image=f"{image}.jpg",
+        image_id=image,
+        width=picture.width,
+        height=picture.height,
+        text=text,
+        boxes=tuple(boxes),
+        spans=tuple(tuple(sorted(set(of_box))) for of_box in spans),
+        phrases=phrases,
+        extra=json.dumps(extra),
+    )
+
+
+def _parse(line: str) -> tuple[str, list[_Mention]]:
+    """A sentence with bracketed phrases -> the plain one, words joined by single spaces, and the phrases."""
+    text, place = "", 0
+    mentions: list[_Mention] = []
+
+    def add(words: str) -> Span:
+        nonlocal text
+        words = " ".join(words.split())
+        start = len(text) + (1 if text and words else 0)
+        text += (" " if text and words else "") + words
+        return start, len(text)
+
+    for match in _PHRASE.finditer(line):
+        add(line[place : match.start()])
+        types = tuple(kind for kind in (match[2] or "").split("/") if kind)
+        mentions.append(_Mention(match[1], types, add(match[3])))
+        place = match.end()
+    add(line[place:])
+    return text, mentions
+
+
+def _enclosing(boxes: Sequence[Box]) -> Box:
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
+
+
+def _merge_same(boxes: Sequence[Box], spans: Sequence[Sequence[Span]]) -> tuple[list[Box], list[list[Span]]]:
+    """Boxes that agree, transitively, become the last of them, with the spans of all."""
+    if not boxes:
+        return [], []
+    corners = torch.tensor(boxes, dtype=torch.float64)
+    same = box_iou(corners, corners) >= SAME_BOX
+    group = torch.arange(len(boxes))
+    for first, second in same.nonzero().tolist():
+        group[group == group[second]] = int(group[first])
+    merged: dict[int, tuple[Box, list[Span]]] = {}
+    for box, of_box, number in zip(boxes, spans, group.tolist(), strict=True):
+        _, before = merged.get(number, (box, []))
+        merged[number] = box, [*before, *of_box]
+    return [box for box, _ in merged.values()], [list(own) for _, own in merged.values()]

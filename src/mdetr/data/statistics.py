@@ -1,0 +1,92 @@
+"""A store in; what is in it, as figures, and what may be wrong with it, out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdetr.data.store import Store
+
+COLUMNS = ["source", "split", "image", "image_id", "text", "boxes", "spans", "masks", "answer_type"]
+LONG_TEXT = 250  # characters; few texts of this length have more than the model's 256 tokens
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a store holds.
+
+    rows, images, boxes: counts. boxes_per_row, text_length: smallest, median and largest (characters).
+    coverage: the mean share of a text's characters that some box's spans hold, over rows with boxes.
+    sources: "source/split" -> rows. answer_types: type -> rows. masks: rows that have them.
+    problems: what may be wrong -> how often.
+    """
+
+    rows: int
+    images: int
+    boxes: int
+    boxes_per_row: tuple[float, float, float]
+    text_length: tuple[float, float, float]
+    coverage: float
+    sources: dict[str, int]
+    answer_types: dict[str, int]
+    masks: int
+    problems: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return dict(vars(self))
+
+
+def store_statistics(store: Store) -> Statistics:
+    """Read a store's columns, without its images, and count."""
+    counts: list[int] = []
+    lengths: list[int] = []
+    covered: list[float] = []
+    images: set[str] = set()
+    files: set[str] = set()
+    sources, answer_types, problems = Counter[str](), Counter[str](), Counter[str]()
+    masks = 0
+    for batch in store.columns(COLUMNS).to_batches():
+        for row in batch.to_pylist():
+            counts.append(len(row["boxes"]))
+            lengths.append(len(row["text"]))
+            images.add(row["image_id"])
+            sources[f"{row['source']}/{row['split']}"] += 1
+            masks += row["masks"] is not None
+            if row["boxes"]:
+                covered.append(_coverage(row["text"], row["spans"]))
+            if row["answer_type"]:
+                answer_types[row["answer_type"]] += 1
+            if row["image"] is not None:
+                files.add(row["image"])
+            problems["rows with a box without words"] += any(not own for own in row["spans"])
+            problems[f"rows with more than {LONG_TEXT} characters"] += len(row["text"]) > LONG_TEXT
+    root = Path() if store.image_root is None else store.image_root
+    problems["images that are missing"] = sum(not (root / name).is_file() for name in files)
+    return Statistics(
+        rows=len(counts),
+        images=len(images),
+        boxes=sum(counts),
+        boxes_per_row=_spread(counts),
+        text_length=_spread(lengths),
+        coverage=float(np.mean(covered)) if covered else 0.0,
+        sources=dict(sources),
+        answer_types=dict(answer_types),
+        masks=masks,
+        problems={name: count for name, count in problems.items() if count},
+    )
+
+
+def _coverage(text: str, spans: list[list[list[int]]]) -> float:
+    held = {place for own in spans for start, end in own for place in range(start, end)}
+    return len(held) / max(1, len(text))
+
+
+def _spread(values: list[int]) -> tuple[float, float, float]:
+    if not values:
+        return 0.0, 0.0, 0.0
+    return float(min(values)), float(np.median(values)), float(max(values))
