@@ -15,6 +15,7 @@ from mdetr.data.record import Record
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.sources.coco import read_coco
 from mdetr.data.sources.flickr30k import read_flickr30k
+from mdetr.data.sources.gqa import read_gqa
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.sources.official import read_official
 from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
@@ -27,6 +28,7 @@ READERS: dict[str, Reader] = {
     "coco": read_coco,
     "flickr30k": read_flickr30k,
     "flickr30k-merged": partial(read_flickr30k, merged_boxes=True),
+    "gqa": read_gqa,
     "jsonl": read_json_lines,
     "official": read_official,
     **{name: partial(read_refcoco, dataset=name) for name in SPLITS_BY},

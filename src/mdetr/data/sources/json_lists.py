@@ -30,6 +30,21 @@ def iterate_list(path: Path, key: str) -> Iterator[Any]:
         ) from None
 
 
+def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the keys and values of the JSON object in a file, of which only a part is in memory.
+
+    Raises:
+        InvalidInputError: the file is missing or is not such JSON.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from _Reader(file).items()
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(f"{path} is not a JSON object ({error}); it may be cut off.") from None
+
+
 class _Reader:
     """Decodes one value after the other from a file's text, of which only a window is kept."""
 
@@ -47,6 +62,17 @@ class _Reader:
                 raise ValueError(f'it has no "{key}"')
         self._take(":")
         yield from self._list()
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        self._take("{")
+        if self._next() == "}":
+            return
+        while True:
+            key = self._value()
+            self._take(":")
+            yield str(key), self._value()
+            if self._take(",}") == "}":
+                return
 
     def _list(self) -> Iterator[Any]:
         self._take("[")

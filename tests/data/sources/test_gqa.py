@@ -1,0 +1,82 @@
+"""GQA's questions and scene graphs against the released records; parts without graphs, damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mdetr.data.sources.gqa import read_gqa
+from mdetr.errors import InvalidInputError, InvalidRecordError
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "sources" / "gqa"
+
+
+def test_records_are_those_of_the_release() -> None:
+    expected = [
+        (
+            entry["original_id"],
+            entry["image_id"],
+            entry["caption"],
+            sorted((a["bbox"], a["tokens_positive"]) for a in entry["annotations"]),
+        )
+        for entry in json.loads((FOLDER / "expected.json").read_text())
+    ]
+    records = list(read_gqa(FOLDER / "raw", "train_balanced"))
+    found = [
+        (
+            record.id,
+            record.image_id,
+            record.text,
+            sorted(
+                ([x0, y0, x1 - x0, y1 - y0], [list(span) for span in own])
+                for (x0, y0, x1, y1), own in zip(record.boxes, record.spans, strict=True)
+            ),
+        )
+        for record in records
+    ]
+    assert len(expected) == 20
+    assert sorted(found) == sorted(expected)
+    assert {record.answer_type for record in records} <= {"obj", "attr", "rel", "global", "cat"}
+    assert all(record.answer for record in records)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FOLDER / "raw", tmp_path / "gqa"))
+
+
+def test_a_part_without_scene_graphs_has_sizes_from_its_images(copy: Path) -> None:
+    (copy / "images").mkdir()
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(copy / "images" / "n1.jpg")
+    shards = copy / "testdev_all_questions"
+    shards.mkdir()
+    question = {"imageId": "n1", "question": "Is it red?", "answer": "no", "types": {"semantic": "attr"}}
+    for number in range(2):
+        (shards / f"testdev_all_questions_{number}.json").write_text(json.dumps({f"q{number}": question}))
+    first, second = read_gqa(copy, "testdev_all")
+    assert (first.id, second.id) == ("q0", "q1")
+    assert (first.width, first.height, first.boxes) == (40, 30, ())
+    assert (first.answer, first.answer_type) == ("no", "attr")
+
+
+def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"found train_balanced_questions\.json"):
+        list(read_gqa(copy, "val_balanced"))
+    file = copy / "train_balanced_questions.json"
+    content = json.loads(file.read_text())
+    first = next(iter(content))
+    del content[first]["imageId"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(InvalidRecordError, match=f"question {first}: a field is missing"):
+        list(read_gqa(copy, "train_balanced"))
+    bad: list[InvalidRecordError] = []
+    assert len(list(read_gqa(copy, "train_balanced", bad.append))) == 19
+    assert len(bad) == 1
+    file.write_text(file.read_text()[:-30])
+    with pytest.raises(InvalidInputError, match="may be cut off"):
+        list(read_gqa(copy, "train_balanced", bad.append))
