@@ -11,7 +11,7 @@ from PIL import Image
 
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
-from mdetr.inference.detection import class_prompt, merge_classes
+from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import GroundingResult, ReferringResult
 from mdetr.model.answers import CLEVR_VOCABULARY
 
@@ -212,14 +212,6 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
         ("cat", (0, 0, 10, 9.5)),
         ("cat", (20, 20, 30, 40)),
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "prompt"),
-    [("bow_(weapon)", "bow "), ("first-aid_kit", "first-aid kit"), ("bow_(decorative_ribbons)_x", "bow x")],
-)
-def test_class_names_become_prompts(name: str, prompt: str) -> None:
-    assert class_prompt(name) == prompt
 
 
 def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image]) -> None:

@@ -17,6 +17,7 @@ from mdetr.data.sources.coco import read_coco
 from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.data.sources.gqa import read_gqa
 from mdetr.data.sources.json_lines import read_json_lines
+from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.sources.official import read_official
 from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
 from mdetr.data.store import OnBad, Store, write_store
@@ -30,6 +31,9 @@ READERS: dict[str, Reader] = {
     "flickr30k-merged": partial(read_flickr30k, merged_boxes=True),
     "gqa": read_gqa,
     "jsonl": read_json_lines,
+    "lvis": read_lvis,
+    "lvis10": partial(read_lvis, fraction=0.1),
+    "lvis1": partial(read_lvis, fraction=0.01),
     "official": read_official,
     **{name: partial(read_refcoco, dataset=name) for name in SPLITS_BY},
 }

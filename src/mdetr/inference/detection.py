@@ -1,8 +1,7 @@
-"""Names of classes in; the prompts that ask for them, and the merged boxes of all of them, out."""
+"""The boxes of each class of an image in; those of all classes, without repetitions, out."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from torchvision.ops import batched_nms
 
 from mdetr.post_processing import Box
 
-_PARENTHESES = re.compile(r"\([^)]*\)")
-
 
 @dataclass(frozen=True)
 class Detection:
@@ -22,17 +19,6 @@ class Detection:
     name: str
     box: Box
     score: float
-
-
-def class_prompt(name: str) -> str:
-    """The text that asks for a class: "hot_dog_(food)" -> "hot dog ".
-
-    What stands in parentheses goes, and the space before it stays, as in the texts that the published models
-    were trained with.
-
-    Source: arXiv 2104.12763, section 4.2.4: every class name of LVIS is a text of its own.
-    """
-    return re.sub(" +", " ", _PARENTHESES.sub("", name).replace("_", " "))
 
 
 def merge_classes(

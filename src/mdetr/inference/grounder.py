@@ -10,10 +10,11 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list
 from mdetr.inference.asking import Batch, Progress, ask, encode_images, encode_texts
-from mdetr.inference.detection import class_prompt, merge_classes
+from mdetr.inference.detection import merge_classes
 from mdetr.inference.loading import load
 from mdetr.inference.results import (
     AnswerResult,
