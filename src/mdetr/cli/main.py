@@ -11,6 +11,7 @@ import typer
 
 from mdetr.cli.answer import answer
 from mdetr.cli.convert import convert
+from mdetr.cli.data_combine import combine
 from mdetr.cli.data_import import import_data
 from mdetr.cli.data_stats import stats
 from mdetr.cli.data_view import view
@@ -43,6 +44,7 @@ app.command()(convert)
 app.command()(models)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
+data.command("combine")(combine)
 data.command("stats")(stats)
 data.command("view")(view)
 data.add_typer(worlds, name="synthesize")

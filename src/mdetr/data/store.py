@@ -13,6 +13,7 @@ import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,23 @@ class Store:
         for group, start in enumerate(self._starts[:-1]):
             for offset, values in enumerate(self._read_group(group).to_pylist()):
                 yield self._to_record(start + offset, values)
+
+    @property
+    def num_shards(self) -> int:
+        """The number of files, which can be read side by side."""
+        return len(self._shards)
+
+    @property
+    def changed(self) -> int:
+        """When the store was made, in nanoseconds."""
+        return (self.path / _DESCRIPTION).stat().st_mtime_ns
+
+    def iterate_shard(self, shard: int) -> Iterator[Record]:
+        """The records of one file, in order."""
+        for group, (of_shard, _) in enumerate(self._groups):
+            if of_shard == shard:
+                for offset, values in enumerate(self._read_group(group).to_pylist()):
+                    yield self._to_record(self._starts[group] + offset, values)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """The named columns of all rows (see `SCHEMA`), in order."""
@@ -191,6 +209,43 @@ def write_store(
         InvalidInputError: `path` exists already.
     """
     folder = Path(path)
+    with _new_store(folder, image_root, overwrite) as unfinished:
+        groups = _batch(_valid_records(records, on_bad), rows_per_group)
+        _write_shards(unfinished, groups, rows_per_shard)
+    return Store.open(folder)
+
+
+def write_shard(file: str | os.PathLike[str], records: Iterable[Record]) -> None:
+    """Write valid records to one file, for `publish_store`."""
+    with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
+        for group in _batch(records, ROWS_PER_GROUP):
+            writer.write_table(pa.Table.from_pylist([to_row(record) for record in group], schema=SCHEMA))
+
+
+def publish_store(
+    path: str | os.PathLike[str],
+    shards: Sequence[Path],
+    image_root: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+) -> Store:
+    """Make a store of files that `write_shard` wrote, in this order; they are moved into it.
+
+    Raises:
+        InvalidInputError: `path` exists already, or a file is missing or damaged.
+    """
+    folder = Path(path)
+    for shard in shards:
+        _rows_of_groups(shard)
+    with _new_store(folder, image_root, overwrite) as unfinished:
+        for number, shard in enumerate(shards):
+            os.replace(shard, unfinished / f"data-{number:05d}.parquet")
+    return Store.open(folder)
+
+
+@contextmanager
+def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrite: bool) -> Iterator[Path]:
+    """A folder for Parquet files, which becomes the store at `folder` when all are there, or vanishes."""
     if folder.exists() and not overwrite:
         raise InvalidInputError(
             f"{folder} exists already; remove it, choose another path, or ask to overwrite it."
@@ -202,20 +257,19 @@ def write_store(
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        groups = _batch(_valid_records(records, on_bad), rows_per_group)
-        shards, rows = _write_shards(unfinished, groups, rows_per_shard)
+        yield unfinished
+        shards = sorted(unfinished.glob("*.parquet"))
         description = {
             "schema_version": SCHEMA_VERSION,
             "image_root": None if image_root is None else _relative_root(Path(image_root), folder),
-            "rows": rows,
-            "shards": shards,
+            "rows": sum(sum(_rows_of_groups(shard)) for shard in shards),
+            "shards": [shard.name for shard in shards],
         }
         (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         unfinished.chmod(0o755)
         _put_in_place(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return Store.open(folder)
 
 
 def _valid_records(records: Iterable[Record], on_bad: OnBad | None) -> Iterator[Record]:
@@ -250,26 +304,22 @@ def _batch(records: Iterable[Record], rows_per_group: int) -> Iterator[list[Reco
         yield group
 
 
-def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: int) -> tuple[list[str], int]:
-    """Write each group as one row group; return the files' names and the number of all rows."""
-    names: list[str] = []
-    rows = rows_in_shard = 0
+def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: int) -> None:
+    """Write each group as one row group."""
+    shards = rows_in_shard = 0
     writer: pq.ParquetWriter | None = None
     try:
         for group in groups:
             if writer is None or rows_in_shard >= rows_per_shard:
                 if writer is not None:
                     writer.close()
-                names.append(f"data-{len(names):05d}.parquet")
-                writer = pq.ParquetWriter(folder / names[-1], SCHEMA, compression="zstd")
-                rows_in_shard = 0
+                writer = pq.ParquetWriter(folder / f"data-{shards:05d}.parquet", SCHEMA, compression="zstd")
+                shards, rows_in_shard = shards + 1, 0
             writer.write_table(pa.Table.from_pylist([to_row(record) for record in group], schema=SCHEMA))
-            rows += len(group)
             rows_in_shard += len(group)
     finally:
         if writer is not None:
             writer.close()
-    return names, rows
 
 
 def _relative_root(image_root: Path, folder: Path) -> str:

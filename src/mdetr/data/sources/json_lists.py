@@ -45,6 +45,21 @@ def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
         raise InvalidInputError(f"{path} is not a JSON object ({error}); it may be cut off.") from None
 
 
+def iterate_entries(path: Path) -> Iterator[Any]:
+    """Yield the entries of the JSON list in a file, of which only a part is in memory.
+
+    Raises:
+        InvalidInputError: the file is missing or is not such JSON.
+    """
+    if not path.is_file():
+        raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from _Reader(file).list()
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(f"{path} is not a JSON list ({error}); it may be cut off.") from None
+
+
 class _Reader:
     """Decodes one value after the other from a file's text, of which only a window is kept."""
 
@@ -61,7 +76,7 @@ class _Reader:
             if self._take(",}") == "}":
                 raise ValueError(f'it has no "{key}"')
         self._take(":")
-        yield from self._list()
+        yield from self.list()
 
     def items(self) -> Iterator[tuple[str, Any]]:
         self._take("{")
@@ -74,7 +89,7 @@ class _Reader:
             if self._take(",}") == "}":
                 return
 
-    def _list(self) -> Iterator[Any]:
+    def list(self) -> Iterator[Any]:
         self._take("[")
         if self._next() == "]":
             self._take("]")
@@ -86,7 +101,7 @@ class _Reader:
     def _skip(self) -> None:
         """Pass over a value; of a list, one entry after the other."""
         if self._next() == "[":
-            for _ in self._list():
+            for _ in self.list():
                 pass
         else:
             self._value()
