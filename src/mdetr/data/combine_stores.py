@@ -15,20 +15,22 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from mdetr.data.combine import MAX_LENGTH, combine_records
-from mdetr.data.record import SCHEMA, Record, from_row, to_row
+from mdetr.data.record import SCHEMA, Record, from_row
 from mdetr.data.shared_images import ImageIndex
 from mdetr.data.store import Store, publish_store, write_shard
 from mdetr.errors import InvalidInputError
 
 PARTS = 64
-_BATCH = 256  # rows that wait to be written, for each part
+_BATCH = 16_384  # rows that are dealt out at once
+_IDENTITY = ("source", "image_id", "image")
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished steps and of all."""
@@ -157,31 +159,70 @@ def _deal(store: Store, shard: int, dealt: Path, root: Path, options: CombineOpt
     unfinished = dealt.with_name(f"unfinished-{dealt.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    image_root = root if store.image_root is None else store.image_root
-    waiting: list[list[Record]] = [[] for _ in range(PARTS)]
     with ExitStack() as files:
         streams = []
         for part in range(PARTS):
             file = files.enter_context(pa.OSFile(str(unfinished / f"{part}.arrow"), "wb"))
             streams.append(files.enter_context(pa.ipc.new_stream(file, SCHEMA)))
-        for record in store.iterate_shard(shard):
-            names = options.index.names_of(record.source, record.image_id)
-            if not options.excluded.isdisjoint(names):
-                continue
-            part = zlib.crc32(names[0].encode()) % PARTS
-            placed = options.index.place(record, image_root, root)
-            waiting[part].append(replace(placed, image_id=names[0]))
-            if len(waiting[part]) >= _BATCH:
-                _append(streams[part], waiting[part])
-        for part in range(PARTS):
-            _append(streams[part], waiting[part])
+        waiting: list[pa.Table] = []
+        for table in store.tables(shard):
+            waiting.append(table)
+            if sum(len(rows) for rows in waiting) >= _BATCH:
+                _deal_rows(pa.concat_tables(waiting), streams, store, root, options)
+                waiting = []
+        if waiting:
+            _deal_rows(pa.concat_tables(waiting), streams, store, root, options)
     os.replace(unfinished, dealt)
 
 
-def _append(stream: pa.ipc.RecordBatchStreamWriter, records: list[Record]) -> None:
-    if records:
-        stream.write_table(pa.Table.from_pylist([to_row(record) for record in records], schema=SCHEMA))
-        records.clear()
+def _deal_rows(
+    table: pa.Table,
+    streams: Sequence[pa.ipc.RecordBatchStreamWriter],
+    store: Store,
+    root: Path,
+    options: CombineOptions,
+) -> None:
+    """Append each row to the part of its image, its image named from the new root and moved to COCO's."""
+    index = options.index
+    own_folder = _relative(store.image_root or root, root)
+    coco_folder = _relative(index.coco_folder or root, root)
+    columns = {name: table[name].to_pylist() for name in (*_IDENTITY, "width", "height")}
+    boxes: list[Any] | None = None
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, (source, image_id, image) in enumerate(zip(*(columns[name] for name in _IDENTITY), strict=True)):
+        names = index.names_of(source, image_id)
+        columns["image_id"][row] = names[0]
+        columns["image"][row] = own_folder + image
+        if not options.excluded.isdisjoint(names):
+            continue
+        rows_of[zlib.crc32(names[0].encode()) % PARTS].append(row)
+        moved = index.moved_to(source, names[0])
+        if moved is not None:
+            boxes = table["boxes"].to_pylist() if boxes is None else boxes
+            old = columns["width"][row], columns["height"][row]
+            boxes[row] = [_rescale(box, old, (moved.width, moved.height)) for box in boxes[row]]
+            columns["image"][row] = coco_folder + moved.file_name
+            columns["width"][row], columns["height"][row] = moved.width, moved.height
+    if boxes is not None:
+        columns["boxes"] = boxes
+    for name, values in columns.items():
+        field = SCHEMA.field(name)
+        table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    for part, rows in rows_of.items():
+        streams[part].write_table(table.take(rows))
+
+
+def _relative(folder: Path, root: Path) -> str:
+    """What stands before a name in `folder` to name it from `root`."""
+    path = Path(os.path.relpath(folder.resolve(), root)).as_posix()
+    return "" if path == "." else f"{path}/"
+
+
+def _rescale(box: Sequence[float], old: tuple[int, int], new: tuple[int, int]) -> list[float]:
+    """x0, y0, x1, y1 in an image of the size (width, height) `old`, in the same image of the size `new`."""
+    x_scale, y_scale = new[0] / old[0], new[1] / old[1]
+    x0, y0, x1, y1 = box
+    return [x0 * x_scale, y0 * y_scale, min(x1 * x_scale, new[0]), min(y1 * y_scale, new[1])]
 
 
 def _combine_part(part: int, dealt: Sequence[str], work: Path, max_length: int, exact: bool) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from mdetr.data.record import Box, Record
 from mdetr.data.sources.json_lists import iterate_entries, iterate_list
 from mdetr.errors import InvalidInputError
 
@@ -57,34 +55,11 @@ class ImageIndex:
         movable = [name for name in others if name.removeprefix("coco:") in self.coco]
         return (*movable, own, *(name for name in others if name not in movable))
 
-    def place(self, record: Record, image_root: Path, new_root: Path) -> Record:
-        """The record with its image relative to another folder, and moved to COCO's image if it is one.
-
-        Boxes are scaled by the ratio of the images' sizes. Spans stay.
-        """
-        name = self.names_of(record.source, record.image_id)[0]
-        image = self.coco.get(name.removeprefix("coco:")) if name.startswith("coco:") else None
-        if image is None or record.source not in VISUAL_GENOME_SOURCES:
-            path = os.path.relpath(image_root.resolve() / str(record.image), new_root)
-            return replace(record, image=Path(path).as_posix())
-        folder = new_root if self.coco_folder is None else self.coco_folder.resolve()
-        x_scale, y_scale = image.width / record.width, image.height / record.height
-        boxes: list[Box] = [
-            (
-                x0 * x_scale,
-                y0 * y_scale,
-                min(x1 * x_scale, float(image.width)),
-                min(y1 * y_scale, float(image.height)),
-            )
-            for x0, y0, x1, y1 in record.boxes
-        ]
-        return replace(
-            record,
-            image=Path(os.path.relpath(folder / image.file_name, new_root)).as_posix(),
-            width=image.width,
-            height=image.height,
-            boxes=tuple(boxes),
-        )
+    def moved_to(self, source: str, name: str) -> CocoImage | None:
+        """COCO's image, to which texts of Visual Genome's image of this first name move, or None."""
+        if source not in VISUAL_GENOME_SOURCES or not name.startswith("coco:"):
+            return None
+        return self.coco[name.removeprefix("coco:")]
 
     def fingerprint(self) -> int:
         """Changes with the content."""

@@ -108,12 +108,11 @@ class Store:
         """When the store was made, in nanoseconds."""
         return (self.path / _DESCRIPTION).stat().st_mtime_ns
 
-    def iterate_shard(self, shard: int) -> Iterator[Record]:
-        """The records of one file, in order."""
+    def tables(self, shard: int) -> Iterator[pa.Table]:
+        """The rows of one file as tables of `SCHEMA`, in order."""
         for group, (of_shard, _) in enumerate(self._groups):
             if of_shard == shard:
-                for offset, values in enumerate(self._read_group(group).to_pylist()):
-                    yield self._to_record(self._starts[group] + offset, values)
+                yield self._read_group(group)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """The named columns of all rows (see `SCHEMA`), in order."""
