@@ -12,7 +12,7 @@ import os
 import shutil
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -87,22 +87,30 @@ def combine_stores(
     deal = [(store, shard, work / name, root, options) for store, shard, name in pieces]
     parts = [(part, dealt, work, options.max_length, options.exact) for part in range(PARTS)]
     total, done = len(deal) + len(parts), 0
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for step, tasks in ((_deal, deal), (_combine_part, parts)):
-            waiting = [pool.submit(step, *task) for task in tasks]
-            try:
-                for future in as_completed(waiting):
-                    future.result()
-                    done += 1
-                    if progress:
-                        progress(done, total)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    for step, tasks in ((_deal, deal), (_combine_part, parts)):
+        for _ in _run(step, tasks, processes):
+            done += 1
+            if progress:
+                progress(done, total)
     shards = [_shard(work, part) for part in range(PARTS)]
     made = publish_store(folder, shards, root, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
     return made
+
+
+def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes: int) -> Iterator[None]:
+    """Do a step for all tasks, and yield as each is done."""
+    if processes == 1:  # nothing to start, which takes seconds
+        for task in tasks:
+            yield step(*task)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(step, *task) for task in tasks]
+        try:
+            for future in as_completed(waiting):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def excluded_images(stores: Iterable[Store], index: ImageIndex) -> frozenset[str]:
