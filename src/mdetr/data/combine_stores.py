@@ -102,13 +102,15 @@ def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes:
     """Do a step for all tasks, and yield as each is done."""
     if processes == 1:  # nothing to start, which takes seconds
         for task in tasks:
-            yield step(*task)
+            step(*task)
+            yield
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(step, *task) for task in tasks]
         try:
             for future in as_completed(waiting):
-                yield future.result()
+                future.result()
+                yield
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
