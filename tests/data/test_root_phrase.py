@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from pytest import MonkeyPatch
 
-from mdetr.data.root_phrase import load_parser, parsed_root, plain_root
+from mdetr.data.root_phrase import load_parser, parsed_root, plain_root, root_spans, root_spans_of
 from mdetr.data.spans import consolidate_spans
 
 
@@ -22,6 +23,8 @@ def _words(text: str, spans: list[tuple[int, int]]) -> list[str]:
         ("left", []),
         ("on the left", []),
         ("king in red", ["king"]),
+        ("a parking meter on the sidewalk", ["a", "parking", "meter"]),
+        ("the back of a car", ["the", "back"]),
     ],
 )
 def test_plain_rule(text: str, words: list[str]) -> None:
@@ -29,10 +32,8 @@ def test_plain_rule(text: str, words: list[str]) -> None:
 
 
 def test_spacy_finds_what_the_release_has() -> None:
-    pytest.importorskip("spacy")
     parser = load_parser()
-    if parser is None:
-        pytest.skip("spaCy is here without its English model")
+    assert parser is not None, "spaCy and its English model belong to the development requirements"
     for text, expected in {
         "the big brown horse with a rider": ["the", "big", "brown", "horse"],
         "woman on left": ["woman on left"],
@@ -41,3 +42,13 @@ def test_spacy_finds_what_the_release_has() -> None:
     }.items():
         spans = consolidate_spans(parsed_root(parser(text)) or [(0, len(text))], text)
         assert _words(text, list(spans)) == expected
+
+
+@pytest.mark.parametrize("parsed", [True, False])
+def test_many_texts_are_parsed_like_each(parsed: bool, monkeypatch: MonkeyPatch) -> None:
+    if not parsed:
+        monkeypatch.setattr("mdetr.data.root_phrase.load_parser", lambda: None)
+    texts = ["the big brown horse with a rider", "left", "guy holding a frisbee"]
+    assert root_spans_of(texts) == [root_spans(text) for text in texts]
+    assert root_spans_of(texts)[1] == ((0, 4),)
+    assert root_spans_of([]) == []

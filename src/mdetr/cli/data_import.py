@@ -11,30 +11,41 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mdetr.data.embedding import embedded
 from mdetr.data.record import Record
-from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
+from mdetr.data.sources.clevr_ref import read_clevr_ref
 from mdetr.data.sources.coco import read_coco
 from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.data.sources.gqa import read_gqa
 from mdetr.data.sources.json_lines import read_json_lines
+from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.sources.official import read_official
+from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
+from mdetr.data.sources.visual_genome import read_visual_genome
 from mdetr.data.store import OnBad, Store, write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
 READERS: dict[str, Reader] = {
     "clevr": read_clevr,
+    "clevr-medium": partial(read_clevr, medium=True),
+    "clevr-humans": read_clevr_humans,
+    "clevr-ref+": read_clevr_ref,
     "coco": read_coco,
     "flickr30k": read_flickr30k,
     "flickr30k-merged": partial(read_flickr30k, merged_boxes=True),
     "gqa": read_gqa,
     "jsonl": read_json_lines,
+    "label-studio": read_label_studio,
     "lvis": read_lvis,
     "lvis10": partial(read_lvis, fraction=0.1),
     "lvis1": partial(read_lvis, fraction=0.01),
     "official": read_official,
+    "phrasecut": read_phrasecut,
+    "visual-genome": read_visual_genome,
     **{name: partial(read_refcoco, dataset=name) for name in SPLITS_BY},
 }
 _LISTED = 20
@@ -54,6 +65,10 @@ def import_data(
         typer.Option(
             "--skip-bad", help="Leave out entries that break a rule, and list them, instead of stopping."
         ),
+    ] = False,
+    embed_images: Annotated[
+        bool,
+        typer.Option("--embed-images", help="Put the images into the store, which then needs no other file."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that is there already.")
@@ -77,8 +92,11 @@ def import_data(
     image_root = images or (root.parent if root.is_file() else root)
     if not image_root.is_dir():
         raise InvalidInputError(f"There is no folder {image_root} with images.")
+    records = _with_progress(reader(root, split, on_bad))
+    if embed_images:
+        records = embedded(records, image_root, on_bad)
     written = write_store(
-        store, _with_progress(reader(root, split, on_bad)), image_root, overwrite=overwrite, on_bad=on_bad
+        store, records, None if embed_images else image_root, overwrite=overwrite, on_bad=on_bad
     )
     _report(written, skipped)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,11 +25,12 @@ _ENDS = frozenset(
         wearing where which while who whose with within without and or are has have""",
     )
 )
+_DETERMINERS = frozenset({"a", "an", "the", "this", "that"})  # behind one, "parking" or "back" is a noun
 _WORD = re.compile(r"[^\s,;.?!]+|[,;.?!]")
 
 
 @cache
-def load_parser() -> Callable[[str], Any] | None:
+def load_parser() -> Any | None:
     """spaCy with its small English model, or None where they are not installed."""
     try:
         import spacy
@@ -37,8 +38,7 @@ def load_parser() -> Callable[[str], Any] | None:
         return None
     for name in PARSERS:
         if spacy.util.is_package(name.replace("_", "-")) or spacy.util.is_package(name):
-            parser: Callable[[str], Any] = spacy.load(name, exclude=["ner", "lemmatizer"])
-            return parser
+            return spacy.load(name, exclude=["ner", "lemmatizer"])
     return None
 
 
@@ -47,9 +47,16 @@ def root_spans(text: str) -> Spans:
 
     Source: arXiv 2104.12763, appendix B; the released data were made with spaCy's `en_core_web_sm`.
     """
+    return root_spans_of([text])[0]
+
+
+def root_spans_of(texts: Sequence[str]) -> list[Spans]:
+    """`root_spans` of many texts, which spaCy parses together: several times as fast as one by one."""
     parser = load_parser()
-    spans = plain_root(text) if parser is None else parsed_root(parser(text))
-    return consolidate_spans(spans or [(0, len(text))], text)
+    found = map(plain_root, texts) if parser is None else map(parsed_root, parser.pipe(texts))
+    return [
+        consolidate_spans(spans or [(0, len(text))], text) for text, spans in zip(texts, found, strict=True)
+    ]
 
 
 def parsed_root(parsed: Any) -> list[Span]:
@@ -83,6 +90,6 @@ def plain_root(text: str) -> list[Span]:
     words = [(match[0].lower(), match.span()) for match in _WORD.finditer(text)]
     for place, (word, _) in enumerate(words):
         ends = word in _ENDS or not word[0].isalnum() or (word.endswith("ing") and len(word) > 4)
-        if ends and place:
+        if ends and place and words[place - 1][0] not in _DETERMINERS:
             return [span for _, span in words[:place]]
     return []

@@ -61,9 +61,7 @@ def test_captions_alone_are_enough(clevr_folder: Path) -> None:
 def test_neither_captions_nor_expressions_is_said_plainly(clevr_folder: Path) -> None:
     (clevr_folder / "refexps" / "CLEVR_val_refexps.json").unlink()
     (clevr_folder / "captions" / "CLEVR_val_captions.json").unlink()
-    with pytest.raises(
-        InvalidInputError, match="neither captions nor referring expressions of the split 'val'"
-    ):
+    with pytest.raises(InvalidInputError, match="has no texts of the split 'val'"):
         list(read_clevr(clevr_folder, "val"))
 
 
@@ -90,7 +88,10 @@ def test_scenes_without_boxes_are_refused(clevr_folder: Path) -> None:
         ({"phrases": [{"spans": [[0, 3]], "objects": [7]}]}, "object 7 is not among the 3 of its scene"),
         ({"phrases": [{"spans": [[0, 3]]}]}, "a field is missing"),
         ({"text": ""}, "text is empty"),
-        ({"image_filename": "gone.png"}, r"gone\.png is missing or not an image"),
+        (
+            {"image_filename": "gone.png"},
+            r"its image is gone\.png, but that of its scene is CLEVR_val_000000\.png",
+        ),
         ({"image_index": 9}, "no scene with image_index 9"),
         ({"image_index": None}, "no scene with image_index"),
     ],

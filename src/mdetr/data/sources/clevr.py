@@ -1,102 +1,129 @@
-"""A folder in CLEVR's layout, with captions and referring expressions, in; records out."""
+"""A folder in CLEVR's layout, with questions, captions or referring expressions, in; records out."""
 
 from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Phrase, Record, Span, Spans, validate_record
+from mdetr.data.record import Box, Phrase, Record, Span, Spans
+from mdetr.data.sources.clevr_programs import find_mentions, function_of, run_program
+from mdetr.data.sources.clevr_scenes import ClevrScene, ClevrScenes
+from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 SOURCE = "clevr"
-_KINDS = {"caption": "captions", "refexp": "refexps"}
+_KINDS = {"caption": "captions", "refexp": "refexps", "question": "questions"}
 Entry = tuple[int, str, int, Any]
 """(image index, kind, number in its file, what the file says)."""
 
 
-def read_clevr(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
-    """Read the captions and referring expressions of one split, image after image.
+def read_clevr(
+    root: str | Path, split: str, on_bad: OnBad | None = None, medium: bool = False
+) -> Iterator[Record]:
+    """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
 
-    A caption's record has a box for each object that it mentions, in the order of mention. A referring
-    expression's record has the object that it singles out and those it uses to do so; `is_referred` is true
-    for the first only. Images are relative to `root`.
+    A question's record has its answer, and a box for each object that its program speaks of, with its noun
+    phrase. A caption's has a box for each object that it mentions, in the order of mention. A referring
+    expression's has the object that it singles out and those it uses to do so; `is_referred` is true for the
+    first only. Images are relative to `root`. Scenes say the boxes ("bbox"); for the published ones, which do
+    not, they are projected.
 
     Args:
-        root: the folder with images/SPLIT, scenes, captions and refexps; scenes need a "bbox" per object.
-        split: train, val, ...
+        root: the folder with images/SPLIT, scenes, and questions, captions or refexps: CLEVR's,
+            CLEVR-CoGenT's, or one of `mdetr data synthesize`.
+        split: train, val, test; trainA, valA, valB, testA, testB.
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        medium: only questions that name each object at most once (and none without a program).
 
     Raises:
-        InvalidInputError: a file is missing or damaged, or has no captions and no referring expressions.
+        InvalidInputError: a file is missing or damaged, or there are no texts.
         InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+
+    Source: arXiv 2104.12763, appendix D.
     """
     folder = Path(root)
+    kinds = ("question",) if medium else tuple(_KINDS)
+    files = {kind: folder / _KINDS[kind] / f"CLEVR_{split}_{_KINDS[kind]}.json" for kind in kinds}
     scenes_file = folder / "scenes" / f"CLEVR_{split}_scenes.json"
-    files = {kind: folder / name / f"CLEVR_{split}_{name}.json" for kind, name in _KINDS.items()}
     _check_layout(folder, split, scenes_file, files)
-    boxes_by_image = {
-        int(scene["image_index"]): [_to_box(thing["bbox"]) for thing in scene["objects"]]
-        for scene in _checked_scenes(scenes_file)
-    }
     entries = heapq.merge(
         *(_entries(file, kind) for kind, file in files.items() if file.exists()), key=lambda entry: entry[0]
     )
-    size_of = ImageSizes(folder)
-    for image_index, kind, number, entry in entries:
-        where = f"{files[kind]}, entry {number}"
-        try:
-            if image_index not in boxes_by_image:
+    size_of = ImageSizes(folder / "images" / split)
+    scenes = ClevrScenes(scenes_file, folder / "images" / split) if scenes_file.is_file() else nullcontext()
+    with scenes as opened:
+
+        def convert(entry: Entry, where: str) -> list[Record]:
+            image_index, kind, number, fields = entry
+            image = str(fields["image_filename"])
+            if opened is None:
+                scene = ClevrScene(image, *size_of(image, where))
+            else:
+                scene = opened.of(image_index, where)
+            if image != scene.image:
                 raise InvalidRecordError(
-                    f"{where}: {scenes_file} has no scene with image_index {image_index}."
+                    f"{where}: its image is {image}, but that of its scene is {scene.image}."
                 )
-            record = _to_record(entry, kind, number, split, boxes_by_image[image_index], size_of, where)
-            validate_record(record, where)
-        except InvalidRecordError as error:
-            if on_bad is None:
-                raise
-            on_bad(error)
-        else:
-            yield record
+            to_record = _to_question if kind == "question" else _to_sentence
+            record = to_record(fields, kind, number, split, scene, where)
+            return [record] if not medium or _names_each_once(fields, record) else []
+
+        named = (
+            (f"{files[kind]}, entry {number}", (index, kind, number, fields))
+            for index, kind, number, fields in entries
+        )
+        yield from convert_entries(named, convert, on_bad)
+
+
+def read_clevr_humans(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+    """Read CLEVR-Humans: questions with answers, without boxes, about CLEVR's images.
+
+    Args:
+        root: CLEVR's folder, in which CLEVR-Humans-SPLIT.json lies beside images/. split: train, val or test.
+        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+
+    Raises:
+        InvalidInputError: the file is missing or damaged.
+        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+
+    Source: arXiv 2104.12763, appendix D.
+    """
+    file = Path(root) / f"CLEVR-Humans-{split}.json"
+    size_of = ImageSizes(Path(root) / "images" / split)
+
+    def convert(entry: tuple[int, Mapping[str, Any]], where: str) -> list[Record]:
+        number, fields = entry
+        image = str(fields["image_filename"])
+        scene = ClevrScene(image, *size_of(image, where))
+        return [_to_question(fields, "human", number, split, scene, where)]
+
+    entries = enumerate(iterate_list(file, "questions"))
+    yield from convert_entries(((f"{file}, entry {entry[0]}", entry) for entry in entries), convert, on_bad)
 
 
 def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[str, Path]) -> None:
     if not folder.is_dir():
         raise InvalidInputError(
-            f"There is no folder {folder}; give the folder that holds images, scenes and captions."
+            f"There is no folder {folder}; give the folder that holds images, scenes and questions."
         )
-    if not scenes_file.is_file():
+    if not scenes_file.is_file() and not files["question"].is_file():
         found = sorted(path.name.split("_")[1] for path in (folder / "scenes").glob("CLEVR_*_scenes.json"))
         raise InvalidInputError(
             f"There is no {scenes_file}; the splits found in {folder} are: {', '.join(found) or 'none'}."
         )
     if not any(file.is_file() for file in files.values()):
         raise InvalidInputError(
-            f"{folder} has neither captions nor referring expressions of the split {split!r} "
+            f"{folder} has no texts of the split {split!r} "
             f"(expected {' or '.join(str(file) for file in files.values())}); "
-            "`mdetr data synthesize clevr` makes a folder that has both."
+            "`mdetr data synthesize clevr` makes a folder that has some."
         )
-
-
-def _checked_scenes(scenes_file: Path) -> Iterator[dict[str, Any]]:
-    for number, scene in enumerate(iterate_list(scenes_file, "scenes")):
-        try:
-            complete = isinstance(scene["image_index"], int) and all(
-                len(thing["bbox"]) == 4 for thing in scene["objects"]
-            )
-        except (KeyError, TypeError):
-            complete = False
-        if not complete:
-            raise InvalidInputError(
-                f"{scenes_file}, entry {number}: a scene needs an image_index, and objects that each have "
-                'a "bbox" of x0, y0, x1, y1 in pixels.'
-            )
-        yield scene
 
 
 def _entries(file: Path, kind: str) -> Iterator[Entry]:
@@ -107,61 +134,121 @@ def _entries(file: Path, kind: str) -> Iterator[Entry]:
             yield -1, kind, number, entry
 
 
-def _to_record(
-    entry: dict[str, Any],
-    kind: str,
-    number: int,
-    split: str,
-    scene_boxes: list[Box],
-    size_of: ImageSizes,
-    where: str,
+def _to_sentence(
+    entry: Mapping[str, Any], kind: str, number: int, split: str, scene: ClevrScene, where: str
 ) -> Record:
-    try:
-        image = f"images/{split}/{entry['image_filename']}"
-        image_index, text = entry["image_index"], str(entry["text"])
-        phrases = [
-            (
-                tuple((int(start), int(end)) for start, end in phrase["spans"]),
-                [int(i) for i in phrase["objects"]],
-            )
-            for phrase in entry["phrases"]
-        ]
-        target = int(entry["target"]) if kind == "refexp" else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRecordError(f"{where}: a field is missing or of the wrong kind ({error!r}).") from None
+    phrases = [
+        (tuple((int(start), int(end)) for start, end in phrase["spans"]), [int(i) for i in phrase["objects"]])
+        for phrase in entry["phrases"]
+    ]
+    target = int(entry["target"]) if kind == "refexp" else None
     spans_of: dict[int, list[Span]] = {} if target is None else {target: []}
     for spans, objects in phrases:
         for thing in objects:
             spans_of.setdefault(thing, []).extend(spans)
-    for thing in spans_of:
-        if not 0 <= thing < len(scene_boxes):
-            raise InvalidRecordError(
-                f"{where}: object {thing} is not among the {len(scene_boxes)} of its scene."
-            )
     place = {thing: box for box, thing in enumerate(spans_of)}
-    width, height = size_of(image, where)
-    extra: dict[str, Any] = {"kind": kind, "image_index": image_index, "objects": list(spans_of)}
+    return _make_record(
+        entry,
+        kind,
+        number,
+        split,
+        scene,
+        spans_of,
+        where,
+        text=str(entry["text"]),
+        is_referred=None if target is None else tuple(thing == target for thing in spans_of),
+        phrases=tuple(Phrase(spans, tuple(place[thing] for thing in objects)) for spans, objects in phrases),
+        extra={"kind": kind, "image_index": entry["image_index"], "objects": list(spans_of)},
+    )
+
+
+def _to_question(
+    entry: Mapping[str, Any], kind: str, number: int, split: str, scene: ClevrScene, where: str
+) -> Record:
+    text, answer, program = str(entry["question"]), entry.get("answer"), entry.get("program") or ()
+    spans_of: dict[int, list[Span]] = {}
+    if program and scene.objects:
+        try:
+            outputs = run_program(program, scene.objects, scene.relationships)
+        except InvalidRecordError as error:
+            raise InvalidRecordError(f"{where}: {error}.") from None
+        for mention in find_mentions(program, outputs, text):
+            if mention.span is not None:
+                for thing in mention.objects:
+                    spans_of.setdefault(thing, []).append(mention.span)
+    return _make_record(
+        entry,
+        kind,
+        int(entry.get("question_index", number)),
+        split,
+        scene,
+        spans_of,
+        where,
+        text=text,
+        answer=None if answer is None else str(answer),
+        answer_type=None if answer is None else answer_type(str(answer)),
+        extra={
+            "kind": kind,
+            "image_index": entry["image_index"],
+            "question_index": entry.get("question_index", number),
+            "question_type": question_type(program) if program else None,
+            "question_family_index": entry.get("question_family_index"),
+        },
+    )
+
+
+def _make_record(
+    entry: Mapping[str, Any],
+    kind: str,
+    number: int,
+    split: str,
+    scene: ClevrScene,
+    spans_of: Mapping[int, list[Span]],
+    where: str,
+    extra: Mapping[str, Any],
+    **fields: Any,
+) -> Record:
+    boxes: list[Box] = []
+    spans: list[Spans] = []
+    for thing, own in spans_of.items():
+        if not 0 <= thing < len(scene.boxes):
+            raise InvalidRecordError(
+                f"{where}: object {thing} is not among the {len(scene.boxes)} of its scene."
+            )
+        box = scene.boxes[thing]
+        if box is not None:
+            boxes.append(box)
+            spans.append(tuple(sorted(set(own))))
     return Record(
         source=SOURCE,
         split=split,
         id=f"{kind}-{number}",
-        image=image,
-        image_id=str(image_index),
-        width=width,
-        height=height,
-        text=text,
-        boxes=tuple(scene_boxes[thing] for thing in spans_of),
-        spans=tuple(_sorted_spans(spans) for spans in spans_of.values()),
-        is_referred=None if target is None else tuple(thing == target for thing in spans_of),
-        phrases=tuple(Phrase(spans, tuple(place[thing] for thing in objects)) for spans, objects in phrases),
+        image=f"images/{split}/{scene.image}",
+        image_id=str(entry["image_index"]),
+        width=scene.width,
+        height=scene.height,
+        boxes=tuple(boxes),
+        spans=tuple(spans),
         extra=json.dumps(extra),
+        **fields,
     )
 
 
-def _to_box(values: Sequence[float]) -> Box:
-    x0, y0, x1, y1 = map(float, values)
-    return x0, y0, x1, y1
+def answer_type(answer: str) -> str:
+    """Which of the published answer heads says an answer: yes and no, a number, or an attribute."""
+    if answer in ("yes", "no"):
+        return "binary"
+    return "reg" if answer.isdigit() else "attr"
 
 
-def _sorted_spans(spans: list[Span]) -> Spans:
-    return tuple(sorted(set(spans)))
+def question_type(program: list[Mapping[str, Any]]) -> str:
+    """The family under which the paper reports a question: what its program does last."""
+    last = function_of(program[-1])
+    if last in ("equal_integer", "less_than", "greater_than"):
+        return "compare number"
+    kind = last.split("_")[0]
+    return {"equal": "compare attribute", "query": "query attribute"}.get(kind, kind)
+
+
+def _names_each_once(entry: Mapping[str, Any], record: Record) -> bool:
+    return bool(entry.get("program")) and all(len(spans) == 1 for spans in record.spans)

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-import torch
-from torchvision.ops import box_iou
-
 from mdetr.data.record import Box, Phrase, Record, Span, validate_record
+from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 SOURCE = "flickr30k"
-SAME_BOX = 0.95  # IoU from which two boxes of a sentence are one
 NOT_VISIBLE = "0"  # the entity of phrases that nothing in the image stands for
 _PHRASE = re.compile(r"\[/EN#(\d+)(/[^\s\]]*)? ([^\]]*)\]")
 
@@ -137,7 +134,7 @@ def _to_record(
         for box in [_enclosing(own)] if merged_boxes else own:
             boxes.append(box)
             spans.append([mention.span])
-    boxes, spans = _merge_same(boxes, spans)
+    boxes, spans = merge_same_boxes(boxes, spans)
     phrases = tuple(
         Phrase((m.span,), tuple(place for place, of_box in enumerate(spans) if m.span in of_box))
         for m in seen
@@ -188,19 +185,3 @@ def _parse(line: str) -> tuple[str, list[_Mention]]:
 def _enclosing(boxes: Sequence[Box]) -> Box:
     x0, y0, x1, y1 = zip(*boxes, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
-
-
-def _merge_same(boxes: Sequence[Box], spans: Sequence[Sequence[Span]]) -> tuple[list[Box], list[list[Span]]]:
-    """Boxes that agree, transitively, become the last of them, with the spans of all."""
-    if not boxes:
-        return [], []
-    corners = torch.tensor(boxes, dtype=torch.float64)
-    same = box_iou(corners, corners) >= SAME_BOX
-    group = torch.arange(len(boxes))
-    for first, second in same.nonzero().tolist():
-        group[group == group[second]] = int(group[first])
-    merged: dict[int, tuple[Box, list[Span]]] = {}
-    for box, of_box, number in zip(boxes, spans, group.tolist(), strict=True):
-        _, before = merged.get(number, (box, []))
-        merged[number] = box, [*before, *of_box]
-    return [box for box, _ in merged.values()], [list(own) for _, own in merged.values()]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record, Spans, validate_record
+from mdetr.data.record import Box, Record, Span, Spans, validate_record
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -113,7 +113,16 @@ def _to_box(values: Sequence[float]) -> Box:
 def _to_spans(phrase: str | Sequence[Sequence[int]], text: str, where: str) -> Spans:
     if not isinstance(phrase, str):
         return tuple((int(start), int(end)) for start, end in phrase)
+    return (find_phrase(phrase, text, where),)
+
+
+def find_phrase(phrase: str, text: str, where: str) -> Span:
+    """The characters of the first occurrence of some words in a text, whatever their case.
+
+    Raises:
+        InvalidRecordError: the text, which is that of the entry `where`, does not have them.
+    """
     found = re.search(rf"(?<!\w){re.escape(phrase.strip())}(?!\w)", text, re.IGNORECASE)
     if found is None or not phrase.strip():
         raise InvalidRecordError(f"{where}: the phrase {phrase!r} is not in the text {text[:60]!r}.")
-    return ((found.start(), found.end()),)
+    return found.span()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Phrase, Record, Span, Spans, validate_record
+from mdetr.data.record import Box, Phrase, Record, Span, Spans
+from mdetr.data.sources.clevr import answer_type
 from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -22,7 +23,6 @@ KEPT = (
     *("questionId", "task_id", "coco_url"),
 )
 EXPRESSIONS = "refcoco"  # begins the names of data sets whose texts denote their boxes
-_BATCH = 10_000
 
 
 def read_official(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
@@ -47,70 +47,33 @@ def read_official(root: str | Path, split: str, on_bad: OnBad | None = None) -> 
         if not file.is_file():
             found = ", ".join(sorted(path.stem for path in Path(root).glob("*.json"))) or "none"
             raise InvalidInputError(f"There is no {file}; the JSON files of that folder are: {found}.")
-    with tempfile.TemporaryDirectory() as folder:
-        index = _AnnotationIndex(Path(folder) / "annotations.sqlite", file)
+    with EntryIndex(_annotations(file)) as annotations:
         seen: set[str] = set()
-        for number, entry in enumerate(iterate_list(file, "images")):
-            where = f"{file}, image {number}"
-            try:
-                record = _to_record(entry, index.of(entry["id"]), split, where)
-                if record.id in seen:
-                    raise InvalidRecordError(f"{where}: the id {record.id} is there twice.")
-                seen.add(record.id)
-                validate_record(record, where)
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                problem = InvalidRecordError(f"{where}: a field is missing or of the wrong kind ({error!r}).")
-                if on_bad is None:
-                    raise problem from None
-                on_bad(problem)
-            except InvalidRecordError as error:
-                if on_bad is None:
-                    raise
-                on_bad(error)
-            else:
-                yield record
-        index.close()
 
+        def convert(entry: Mapping[str, Any], where: str) -> list[Record]:
+            record = _to_record(entry, annotations.of(entry["id"]), split)
+            if record.id in seen:
+                raise InvalidRecordError(f"{where}: the id {record.id} is there twice.")
+            seen.add(record.id)
+            return [record]
 
-class _AnnotationIndex:
-    """The annotations of a file, found by the entry that they belong to."""
-
-    def __init__(self, database: Path, file: Path) -> None:
-        self._connection = sqlite3.connect(database)
-        self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("CREATE TABLE annotations (image INTEGER, content TEXT)")
-        batch: list[tuple[int, str]] = []
-        for number, entry in enumerate(iterate_list(file, "annotations")):
-            try:
-                batch.append((int(entry["image_id"]), json.dumps(entry)))
-            except (KeyError, TypeError, ValueError):
-                raise InvalidInputError(
-                    f"{file}, annotation {number}: it has no image_id; get the file again."
-                ) from None
-            if len(batch) >= _BATCH:
-                self._write(batch)
-                batch = []
-        self._write(batch)
-        self._connection.execute("CREATE INDEX by_image ON annotations (image)")
-
-    def of(self, image: int) -> list[dict[str, Any]]:
-        """The annotations of an entry, in the order of the file."""
-        rows = self._connection.execute(
-            "SELECT content FROM annotations WHERE image = ? ORDER BY rowid", (int(image),)
+        entries = enumerate(iterate_list(file, "images"))
+        yield from convert_entries(
+            ((f"{file}, image {place}", entry) for place, entry in entries), convert, on_bad
         )
-        return [json.loads(content) for (content,) in rows]
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _write(self, batch: Sequence[tuple[int, str]]) -> None:
-        with self._connection:
-            self._connection.executemany("INSERT INTO annotations VALUES (?, ?)", batch)
 
 
-def _to_record(
-    entry: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], split: str, where: str
-) -> Record:
+def _annotations(file: Path) -> Iterator[tuple[int, Any]]:
+    for place, entry in enumerate(iterate_list(file, "annotations")):
+        try:
+            yield int(entry["image_id"]), entry
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInputError(
+                f"{file}, annotation {place}: it has no image_id; get the file again."
+            ) from None
+
+
+def _to_record(entry: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], split: str) -> Record:
     width, height = int(entry["width"]), int(entry["height"])
     boxes: list[Box] = []
     kept: list[Mapping[str, Any]] = []
@@ -181,6 +144,4 @@ def _answer_type(answer: str, question_type: str | None) -> str:
     """GQA says of what type a question is; CLEVR's answers show it."""
     if question_type in ("obj", "attr", "rel", "global", "cat"):
         return str(question_type)
-    if answer in ("yes", "no"):
-        return "binary"
-    return "reg" if answer.isdigit() else "attr"
+    return answer_type(answer)

@@ -1,0 +1,120 @@
+"""CLEVR-Ref+ (scenes with boxes and masks, referring expressions with programs) in; records out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdetr.data.record import Box, Record, Span
+from mdetr.data.sources.clevr_programs import find_mentions, run_program
+from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.json_lists import iterate_list
+from mdetr.data.store import OnBad
+from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.rle import encode_masks
+
+SOURCE = "clevr-ref+"
+SIZES = {480 * 320: (480, 320), 320 * 240: (320, 240)}  # pixels of a mask -> width, height
+
+
+def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+    """Read the referring expressions of one split.
+
+    A record has the boxes and masks of all objects that the expression's program speaks of; `is_referred` is
+    true for those that the expression as a whole denotes, one or several. Images are relative to `root`.
+
+    Args:
+        root: the folder with scenes/clevr_ref+_SPLIT_scenes.json, refexps/clevr_ref+_SPLIT_refexps.json and
+            images/SPLIT. split: train or val.
+        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+
+    Raises:
+        InvalidInputError: a file is missing or damaged.
+        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+
+    Source: arXiv 2104.12763, appendix D.
+    """
+    folder = Path(root)
+    scenes_file = folder / "scenes" / f"clevr_ref+_{split}_scenes.json"
+    file = folder / "refexps" / f"clevr_ref+_{split}_refexps.json"
+    with EntryIndex(_numbered(scenes_file)) as scenes:
+
+        @lru_cache(maxsize=16)
+        def scene_of(image_index: int) -> Mapping[str, Any] | None:
+            return next(iter(scenes.of(image_index)), None)
+
+        def convert(entry: tuple[int, Mapping[str, Any]], where: str) -> list[Record]:
+            number, expression = entry
+            scene = scene_of(int(expression["image_index"]))
+            if scene is None:
+                raise InvalidRecordError(f"{where}: {scenes_file} has no scene of its image.")
+            return [_to_record(expression, number, scene, split, where)]
+
+        entries = enumerate(iterate_list(file, "refexps"))
+        yield from convert_entries(
+            ((f"{file}, entry {entry[0]}", entry) for entry in entries), convert, on_bad
+        )
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, Any]]:
+    for place, scene in enumerate(iterate_list(file, "scenes")):
+        try:
+            yield int(scene["image_index"]), scene
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInputError(
+                f"{file}, entry {place}: it has no image_index; get the file again."
+            ) from None
+
+
+def _to_record(
+    entry: Mapping[str, Any], number: int, scene: Mapping[str, Any], split: str, where: str
+) -> Record:
+    text, program = str(entry["refexp"]), entry["program"]
+    try:
+        outputs = run_program(program, scene["objects"], scene.get("relationships", {}))
+    except InvalidRecordError as error:
+        raise InvalidRecordError(f"{where}: {error}.") from None
+    last = outputs[-1]
+    denoted = [int(thing) for thing in (last if isinstance(last, list) else [last])]
+    spans_of: dict[int, set[Span]] = {thing: set() for thing in denoted}
+    for mention in find_mentions(program, outputs, text):
+        if mention.span is not None:
+            for thing in mention.objects:
+                spans_of.setdefault(thing, set()).add(mention.span)
+    masks = [_decode(scene["obj_mask"][str(thing + 1)]) for thing in spans_of]
+    width, height = SIZES[masks[0].numel()]
+    boxes: dict[int, Box] = {}
+    for thing in spans_of:
+        box = clamp_box(scene["obj_bbox"][str(thing + 1)], width, height)
+        if box is None:
+            raise InvalidRecordError(f"{where}: the box of object {thing} is outside its image, or empty.")
+        boxes[thing] = box
+    return Record(
+        source=SOURCE,
+        split=split,
+        id=str(entry.get("refexp_index", number)),
+        image=f"images/{split}/{entry['image_filename']}",
+        image_id=str(entry["image_index"]),
+        width=width,
+        height=height,
+        text=text,
+        boxes=tuple(boxes.values()),
+        spans=tuple(tuple(sorted(spans)) for spans in spans_of.values()),
+        is_referred=tuple(thing in denoted for thing in spans_of),
+        masks=encode_masks(torch.stack(masks).reshape(-1, height, width)),
+        extra=json.dumps({"image_index": entry["image_index"], "objects": list(spans_of)}),
+    )
+
+
+def _decode(runs: str) -> Tensor:
+    """Lengths of runs along the rows, of zeros and ones in turn, as text -> the pixels, uint8."""
+    lengths = torch.tensor([int(length) for length in runs.strip().split(",")])
+    return torch.repeat_interleave(torch.arange(len(lengths)) % 2, lengths).to(torch.uint8)

@@ -1,0 +1,157 @@
+"""CLEVR's scene files in; the objects of an image, with their boxes in pixels, out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from mdetr.data.record import Box
+from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.image_sizes import ImageSizes
+from mdetr.data.sources.json_lists import iterate_list
+from mdetr.errors import InvalidInputError, InvalidRecordError
+
+WIDTH, HEIGHT = 480, 320  # of the published pictures
+FOCAL_LENGTH = WIDTH * 35 / 32  # pixels: Blender's camera of 35 mm and a sensor 32 mm wide
+_START = (2.43, 0.5, 11.4)  # of the camera before it was moved: azimuth and tilt in radians, distance
+_CIRCLE = [(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 32, endpoint=False)]
+_CORNERS = [(x, y) for x in (-1, 1) for y in (-1, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class ClevrScene:
+    """image: the picture's file name. width, height: its size in pixels. objects, relationships: as in the
+    file. boxes: one for each object; None if it is outside the picture.
+    """
+
+    image: str
+    width: int
+    height: int
+    objects: Sequence[Mapping[str, Any]] = ()
+    relationships: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    boxes: Sequence[Box | None] = ()
+
+
+class ClevrScenes(AbstractContextManager["ClevrScenes"]):
+    """The scenes of one split, by the number of their image; on disk but for the last."""
+
+    def __init__(self, file: Path, image_folder: Path) -> None:
+        """Read the file; sizes of pictures that are not the published ones come from `image_folder`.
+
+        Raises:
+            InvalidInputError: the file is missing or damaged.
+        """
+        self._file = file
+        self._size_of = ImageSizes(image_folder)
+        self._index = EntryIndex(_numbered(file))
+        self._last: tuple[int, ClevrScene] | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+
+    def of(self, image_index: int, where: str) -> ClevrScene:
+        """The scene of an image; `where` is named in errors.
+
+        Raises:
+            InvalidRecordError: there is none, or its picture is missing.
+        """
+        if self._last is None or self._last[0] != image_index:
+            found = self._index.of(image_index)
+            if not found:
+                raise InvalidRecordError(
+                    f"{where}: {self._file} has no scene with image_index {image_index}."
+                )
+            self._last = image_index, self._to_scene(found[0], where)
+        return self._last[1]
+
+    def _to_scene(self, entry: Mapping[str, Any], where: str) -> ClevrScene:
+        image, objects = str(entry["image_filename"]), entry["objects"]
+        if all("bbox" in thing for thing in objects):
+            width, height = self._size_of(image, where)
+            boxes: list[Box | None] = [_to_box(thing["bbox"]) for thing in objects]
+        else:
+            width, height = WIDTH, HEIGHT
+            boxes = project_boxes(entry)
+        return ClevrScene(image, width, height, objects, entry.get("relationships", {}), boxes)
+
+
+def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
+    """The box of each object of a published scene, hidden parts included; None for one outside the picture.
+
+    The files do not tell the camera, which was moved a little for each picture and looks at the middle of the
+    ground: its azimuth, tilt and distance are fitted to where the objects' centres are in the picture and in
+    depth. The outlines of the objects are then projected.
+    """
+    centres = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
+    pixels = np.array([thing["pixel_coords"] for thing in scene["objects"]], dtype=np.float64)
+    scale = np.array([1, 1, FOCAL_LENGTH / _START[2]])  # depth counts like what it is in the picture
+    fitted = least_squares(lambda camera: ((_project(centres, camera) - pixels) * scale).ravel(), _START)
+    boxes = []
+    for thing, centre in zip(scene["objects"], centres, strict=True):
+        turn = math.radians(float(thing["rotation"]))
+        outline = _project(centre + _outline(str(thing["shape"]), float(centre[2]), turn), fitted.x)
+        (x0, y0), (x1, y1) = outline[:, :2].min(0), outline[:, :2].max(0)
+        boxes.append(clamp_box([x0, y0, x1 - x0, y1 - y0], WIDTH, HEIGHT))
+    return boxes
+
+
+def _project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """World points (n, 3) -> (n, 3): column and row in pixels, and depth."""
+    azimuth, tilt, distance = camera
+    behind = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
+    right = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
+    above = np.array([0.0, 0.0, 1.0])
+    depth = points @ (math.cos(tilt) * behind - math.sin(tilt) * above) + distance
+    columns = WIDTH / 2 + FOCAL_LENGTH * (points @ right) / depth
+    rows = HEIGHT / 2 - FOCAL_LENGTH * (points @ (math.sin(tilt) * behind + math.cos(tilt) * above)) / depth
+    return np.stack([columns, rows, depth], axis=1)
+
+
+def _outline(shape: str, half: float, turn: float) -> np.ndarray:
+    """Points (n, 3) around a thing's centre that span its outline; it is twice `half` high."""
+    if shape == "sphere":
+        latitudes = np.linspace(-math.pi / 2, math.pi / 2, 17)
+        points = [(math.cos(t) * x, math.cos(t) * y, math.sin(t)) for t in latitudes for x, y in _CIRCLE]
+    else:
+        around = _CORNERS if shape == "cube" else _CIRCLE
+        points = [(x, y, z) for x, y in around for z in (-1, 1)]
+    cos, sin = math.cos(turn), math.sin(turn)
+    return half * np.array([(cos * x - sin * y, sin * x + cos * y, z) for x, y, z in points])
+
+
+def _numbered(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for place, scene in enumerate(iterate_list(file, "scenes")):
+        if not _is_complete(scene):
+            raise InvalidInputError(
+                f'{file}, entry {place}: a scene needs an image_index, and objects that each have a "bbox" '
+                "of x0, y0, x1, y1 in pixels, or CLEVR's 3d_coords, pixel_coords, rotation and shape."
+            )
+        yield scene["image_index"], scene
+
+
+def _is_complete(scene: Any) -> bool:
+    try:
+        if not isinstance(scene["image_index"], int):
+            return False
+        if all("bbox" in thing for thing in scene["objects"]):
+            return all(len(thing["bbox"]) == 4 for thing in scene["objects"])
+        return all(
+            len(thing["3d_coords"]) == len(thing["pixel_coords"]) == 3
+            and {"rotation", "shape"} <= thing.keys()
+            for thing in scene["objects"]
+        )
+    except (KeyError, TypeError):
+        return False
+
+
+def _to_box(values: Sequence[float]) -> Box:
+    x0, y0, x1, y1 = map(float, values)
+    return x0, y0, x1, y1

@@ -1,0 +1,49 @@
+"""The address of a store with embedded images in; its records, one after the other as they arrive, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mdetr.data.record import Record, from_row, validate_record
+from mdetr.errors import InvalidRecordError, MissingDependencyError
+
+
+def stream_records(address: str, shuffle: int = 0, seed: int = 0, **storage_options: Any) -> Iterator[Record]:
+    """Read a store from a bucket or a server without a copy of it on disk.
+
+    Args:
+        address: of the store's folder: s3://bucket/store, gs://..., hf://datasets/NAME/store, https://..., or a
+            path. What the address begins with decides which package reads it (s3fs, gcsfs, huggingface_hub).
+        shuffle: records that are held to draw the next from; 0 keeps the order.
+        seed: of the drawing.
+        storage_options: what that package is called with, such as keys.
+
+    Raises:
+        MissingDependencyError: the package datasets is missing.
+        InvalidRecordError: a row breaks a rule, or its image is not embedded.
+    """
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise MissingDependencyError(
+            "Streaming needs the package datasets; install it with `pip install 'mdetr[stream]'`."
+        ) from None
+    rows = load_dataset(
+        "parquet",
+        data_files=f"{address.rstrip('/')}/*.parquet",
+        split="train",
+        streaming=True,
+        storage_options=storage_options or None,
+    )
+    if shuffle:
+        rows = rows.shuffle(seed=seed, buffer_size=shuffle)
+    for number, row in enumerate(rows):
+        record = from_row(row)
+        validate_record(record, f"Row {number} of {address}")
+        if not isinstance(record.image, bytes):
+            raise InvalidRecordError(
+                f"Row {number} of {address} names an image instead of holding it; "
+                "import the data with `--embed-images`."
+            )
+        yield record
