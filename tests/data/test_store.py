@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -305,3 +307,34 @@ def test_boxes_keep_float32_precision(tmp_path: Path) -> None:
     record = replace(make_record(0), boxes=((0.1, 0.2, 0.3, 0.4),))
     store = write_store(tmp_path / "store", [record], tmp_path)
     assert store[0].boxes[0] == tuple(np.float32([0.1, 0.2, 0.3, 0.4]).tolist())
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_old_store_whole(tmp_path: Path) -> None:
+    """A real process that may write files of 64 KiB only, which fails like a disk without space."""
+    pytest.importorskip("resource")
+    program = """
+import random, resource, sys
+from dataclasses import replace
+from mdetr.data.record import Record
+from mdetr.data.store import write_store
+from mdetr.errors import InvalidInputError
+
+def records(count):
+    for number in range(count):
+        text = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=100))
+        yield Record("test", "train", str(number), "a.png", "a", 10, 10, text)
+
+write_store(sys.argv[1], records(3), None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))
+try:
+    write_store(sys.argv[1], records(20000), None, overwrite=True)
+except InvalidInputError as error:
+    print(error)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "store")], capture_output=True, text=True, check=True
+    )
+    assert "could not be written" in run.stdout
+    assert "free some space" in run.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert len(Store.open(tmp_path / "store")) == 3

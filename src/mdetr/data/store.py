@@ -6,6 +6,7 @@ Rows are read through a memory map, one small row group at a time: millions of r
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,6 +32,7 @@ ROWS_PER_SHARD = 256 * 1024
 _BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
 _CACHED_GROUPS = 16
 _DESCRIPTION = "store.json"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 OnBad = Callable[[InvalidRecordError], None]
 """What to do with a record that breaks a rule, instead of stopping."""
@@ -267,6 +269,13 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
         (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         unfinished.chmod(0o755)
         _put_in_place(unfinished, folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise InvalidInputError(
+            f"The store {folder} could not be written ({os.strerror(error.errno)}); "
+            "free some space, or name another disk."
+        ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -13,8 +13,8 @@ def stream_records(address: str, shuffle: int = 0, seed: int = 0, **storage_opti
     """Read a store from a bucket or a server without a copy of it on disk.
 
     Args:
-        address: of the store's folder: s3://bucket/store, gs://..., hf://datasets/NAME/store, https://..., or a
-            path. What the address begins with decides which package reads it (s3fs, gcsfs, huggingface_hub).
+        address: of the store's folder: s3://bucket/store, gs://..., hf://datasets/NAME/store, or a path. What
+            it begins with decides which package reads it (s3fs, gcsfs, huggingface_hub).
         shuffle: records that are held to draw the next from; 0 keeps the order.
         seed: of the drawing.
         storage_options: what that package is called with, such as keys.

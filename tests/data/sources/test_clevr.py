@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mdetr.data.record import Phrase
-from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 
@@ -105,3 +105,99 @@ def test_a_bad_entry_is_named_with_its_file_and_rule_or_left_out(
     errors: list[InvalidRecordError] = []
     assert len(list(read_clevr(clevr_folder, "val", errors.append))) == 4
     assert len(errors) == 1
+
+
+def _ask(folder: Path, *questions: dict[str, Any], name: str = "questions/CLEVR_val_questions.json") -> Path:
+    common = {"image_index": 0, "image_filename": "CLEVR_val_000000.png"}
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    entries = [{**common, "question_index": 5 + n, **question} for n, question in enumerate(questions)]
+    path.write_text(json.dumps({"questions": entries}))
+    scenes = folder / "scenes" / "CLEVR_val_scenes.json"
+    content = json.loads(scenes.read_text())
+    for scene in content["scenes"]:
+        for thing, color in zip(scene["objects"], ("red", "green", "blue"), strict=True):
+            thing.update(color=color, shape="sphere", size="large", material="metal")
+        scene["relationships"] = {"left": [[], [0], [0, 1]]}
+    scenes.write_text(json.dumps(content))
+    return folder
+
+
+BLUE = [
+    {"function": "scene", "inputs": [], "value_inputs": []},
+    {"function": "filter_color", "inputs": [0], "value_inputs": ["blue"]},
+    {"function": "unique", "inputs": [1], "value_inputs": []},
+]
+LEFT = [*BLUE, {"function": "relate", "inputs": [2], "value_inputs": ["left"]}]
+COUNT = {"function": "count", "inputs": [3], "value_inputs": []}
+SIZE = {"function": "query_size", "inputs": [2], "value_inputs": []}
+
+
+def test_a_question_has_its_answer_and_the_boxes_that_its_program_speaks_of(clevr_folder: Path) -> None:
+    question = {
+        "question": "What number of things are left of the blue thing?",
+        "answer": "2",
+        "program": [*LEFT, COUNT],
+    }
+    folder = _ask(clevr_folder, question | {"question_family_index": 7})
+    (record,) = [r for r in read_clevr(folder, "val") if r.id.startswith("question")]
+    assert (record.id, record.answer, record.answer_type) == ("question-5", "2", "reg")
+    assert record.boxes == ((10, 10, 30, 30), (50, 20, 70, 40), (72, 44, 90, 60))
+    words = [[record.text[start:end] for start, end in spans] for spans in record.spans]
+    assert words == [["things"], ["things"], ["blue thing"]]
+    extra = json.loads(record.extra or "")
+    assert (extra["question_type"], extra["question_family_index"]) == ("count", 7)
+
+
+def test_medium_questions_name_each_object_once(clevr_folder: Path) -> None:
+    once = {"question": "What size is the blue thing?", "answer": "large", "program": [*BLUE, SIZE]}
+    twice = {
+        "question": "Are there more blue things than things?",
+        "answer": "no",
+        "program": [
+            *BLUE[:2],
+            {"function": "count", "inputs": [1], "value_inputs": []},
+            {"function": "scene", "inputs": [], "value_inputs": []},
+            {"function": "count", "inputs": [3], "value_inputs": []},
+            {"function": "greater_than", "inputs": [2, 4], "value_inputs": []},
+        ],
+    }
+    folder = _ask(clevr_folder, once, twice, {"question": "Why?", "answer": "yes"})
+    assert [record.id for record in read_clevr(folder, "val", medium=True)] == ["question-5"]
+    (record, *_) = read_clevr(folder, "val", medium=True)
+    assert (record.answer_type, json.loads(record.extra or "")["question_type"]) == (
+        "attr",
+        "query attribute",
+    )
+
+
+def test_questions_of_a_test_split_have_no_answers_and_no_boxes(clevr_folder: Path) -> None:
+    folder = _ask(clevr_folder, {"question": "What size is the blue thing?"})
+    (folder / "scenes" / "CLEVR_val_scenes.json").unlink()
+    for kind in ("captions", "refexps"):
+        (folder / kind / f"CLEVR_val_{kind}.json").unlink()
+    (record,) = read_clevr(folder, "val")
+    assert (record.answer, record.answer_type, record.boxes, record.width) == (None, None, (), 96)
+
+
+def test_a_program_that_does_not_fit_its_scene_is_named(clevr_folder: Path) -> None:
+    program = [{"function": "scene", "inputs": [], "value_inputs": []}, {"function": "unique", "inputs": [0]}]
+    folder = _ask(clevr_folder, {"question": "What?", "answer": "no", "program": program})
+    with pytest.raises(
+        InvalidRecordError, match=r"CLEVR_val_questions\.json, entry 0: step 1 of its program"
+    ):
+        list(read_clevr(folder, "val"))
+
+
+def test_questions_of_people_have_answers_only(clevr_folder: Path) -> None:
+    folder = _ask(clevr_folder, {"question": "Could it roll?", "answer": "yes"}, name="CLEVR-Humans-val.json")
+    (record,) = read_clevr_humans(folder, "val")
+    assert (record.text, record.answer, record.answer_type, record.boxes) == (
+        "Could it roll?",
+        "yes",
+        "binary",
+        (),
+    )
+    assert record.image == "images/val/CLEVR_val_000000.png"
+    with pytest.raises(InvalidInputError, match=r"There is no file .*CLEVR-Humans-test\.json"):
+        list(read_clevr_humans(folder, "test"))

@@ -90,16 +90,16 @@ def test_what_the_federated_rule_needs_is_kept() -> None:
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="neither"):
-        read_lvis(tmp_path, "train")
+        list(read_lvis(tmp_path, "train"))
     file = tmp_path / "lvis_v1_train.json"
     shutil.copy(FIXTURE / "raw" / "lvis_v1_train.json", file)
     content = json.loads(file.read_text())
     with pytest.raises(InvalidInputError, match="do not cover all classes"):
-        read_lvis(file, "train", fraction=0.01)
+        list(read_lvis(file, "train", fraction=0.01))
     content["annotations"][5]["image_id"] = -1
     file.write_text(json.dumps(content))
     with pytest.raises(InvalidInputError, match="annotation 5: it names an unknown image"):
-        read_lvis(file, "train")
+        list(read_lvis(file, "train"))
     content["annotations"][5]["image_id"] = 10
     del content["images"][3]["height"]
     file.write_text(json.dumps(content))

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record, validate_record
+from mdetr.data.record import Box, Record
+from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -41,62 +43,71 @@ def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iter
     prefix = f"{split}/" if folder.is_dir() else ""
     try:
         names = {int(entry["id"]): str(entry["name"]) for entry in iterate_list(file, "categories")}
-        of_image: dict[int, dict[int, list[dict[str, Any]]]] = {}
-        for entry in iterate_list(file, "annotations"):
-            if not entry.get("iscrowd"):
-                classes = of_image.setdefault(int(entry["image_id"]), {})
-                classes.setdefault(int(entry["category_id"]), []).append(entry)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
-    for number, image in enumerate(iterate_list(file, "images")):
-        where = f"{file}, image {number}"
-        for category, things in sorted(of_image.pop(_id_of(image, where), {}).items()):
-            try:
-                record = _to_record(image, category, names, things, prefix, split, where)
-                if record is None:
-                    continue
-                validate_record(record, where)
-            except InvalidRecordError as error:
-                if on_bad is None:
-                    raise
-                on_bad(error)
-            else:
-                yield record
-    if of_image:
+    seen: set[int] = set()
+    with EntryIndex(_annotations(file, seen)) as annotations:
+
+        def convert(entry: tuple[Mapping[str, Any], int, list[Any]], where: str) -> list[Record]:
+            record = _to_record(*entry, names, prefix, split)
+            return [] if record is None else [record]
+
+        yield from convert_entries(_classes(file, annotations, seen), convert, on_bad)
+    if seen:
         problem = InvalidRecordError(
-            f"{file}: {len(of_image)} images have annotations but no entry, such as image {min(of_image)}."
+            f"{file}: {len(seen)} images have annotations but no entry, such as image {min(seen)}."
         )
         if on_bad is None:
             raise problem
         on_bad(problem)
 
 
-def _id_of(image: Mapping[str, Any], where: str) -> int:
-    try:
-        return int(image["id"])
-    except (KeyError, TypeError, ValueError):
-        raise InvalidInputError(f"{where}: it has no id; get the file again.") from None
+def _annotations(file: Path, seen: set[int]) -> Iterator[tuple[int, Any]]:
+    """Annotations that are no crowds with the number of their image, which is also added to `seen`."""
+    for entry in iterate_list(file, "annotations"):
+        if not entry.get("iscrowd"):
+            try:
+                number = int(entry["image_id"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
+            seen.add(number)
+            yield number, entry
+
+
+def _classes(
+    file: Path, annotations: EntryIndex, seen: set[int]
+) -> Iterator[tuple[str, tuple[Mapping[str, Any], int, list[Any]]]]:
+    """Each image with each class that it shows, and the annotations of it; images leave `seen`."""
+    for place, image in enumerate(iterate_list(file, "images")):
+        where = f"{file}, image {place}"
+        try:
+            number = int(image["id"])
+            classes: dict[int, list[Any]] = {}
+            for entry in annotations.of(number):
+                classes.setdefault(int(entry["category_id"]), []).append(entry)
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInputError(
+                f"{where}: its id or a category is missing; get the file again."
+            ) from None
+        seen.discard(number)
+        for category, things in sorted(classes.items()):
+            yield where, (image, category, things)
 
 
 def _to_record(
     image: Mapping[str, Any],
     category: int,
-    names: Mapping[int, str],
     things: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
     prefix: str,
     split: str,
-    where: str,
 ) -> Record | None:
     """None where no box has an area."""
-    try:
-        width, height = int(image["width"]), int(image["height"])
-        text = names[category]
-        clamped = [(clamp_box(entry["bbox"], width, height), entry) for entry in things]
-        kept = [(box, entry) for box, entry in clamped if box is not None]
-        masks = [_mask(entry.get("segmentation"), width, height) for _, entry in kept]
-        file_name = str(image["file_name"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRecordError(f"{where}: a field is missing or of the wrong kind ({error!r}).") from None
+    width, height = int(image["width"]), int(image["height"])
+    text = names[category]
+    clamped = [(clamp_box(entry["bbox"], width, height), entry) for entry in things]
+    kept = [(box, entry) for box, entry in clamped if box is not None]
+    masks = [_mask(entry.get("segmentation"), width, height) for _, entry in kept]
     if not kept:
         return None
     present = [mask for mask in masks if mask is not None]
@@ -104,7 +115,7 @@ def _to_record(
         source=SOURCE,
         split=split,
         id=f"{image['id']}-{category}",
-        image=prefix + file_name,
+        image=prefix + str(image["file_name"]),
         image_id=str(image["id"]),
         width=width,
         height=height,

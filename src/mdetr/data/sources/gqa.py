@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record, Span, validate_record
+from mdetr.data.record import Box, Record, Span
 from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_items
 from mdetr.data.spans import consolidate_spans
 from mdetr.data.store import OnBad
-from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 SOURCE = "gqa"
 QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")  # in this order
@@ -54,18 +55,16 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
     shards = _shards(folder, split)
     graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json")
     size_of = ImageSizes(folder)
-    for shard in shards:
-        for number, question in iterate_items(shard):
-            where = f"{shard}, question {number}"
-            try:
-                record = _to_record(number, question, split, graphs, size_of, where)
-                validate_record(record, where)
-            except InvalidRecordError as error:
-                if on_bad is None:
-                    raise
-                on_bad(error)
-            else:
-                yield record
+
+    def convert(question: tuple[str, Mapping[str, Any]], where: str) -> list[Record]:
+        return [_to_record(*question, split, graphs, size_of, where)]
+
+    questions = (
+        (f"{shard}, question {number}", (number, question))
+        for shard in shards
+        for number, question in iterate_items(shard)
+    )
+    return convert_entries(questions, convert, on_bad)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -104,17 +103,14 @@ def _to_record(
     size_of: ImageSizes,
     where: str,
 ) -> Record:
-    try:
-        image_id, text = str(question["imageId"]), str(question["question"])
-        file_name = f"images/{image_id}.jpg"
-        graph = graphs.get(image_id)
-        if graph is None:
-            graph = _Graph(*size_of(file_name, where), {})
-        spans = _spans_of_objects(question, graph) if graph.objects else {}
-        answer = question.get("answer")
-        kind = question.get("types", {}).get("semantic")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InvalidRecordError(f"{where}: a field is missing or of the wrong kind ({error!r}).") from None
+    image_id, text = str(question["imageId"]), str(question["question"])
+    file_name = f"images/{image_id}.jpg"
+    graph = graphs.get(image_id)
+    if graph is None:
+        graph = _Graph(*size_of(file_name, where), {})
+    spans = _spans_of_objects(question, graph) if graph.objects else {}
+    answer = question.get("answer")
+    kind = question.get("types", {}).get("semantic")
     placed: list[tuple[Box, list[Span]]] = []
     for thing, own in spans.items():
         box = clamp_box(graph.objects[thing][1], graph.width, graph.height)

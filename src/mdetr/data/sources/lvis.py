@@ -14,6 +14,7 @@ from mdetr.data.prompts import class_prompt
 from mdetr.data.record import Record
 from mdetr.data.sources.coco import clamp_box
 from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
@@ -27,10 +28,10 @@ _NEGATIVE_EVERY = 10  # of the choice of a subset: one pick in ten is for a clas
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What the file says of an image, with its annotations by class in the order of the file."""
+    """What the file says of an image; categories: the classes that it shows, in the order of the file."""
 
     entry: Mapping[str, Any]
-    things: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
+    categories: dict[int, None] = field(default_factory=dict)
 
     @property
     def file_name(self) -> str:
@@ -63,18 +64,21 @@ def read_lvis(
     """
     file = _find(Path(root), "val" if split == MINIVAL else split)
     categories, images = _read(file)
-    if split == MINIVAL:
-        images = {number: image for number, image in images.items() if "val2017" in image.file_name}
-    chosen = choose_subset(images, categories, fraction) if fraction < 1 else images.keys()
+    with EntryIndex(_annotations(file, categories, images)) as annotations:
+        if split == MINIVAL:
+            images = {number: image for number, image in images.items() if "val2017" in image.file_name}
+        chosen = choose_subset(images, categories, fraction) if fraction < 1 else images.keys()
 
-    def convert(image: _Image, where: str) -> Iterator[Record]:
-        for category, things in image.things.items():
-            yield _to_record(image, categories[category], things, split)
-        for category in image.entry["neg_category_ids"]:
-            yield _to_record(image, categories[category], (), split)
+        def convert(image: _Image, where: str) -> Iterator[Record]:
+            things = annotations.of(image.entry["id"])
+            for category in image.categories:
+                own = [thing for thing in things if thing["category_id"] == category]
+                yield _to_record(image, categories[category], own, split)
+            for category in image.entry["neg_category_ids"]:
+                yield _to_record(image, categories[category], (), split)
 
-    entries = ((f"{file}, image {number}", images[number]) for number in images if number in chosen)
-    return convert_entries(entries, convert, on_bad)
+        entries = ((f"{file}, image {number}", images[number]) for number in images if number in chosen)
+        yield from convert_entries(entries, convert, on_bad)
 
 
 def choose_subset(
@@ -95,7 +99,7 @@ def choose_subset(
     absent: dict[int, set[int]] = defaultdict(set)
     for number, image in images.items():
         partly = set(image.entry.get("not_exhaustive_category_ids", ()))
-        for category in image.things:
+        for category in image.categories:
             (incomplete if category in partly else shown)[category].add(number)
         for category in image.entry["neg_category_ids"]:
             absent[category].add(number)
@@ -158,22 +162,31 @@ def _find(root: Path, split: str) -> Path:
 
 
 def _read(file: Path) -> tuple[dict[int, Mapping[str, Any]], dict[int, _Image]]:
-    """The categories, and the images with their annotations; polygons are the bulk of a gigabyte."""
     try:
         categories = {int(entry["id"]): entry for entry in iterate_list(file, "categories")}
         images = {int(entry["id"]): _Image(entry) for entry in iterate_list(file, "images")}
-        for number, entry in enumerate(iterate_list(file, "annotations")):
-            category = int(entry["category_id"])
-            if category not in categories or entry["image_id"] not in images:
-                raise InvalidInputError(
-                    f"{file}, annotation {number}: it names an unknown image or category; get the file again."
-                )
-            images[entry["image_id"]].things.setdefault(category, []).append(entry)
         for image in images.values():
             _ = image.file_name, image.entry["neg_category_ids"]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(f"{file} is damaged, or not LVIS's ({error!r}); get it again.") from None
     return categories, images
+
+
+def _annotations(
+    file: Path, categories: Mapping[int, Any], images: Mapping[int, _Image]
+) -> Iterator[tuple[int, Any]]:
+    """Annotations with the number of their image, which learns its classes in the order of the file."""
+    for number, entry in enumerate(iterate_list(file, "annotations")):
+        try:
+            image, category = int(entry["image_id"]), int(entry["category_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{file} is damaged, or not LVIS's ({error!r}); get it again.") from None
+        if category not in categories or image not in images:
+            raise InvalidInputError(
+                f"{file}, annotation {number}: it names an unknown image or category; get the file again."
+            )
+        images[image].categories[category] = None
+        yield image, entry
 
 
 def _to_record(

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Record, validate_record
+from mdetr.data.record import Record
 from mdetr.data.root_phrase import root_spans
+from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
-from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 SPLITS_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 
@@ -57,18 +58,16 @@ def read_refcoco(
         raise InvalidInputError(f"{refs_file} has no split {split!r}; its splits are: {known}.")
     instances = _find_instances(folder, dataset)
     images, boxes = _read_instances(instances, {ref.get("ann_id") for ref in wanted})
-    for ref in wanted:
-        for sentence in ref.get("sentences", ()):
-            where = f"{refs_file}, reference {ref.get('ref_id')}, sentence {sentence.get('sent_id')}"
-            try:
-                record = _to_record(ref, sentence, images, boxes, dataset, where)
-                validate_record(record, where)
-            except InvalidRecordError as error:
-                if on_bad is None:
-                    raise
-                on_bad(error)
-            else:
-                yield record
+
+    def convert(expression: tuple[Mapping[str, Any], Mapping[str, Any]], where: str) -> list[Record]:
+        return [_to_record(*expression, images, boxes, dataset)]
+
+    expressions = (
+        (f"{refs_file}, reference {ref.get('ref_id')}, sentence {sentence.get('sent_id')}", (ref, sentence))
+        for ref in wanted
+        for sentence in ref.get("sentences", ())
+    )
+    return convert_entries(expressions, convert, on_bad)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -129,15 +128,9 @@ def _to_record(
     images: Mapping[int, _Image],
     boxes: Mapping[int, list[float]],
     dataset: str,
-    where: str,
 ) -> Record:
-    try:
-        image, (x, y, width, height) = images[ref["image_id"]], boxes[ref["ann_id"]]
-        text, number = str(sentence["sent"]), str(sentence["sent_id"])
-    except KeyError as error:
-        raise InvalidRecordError(
-            f"{where}: the image, the annotation or a field is missing ({error})."
-        ) from None
+    image, (x, y, width, height) = images[ref["image_id"]], boxes[ref["ann_id"]]
+    text, number = str(sentence["sent"]), str(sentence["sent_id"])
     box = (x, y, min(x + width, float(image.width)), min(y + height, float(image.height)))
     return Record(
         source=dataset,
