@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
+from mdetr.data.record import Record
+from mdetr.data.store import write_store
 from tests.cli.conftest import Command
 from tests.training.conftest import shapes_store, small_recipe  # noqa: F401 (a fixture)
 
@@ -26,9 +30,14 @@ def test_a_trained_model_is_scored_and_asked(
     code, output, _ = command("train", recipe, "--set", "optimiser.steps=2", "--output", run)
     assert code == 0
     assert f"The model is in {run / 'model'}" in output
-    code, output, _ = command("evaluate", recipe, "--model", run / "model", "--json", scores)
+    tables = tmp_path / "tables"
+    code, output, _ = command(
+        "evaluate", recipe, "--model", run / "model", "--json", scores, "--output", tables, "--worst", 3
+    )
     assert code == 0
     assert "recall@1" in output
+    assert len(pq.read_table(tables / "shapes.parquet")) > 3
+    assert Image.open(tables / "shapes-worst.png").width > 480
     trained = json.loads((run / "metrics.json").read_text())
     for name, value in json.loads(scores.read_text())["shapes"].items():
         assert trained[f"eval_shapes_{name}"] == pytest.approx(value, abs=1e-6)
@@ -69,3 +78,23 @@ def test_a_recipe_whose_store_is_missing_is_refused(command: Command, recipe: Pa
     code, _, error = command("evaluate", recipe, "--model", "x", "--set", "data.validation.shapes.store=none")
     assert code == 1
     assert "none" in error
+
+
+def test_answers_are_written_for_a_test_server(
+    command: Command, recipe: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    names = {"source": "gqa", "split": "testdev", "image": "a.png", "image_id": "a", "text": "what is it?"}
+    questions = [
+        Record(**names, id=number, width=40, height=30, extra=json.dumps({"questionId": number}))
+        for number in ("7", "8")
+    ]
+    write_store(tmp_path / "questions", questions, tmp_path)
+    entry = {"store": str(tmp_path / "questions"), "tasks": ["question_answering"]}
+    change = f"data.validation={json.dumps({'questions': entry})}"
+    options = ("--model", tiny_model_folder, "--output", tmp_path / "tables", "--set", change)
+    code, _, error = command("evaluate", recipe, *options, "--submission", tmp_path / "answers.json")
+    assert code == 0, error
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    assert [answer["questionId"] for answer in answers] == ["7", "8"]
+    assert all(answer["prediction"] for answer in answers)

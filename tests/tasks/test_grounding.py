@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mdetr.data.record import Phrase
+from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
 from mdetr.targets import token_ranges
@@ -102,6 +103,23 @@ def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_the
         scores = phrase_scores(found[row].token_probabilities, token_ranges(encoding, row, spans))
         ranked = found[row].boxes[scores.argsort(descending=True)]
         torch.testing.assert_close(ranked[:10], best, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("protocol", ["any_box", "merged_boxes"])
+def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_type(processor, protocol):
+    fixtures = Path(__file__).parents[1] / "fixtures"
+    expected = json.loads((fixtures / "tasks" / "flickr30k_by_type.json").read_text())[protocol]
+    recorded = iter(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
+    scorer = PhraseGroundingScorer(processor, protocol)
+    for record in read_flickr30k(fixtures / "sources" / "flickr30k", "test"):
+        scorer.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
+    assert next(recorded, None) is None
+    found = scorer.compute()
+    assert len(found) == 4 * 8
+    for figure, values in expected.items():
+        for kind, value in values.items():
+            name = figure if kind == "all" else f"{figure}/{kind}"
+            assert found[name] == pytest.approx(value, abs=1e-6), name
 
 
 def test_an_unknown_protocol_is_refused(processor):

@@ -56,3 +56,33 @@ def test_captions_and_expressions_that_denote_nothing_are_not_scored(say, make_r
     caption = make_record(TEXT, boxes=(CUBE,), spans=(((0, 8),),))
     nothing = make_record(TEXT, boxes=(CUBE,), spans=(((0, 8),),), is_referred=(False,))
     assert score(say([TEXT] * 2, [[(CUBE, "the cube")]] * 2), [caption, nothing]) == {}
+
+
+def test_the_head_and_its_absence_are_both_told(say, expression):
+    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]])
+    output.referred_logits = torch.tensor([[-4.0, 4.0]])
+    scores = score(output, [expression])
+    assert (scores["precision@1"], scores["precision_without_head@1"]) == (1.0, 0.0)
+    assert scores["precision_without_head@5"] == 1.0
+
+
+def test_accuracy_is_averaged_over_thresholds(say, expression):
+    near = (10, 10, 50, 42)  # IoU 0.8: right at 0.5, 0.55, ..., 0.75, and 0.8 but for rounding
+    assert score(say([TEXT], [[(near, "the cube")]]), [expression])["accuracy@0.5:0.95"] == pytest.approx(
+        0.65, abs=0.06
+    )
+    assert score(say([TEXT], [[(CUBE, "the cube")]]), [expression])["accuracy@0.5:0.95"] == 1.0
+
+
+def test_expressions_that_denote_one_thing_are_also_told_alone(say, expression, make_record):
+    several = make_record(TEXT + "s", boxes=(CUBE, BALL), spans=((), ()), is_referred=(True, True))
+    output = say([TEXT, TEXT + "s"], [[(BALL, "the ball")], [(BALL, "the balls")]])
+    scores = score(output, [expression, several])
+    assert (scores["precision@1"], scores["precision_of_one@1"]) == (0.5, 0.0)
+
+
+def test_what_is_judged_can_be_shown(say, expression):
+    (judged,) = ReferringScorer().update(say([TEXT], [[(BALL, "the ball")]]), [expression])
+    assert judged.score == 0.0
+    assert judged.prediction()["boxes"][0]["box"] == pytest.approx(list(BALL))
+    assert judged.truth() == {"boxes": [{"phrase": TEXT, "spans": [[0, len(TEXT)]], "box": list(CUBE)}]}

@@ -9,7 +9,13 @@ from mdetr.tasks import SCORERS, make_scorer
 
 
 def test_every_named_task_makes_an_empty_scorer(processor):
-    assert {"phrase_grounding", "referring", "average_precision"} <= SCORERS.keys()
+    assert {
+        "phrase_grounding",
+        "referring",
+        "question_answering",
+        "segmentation",
+        "average_precision",
+    } <= SCORERS.keys()
     for task in SCORERS:
         assert make_scorer(task, processor).compute() == {}
 

@@ -8,7 +8,7 @@ import numpy as np
 from torch import distributed, multiprocessing
 
 from mdetr.data.record import Record
-from mdetr.tasks.rows import RecordRows, gather_rows
+from mdetr.tasks.rows import GroupedRows, RecordRows, gather_names, gather_rows, record_key
 
 
 def record(name: str) -> Record:
@@ -29,6 +29,18 @@ def test_a_record_that_is_scored_twice_counts_once():
     keys, merged = rows.merged()
     assert sorted(merged.tolist()) == [[97, 0], [98, 1], [99, 0]]
     assert len(set(keys.tolist())) == 2
+
+
+def test_rows_of_very_many_records_are_kept_in_order():
+    rows = RecordRows(columns=1)
+    for number in range(10_000):
+        rows.add(record(str(number)), np.array([[number]]))
+    keys, merged = rows.merged()
+    assert sorted(merged[:, 0].tolist()) == list(range(10_000))
+    expected = {record_key("made-up", "test", str(number)): number for number in range(10_000)}
+    assert all(
+        expected[key] == value for key, value in zip(keys.tolist(), merged[:, 0].tolist(), strict=True)
+    )
 
 
 def test_nothing_scored_is_no_rows():
@@ -56,4 +68,23 @@ def _check_merge(rank: int, folder: str) -> None:
         np.testing.assert_array_equal(ours, theirs)
     only_one_has_some = gather_rows(np.full((3 * rank, 1), 7.0, dtype=np.float32))
     assert only_one_has_some.tolist() == [[7.0]] * 3
+    distributed.destroy_process_group()
+
+
+def test_groups_that_only_one_process_has_are_known_to_all(tmp_path):
+    multiprocessing.start_processes(_check_groups, (str(tmp_path),), nprocs=2, start_method="fork")
+
+
+def _check_groups(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    rows = GroupedRows(columns=1)
+    rows.add("shared", record(f"{rank}"), np.array([[rank]]))
+    if rank:
+        rows.add("schön", record("x"), np.array([[7]]))
+    merged = rows.merged()
+    assert {name: sorted(values[:, 0].tolist()) for name, values in merged.items()} == {
+        "schön": [7],
+        "shared": [0, 1],
+    }
+    assert gather_names(["a"] if rank else []) == ["a"]
     distributed.destroy_process_group()

@@ -28,7 +28,8 @@ def view(
     from torchvision.transforms.v2.functional import to_pil_image
 
     from mdetr.data.store import Store
-    from mdetr.post_processing import GAP, Grounding
+    from mdetr.post_processing import Grounding
+    from mdetr.tasks.judgement import words_of
     from mdetr.ui.plot import contact_sheet, draw_groundings
 
     opened = Store.open(store)
@@ -43,7 +44,7 @@ def view(
     for row in sorted(chosen.tolist()):
         record = opened[row]
         drawn = [
-            Grounding(GAP.join(record.text[start:end] for start, end in spans), spans, box, math.nan)
+            Grounding(words_of(record.text, spans), spans, box, math.nan)
             for box, spans in zip(record.boxes, record.spans, strict=True)
         ]
         pictures.append(draw_groundings(to_pil_image(opened.load_image(record)), record.text, drawn))

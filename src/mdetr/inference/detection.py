@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from mdetr.data.prompts import class_prompt
+from mdetr.images import ImageInput
+from mdetr.inference.asking import encode_images, encode_texts
+from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
+from mdetr.processor import MdetrProcessor
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,41 @@ class Detection:
     name: str
     box: Box
     score: float
+
+
+class ClassPrompts:
+    """The encoded names of some classes, which are asked of one image after the other."""
+
+    def __init__(
+        self, model: MdetrModel, processor: MdetrProcessor, names: Sequence[str], batch_size: int
+    ) -> None:
+        """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once."""
+        self._model = model
+        self._processor = processor
+        # Names of one length share a batch, so that little is padding.
+        order = sorted(range(len(names)), key=lambda place: len(names[place]))
+        self._batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        self._texts = [
+            encode_texts(model, processor, [class_prompt(names[place]) for place in batch])
+            for batch in self._batches
+        ]
+
+    @torch.inference_mode()
+    def find(self, image: ImageInput) -> tuple[Image.Image, list[tuple[Tensor, Tensor]]]:
+        """Find the things of all classes in one image, which is encoded once.
+
+        Returns:
+            The picture, and per name the boxes (Q, 4) x0, y0, x1, y1 in pixels, not cut at its border, and
+            their scores (Q,) = 1 - p(no object).
+        """
+        (picture,), (place,), features = encode_images(self._model, self._processor, [image])
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for batch, texts in zip(self._batches, self._texts, strict=True):
+            shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))
+            output = self._model.fuse(shared, texts)
+            scored = self._processor.post_process_boxes(output, [place.given] * len(batch))
+            found |= {index: (boxes, scores) for index, (boxes, scores, _) in zip(batch, scored, strict=True)}
+        return picture, [found[index] for index in range(len(found))]
 
 
 def merge_classes(

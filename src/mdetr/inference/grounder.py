@@ -10,11 +10,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list
-from mdetr.inference.asking import Batch, Progress, ask, encode_images, encode_texts
-from mdetr.inference.detection import merge_classes
+from mdetr.inference.asking import Batch, Progress, ask
+from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.loading import load
 from mdetr.inference.results import (
     AnswerResult,
@@ -297,7 +296,6 @@ class Mdetr:
         on_progress: Progress | None = ...,
     ) -> list[DetectionResult]: ...
 
-    @torch.inference_mode()
     def detect(
         self,
         image: ImageInput | Sequence[ImageInput],
@@ -332,25 +330,12 @@ class Mdetr:
             raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
         if not names or len(set(names)) < len(names):
             raise InvalidInputError("Give at least one class name, and each but once.")
-        # Names of one length share a batch, so that little is padding.
-        order = sorted(range(len(names)), key=lambda place: len(names[place]))
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        prompts = [
-            encode_texts(self.model, self.processor, [class_prompt(names[place]) for place in batch])
-            for batch in batches
-        ]
+        prompts = ClassPrompts(self.model, self.processor, names, batch_size)
         results = []
         for one in as_list(image):
-            (picture,), (place,), features = encode_images(self.model, self.processor, [one])
-            found: dict[int, tuple[Tensor, Tensor]] = {}
-            for batch, texts in zip(batches, prompts, strict=True):
-                shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self.device))
-                output = self.model.fuse(shared, texts)
-                scored = self.processor.post_process_boxes(output, [place.given] * len(batch))
-                found |= {index: (boxes, s) for index, (boxes, s, _) in zip(batch, scored, strict=True)}
-            detections = merge_classes(
-                names, [found[index] for index in range(len(names))], place.given, threshold, max_overlap
-            )
+            picture, found = prompts.find(one)
+            size = picture.height, picture.width
+            detections = merge_classes(names, found, size, threshold, max_overlap)
             results.append(DetectionResult(picture, tuple(names), detections))
             if on_progress is not None:
                 on_progress(1)

@@ -12,8 +12,10 @@ from torchvision.ops import box_convert
 
 from mdetr.data.record import Record
 from mdetr.errors import MissingDependencyError
+from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processor import MdetrProcessor
+from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.predictions import predictions_of
 from mdetr.tasks.rows import RecordRows
 
@@ -32,12 +34,18 @@ class AveragePrecisionScorer:
         self._true = RecordRows(columns=4)  # x0, y0, width, height
         self._found = RecordRows(columns=5)  # the same and the score
 
-    def update(self, output: MdetrOutput, records: Sequence[Record]) -> None:
+    def update(
+        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
+    ) -> list[Judgement]:
         """Score a batch.
 
         Args:
             output: of the model, for B texts.
             records: the B records of these texts, in order.
+            places: not needed by this task.
+
+        Returns:
+            Nothing: the precision is one of all records.
 
         Raises:
             InvalidInputError: there are more or fewer records than texts.
@@ -49,6 +57,7 @@ class AveragePrecisionScorer:
             self._true.add(record, box_convert(true, "xyxy", "xywh").numpy())
             boxes = box_convert(found.boxes, "xyxy", "xywh")
             self._found.add(record, torch.cat([boxes, found.scores[:, None]], 1).numpy())
+        return []
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.

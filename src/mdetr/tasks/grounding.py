@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -11,13 +12,17 @@ from torch import Tensor
 
 from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
+from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
+from mdetr.post_processing import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import token_ranges
+from mdetr.tasks.judgement import Judgement, words_of
 from mdetr.tasks.predictions import predictions_of
 from mdetr.tasks.ranking import enclosing_box, first_hit, share_within
-from mdetr.tasks.rows import RecordRows
+from mdetr.tasks.rows import GroupedRows
 
+ALL = "all"  # the group of all phrases
 GroundingProtocol = Literal["any_box", "merged_boxes"]
 
 _TRUTHS: dict[GroundingProtocol, Callable[[Tensor], Tensor]] = {
@@ -52,39 +57,85 @@ class PhraseGroundingScorer:
             )
         self._processor = processor
         self._truth_of = _TRUTHS[protocol]
-        self._places = RecordRows(columns=1)
+        self._places = GroupedRows(columns=1)
 
-    def update(self, output: MdetrOutput, records: Sequence[Record]) -> None:
+    def update(
+        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
+    ) -> list[Judgement]:
         """Score a batch.
 
         Args:
             output: of the model, for B texts.
             records: the B records of these texts, in order.
+            places: not needed by this task.
+
+        Returns:
+            For each record with phrases, the share of them whose first box is right.
 
         Raises:
             InvalidInputError: there are more or fewer records than texts.
         """
         encoding = self._processor.tokenize([record.text for record in records])
+        judgements = []
         for row, (record, found) in enumerate(zip(records, predictions_of(output, records), strict=True)):
-            places: list[float] = []
-            for phrase in phrases_of(record):
+            phrases = phrases_of(record)
+            ranked, best = [], []
+            for phrase in phrases:
                 scores = phrase_scores(found.token_probabilities, token_ranges(encoding, row, phrase.spans))
-                ranked = found.boxes[scores.argsort(descending=True, stable=True)]
-                truth = self._truth_of(torch.tensor([record.boxes[i] for i in phrase.box_indices]))
-                places.append(first_hit(ranked, truth))
-            self._places.add(record, np.array(places)[:, None])
+                order = scores.argsort(descending=True, stable=True)
+                ranked.append(found.boxes[order])
+                x0, y0, x1, y1 = ranked[-1][0].tolist()
+                words = words_of(record.text, phrase.spans)
+                best.append(Grounding(words, phrase.spans, (x0, y0, x1, y1), float(scores[order[0]])))
+            places_of_hits = self.score_phrases(record, ranked)
+            if places_of_hits:
+                right = sum(place < 1 for place in places_of_hits) / len(places_of_hits)
+                judgements.append(Judgement(record, right, tuple(best)))
+        return judgements
+
+    def score_phrases(self, record: Record, ranked: Sequence[Tensor]) -> list[float]:
+        """Score the ranked boxes (Q, 4), x0, y0, x1, y1 in pixels, of each of a record's phrases.
+
+        Returns:
+            The place of each phrase's first right box (`first_hit`).
+        """
+        truths = [self._truth_of(boxes) for boxes in _true_boxes(record)]
+        found = [first_hit(boxes, truth) for boxes, truth in zip(ranked, truths, strict=True)]
+        of_type: dict[str, list[float]] = {ALL: found}
+        for place, types in zip(found, _types(record), strict=True):
+            for name in types:
+                of_type.setdefault(name, []).append(place)
+        for name, own in of_type.items():
+            self._places.add(name, record, np.array(own)[:, None])
+        return found
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.
 
         Returns:
-            recall@1, @5, @10, and upper_bound, the recall of all boxes; nothing where no phrase was scored.
+            recall@1, @5, @10, and upper_bound, the recall of all boxes; the same with "/TYPE" for each type
+            of phrase, where the data set tells types; nothing where no phrase was scored.
         """
-        _, places = self._places.merged()
-        if not len(places):
-            return {}
-        recalls = {f"recall@{k}": share for k, share in share_within(places).items()}
-        return recalls | {"upper_bound": float(np.isfinite(places).mean())}
+        scores: dict[str, float] = {}
+        for name, places in self._places.merged().items():
+            if len(places):
+                end = "" if name == ALL else f"/{name}"
+                scores |= {f"recall@{k}{end}": share for k, share in share_within(places).items()}
+                scores[f"upper_bound{end}"] = float(np.isfinite(places).mean())
+        return scores
+
+
+def _true_boxes(record: Record) -> list[Tensor]:
+    """The boxes of each phrase: as annotated, where the source keeps them, before any were made one."""
+    annotated = json.loads(record.extra or "{}").get("phrase_boxes")
+    if annotated is not None:
+        return [torch.tensor(boxes) for boxes in annotated]
+    return [torch.tensor([record.boxes[i] for i in phrase.box_indices]) for phrase in phrases_of(record)]
+
+
+def _types(record: Record) -> list[list[str]]:
+    types: list[list[str]] | None = json.loads(record.extra or "{}").get("phrase_types")
+    return types if types is not None else [[] for _ in phrases_of(record)]
 
 
 def phrases_of(record: Record) -> tuple[Phrase, ...]:

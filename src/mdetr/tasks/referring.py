@@ -9,11 +9,16 @@ import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
 from mdetr.data.record import Box, Record
+from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
+from mdetr.post_processing import Grounding
 from mdetr.processor import MdetrProcessor
+from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.predictions import predictions_of
 from mdetr.tasks.ranking import first_hit, order_by_score, share_within
 from mdetr.tasks.rows import RecordRows
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10, dtype=np.float32)  # of COCO's average precision
 
 
 class ReferringScorer:
@@ -29,43 +34,66 @@ class ReferringScorer:
 
     def __init__(self, processor: MdetrProcessor | None = None) -> None:
         """Args: processor: not needed by this task; taken so that all scorers are made alike."""
-        self._places = RecordRows(columns=2)  # by IoU, by generalised IoU
+        self._places = RecordRows(columns=5)  # by IoU, by generalised IoU, without the head, best IoU, boxes
 
-    def update(self, output: MdetrOutput, records: Sequence[Record]) -> None:
+    def update(
+        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
+    ) -> list[Judgement]:
         """Score a batch.
 
         Args:
             output: of the model, for B texts.
             records: the B records of these texts, in order.
+            places: not needed by this task.
+
+        Returns:
+            For each referring expression, whether the first box is right.
 
         Raises:
             InvalidInputError: there are more or fewer records than texts.
         """
+        judgements = []
         for record, found in zip(records, predictions_of(output, records), strict=True):
             truth = referred_boxes(record)
             if not truth:
                 continue
+            true_boxes = torch.tensor(truth)
+            plain = found.boxes[order_by_score(found.scores, found.boxes)]
             scores = found.scores if found.referred_scores is None else found.referred_scores
-            ranked = found.boxes[order_by_score(scores, found.boxes)]
-            places = [
-                first_hit(ranked, torch.tensor(truth), overlap) for overlap in (box_iou, generalized_box_iou)
-            ]
-            self._places.add(record, np.array([places]))
+            order = order_by_score(scores, found.boxes)
+            ranked = found.boxes[order]
+            hits = [first_hit(ranked, true_boxes, overlap) for overlap in (box_iou, generalized_box_iou)]
+            without = np.nan if found.referred_scores is None else first_hit(plain, true_boxes)
+            best = float(box_iou(ranked[:1], true_boxes).max())
+            self._places.add(record, np.array([[*hits, without, best, len(truth)]]))
+            x0, y0, x1, y1 = ranked[0].tolist()
+            whole = ((0, len(record.text)),)
+            said = Grounding(record.text, whole, (x0, y0, x1, y1), float(scores[order[0]]))
+            judgements.append(Judgement(record, float(hits[0] < 1), (said,)))
+        return judgements
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.
 
         Returns:
-            precision@1, @5, @10 at IoU 0.5, and the same at generalised IoU 0.5 (precision_giou@k); nothing
-            where no record was scored.
+            precision@1, @5, @10 at IoU 0.5; the same at generalised IoU 0.5 (precision_giou@k), and, where
+            the model has the head that says which boxes are referred to, without it
+            (precision_without_head@k); accuracy@0.5:0.95, the share of right first boxes, averaged over these
+            IoU thresholds; and, where some texts denote several things, precision_of_one@1 of those that
+            denote one (CLEVR-Ref+'s accuracy). Nothing where no record was scored.
         """
-        _, places = self._places.merged()
-        if not len(places):
+        _, rows = self._places.merged()
+        if not len(rows):
             return {}
-        by_iou, by_giou = share_within(places[:, 0]), share_within(places[:, 1])
-        return {f"precision@{k}": share for k, share in by_iou.items()} | {
-            f"precision_giou@{k}": share for k, share in by_giou.items()
-        }
+        by_iou, by_giou, without, best, counts = rows.T
+        scores = {f"precision@{k}": share for k, share in share_within(by_iou).items()}
+        scores |= {f"precision_giou@{k}": share for k, share in share_within(by_giou).items()}
+        if not np.isnan(without).any():
+            scores |= {f"precision_without_head@{k}": share for k, share in share_within(without).items()}
+        scores["accuracy@0.5:0.95"] = float((best[:, None] >= THRESHOLDS).mean())
+        if (counts > 1).any() and (counts == 1).any():
+            scores["precision_of_one@1"] = share_within(by_iou[counts == 1])[1]
+        return scores
 
 
 def referred_boxes(record: Record) -> list[Box]:

@@ -9,18 +9,27 @@ from typing import Protocol
 
 from mdetr.data.record import Record
 from mdetr.errors import RecipeError
+from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processor import MdetrProcessor
 from mdetr.tasks.average_precision import AveragePrecisionScorer
 from mdetr.tasks.grounding import PhraseGroundingScorer
+from mdetr.tasks.judgement import Judgement
+from mdetr.tasks.question_answering import QuestionAnsweringScorer
 from mdetr.tasks.referring import ReferringScorer
+from mdetr.tasks.segmentation import SegmentationScorer
 
 
 class Scorer(Protocol):
     """Keeps the score of one task over the batches of an evaluation."""
 
-    def update(self, output: MdetrOutput, records: Sequence[Record]) -> None:
-        """Score a batch: the model's output for B texts, and their B records."""
+    def update(
+        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
+    ) -> list[Judgement]:
+        """Score a batch: the model's output for B texts, their B records, and how their images lie in it.
+
+        What comes back is of those records that the task judges one by one.
+        """
         ...
 
     def compute(self) -> dict[str, float]:
@@ -32,8 +41,13 @@ SCORERS: dict[str, Callable[[MdetrProcessor], Scorer]] = {
     "phrase_grounding": PhraseGroundingScorer,
     "phrase_grounding_merged_boxes": partial(PhraseGroundingScorer, protocol="merged_boxes"),
     "referring": ReferringScorer,
+    "question_answering": QuestionAnsweringScorer,
+    "segmentation": SegmentationScorer,
     "average_precision": AveragePrecisionScorer,
 }
+
+DETECTION = "detection"  # asks for every class in every image instead of scoring the answers to given texts
+TASKS = (*SCORERS, DETECTION)
 
 
 def make_scorer(task: str, processor: MdetrProcessor) -> Scorer:

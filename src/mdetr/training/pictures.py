@@ -6,17 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
+from mdetr.data.store import Store
 from mdetr.model.mdetr import MdetrModel
 from mdetr.training.evaluation import Validation
+from mdetr.training.judgements import read_groundings
 from mdetr.ui.plot import contact_sheet, draw_groundings
 
 COLUMNS = 4
+WORST_WIDTH = 480  # of a picture among the worst, in pixels
 
 
 class PredictionPictures:
@@ -70,6 +75,33 @@ class PredictionPictures:
         if self.writer is not None:
             self.writer.add_image(f"predictions/{name}", np.asarray(sheet), step, dataformats="HWC")
         return path
+
+
+def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
+    """Draw the records with the lowest scores: the truth at the left, what the model said at the right.
+
+    Args:
+        store: with the records. table: the rows that `judgement_table` wrote of them.
+        count: at most how many. output: the picture to write.
+
+    Returns:
+        How many were drawn; without any that is less than wholly right there is no picture.
+    """
+    rows = pq.read_table(table).sort_by([("score", "ascending")])
+    rows = rows.filter(pc.less(rows["score"], 1.0)).slice(0, count).to_pylist()
+    if not rows:
+        return 0
+    names = store.columns(["source", "split", "id"]).to_pydict()
+    place = {key: row for row, key in enumerate(zip(*names.values(), strict=True))}
+    pictures = []
+    for row in rows:
+        image = to_pil_image(store.load_image(store[place[row["source"], row["split"], row["id"]]]))
+        for column in ("truth", "prediction"):
+            groundings, answer = read_groundings(row[column])
+            text = row["text"] if answer is None else f"{row['text']} \u2013 {answer}"
+            pictures.append(draw_groundings(image, text, groundings))
+    contact_sheet(pictures, COLUMNS, WORST_WIDTH).save(output)
+    return len(rows)
 
 
 def _first_text(example: Example) -> Example:

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from mdetr.errors import RecipeError
 from mdetr.model.config import MdetrConfig
-from mdetr.tasks.registry import SCORERS
+from mdetr.tasks.registry import TASKS
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -72,11 +72,15 @@ class TrainStore:
 
 @dataclass(frozen=True, config=_STRICT)
 class ValidationStore:
-    """A store to evaluate on, the tasks that score it, and at most how many of its images."""
+    """A store to evaluate on, the tasks that score it, and at most how many of its images.
+
+    classes: for the task "detection", the annotation file (LVIS's, COCO's) whose classes are all looked for.
+    """
 
     store: Path
     tasks: list[str]
     max_images: int | None = None
+    classes: Path | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -193,15 +197,17 @@ def parse_recipe(content: Mapping[str, Any], where: str = "the recipe") -> Recip
     return recipe
 
 
-def check_files(recipe: Recipe) -> None:
-    """See that every store and model folder that the recipe names is there, before anything starts.
+def check_files(recipe: Recipe, training: bool = True) -> None:
+    """See that every store that the recipe names is there, before anything starts.
+
+    Args:
+        recipe: what is to be run. training: whether its training stores are needed too.
 
     Raises:
         RecipeError: some are missing; all of them are listed.
     """
-    stores = [entry.store for entry in recipe.data.train] + [
-        entry.store for entry in recipe.data.validation.values()
-    ]
+    stores = [entry.store for entry in recipe.data.validation.values()]
+    stores += [entry.store for entry in recipe.data.train] if training else []
     missing = [str(store) for store in stores if not store.is_dir()]
     if missing:
         raise RecipeError(
@@ -248,9 +254,9 @@ def _check_names(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: unknown key model.config.{name}{_near(name, sorted(known))}.")
     for name, entry in recipe.data.validation.items():
         for task in entry.tasks:
-            if task not in SCORERS:
+            if task not in TASKS:
                 place = f"data.validation.{name}.tasks"
-                raise RecipeError(f"{where}: unknown task {task!r} in {place}{_near(task, list(SCORERS))}.")
+                raise RecipeError(f"{where}: unknown task {task!r} in {place}{_near(task, TASKS)}.")
     if (recipe.optimiser.epochs is None) == (recipe.optimiser.steps is None):
         raise RecipeError(f"{where}: give either optimiser.epochs or optimiser.steps.")
 

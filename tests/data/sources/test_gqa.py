@@ -45,6 +45,26 @@ def test_records_are_those_of_the_release() -> None:
     assert all(record.answer for record in records)
 
 
+def test_what_gqas_own_scores_need_is_kept(tmp_path: Path) -> None:
+    question = {
+        "imageId": "n1",
+        "question": "Is it red?",
+        "answer": "no",
+        "types": {"semantic": "attr", "structural": "verify"},
+        "groups": {"global": "color", "local": None},
+        "entailed": ["02", "2"],
+    }
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(tmp_path / "images" / "n1.jpg")
+    (tmp_path / "testdev_balanced_questions.json").write_text(json.dumps({"02": question, "2": question}))
+    choices = {"02": {"valid": ["yes", "no"], "plausible": ["no"]}}
+    (tmp_path / "testdev_choices.json").write_text(json.dumps(choices))
+    first, second = (json.loads(record.extra or "") for record in read_gqa(tmp_path, "testdev_balanced"))
+    kept = {"structural": "verify", "group": "color", "entailed": ["02", "2"]}
+    assert first == kept | choices["02"] | {"questionId": "02"}
+    assert second == kept | {"questionId": "2"}
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FOLDER / "raw", tmp_path / "gqa"))

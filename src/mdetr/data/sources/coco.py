@@ -124,7 +124,12 @@ def _to_record(
         spans=tuple(((0, len(text)),) for _ in kept),
         masks=tuple(present) if len(present) == len(kept) else None,
         category_ids=tuple(category for _ in kept),
-        extra=json.dumps({"annotation_ids": [entry.get("id") for _, entry in kept]}),
+        extra=json.dumps(
+            {
+                "annotation_ids": [entry.get("id") for _, entry in kept],
+                "areas": [entry.get("area", 0.0) for _, entry in kept],
+            }
+        ),
     )
 
 

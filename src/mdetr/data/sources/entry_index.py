@@ -1,4 +1,4 @@
-"""Entries of a large file, each with the number of what it belongs to, in; those of one number out."""
+"""Entries of a large file, each with the name of what it belongs to, in; those of one name out."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from pathlib import Path
 from typing import Any
 
 _BATCH = 10_000
+Key = int | str
 
 
 class EntryIndex(AbstractContextManager["EntryIndex"]):
-    """Entries (as JSON) by number, in a temporary database, so that files of any size need little memory."""
+    """Entries (as JSON) by number or name, in a temporary database: files of any size need little memory."""
 
-    def __init__(self, entries: Iterable[tuple[int, Any]]) -> None:
+    def __init__(self, entries: Iterable[tuple[Key, Any]]) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._connection = sqlite3.connect(Path(self._folder.name) / "entries.sqlite")
         try:
             self._connection.execute("PRAGMA synchronous = OFF")
-            self._connection.execute("CREATE TABLE entries (number INTEGER, content TEXT)")
-            batch: list[tuple[int, str]] = []
-            for number, entry in entries:
-                batch.append((number, json.dumps(entry)))
+            self._connection.execute("CREATE TABLE entries (key, content TEXT)")
+            batch: list[tuple[Key, str]] = []
+            for key, entry in entries:
+                batch.append((key, json.dumps(entry)))
                 if len(batch) >= _BATCH:
                     self._write(batch)
                     batch = []
             self._write(batch)
-            self._connection.execute("CREATE INDEX by_number ON entries (number)")
+            self._connection.execute("CREATE INDEX by_key ON entries (key)")
         except BaseException:
             self.close()
             raise
@@ -37,17 +38,15 @@ class EntryIndex(AbstractContextManager["EntryIndex"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def of(self, number: int) -> list[Any]:
-        """The entries of a number, in the order in which they came."""
-        rows = self._connection.execute(
-            "SELECT content FROM entries WHERE number = ? ORDER BY rowid", (int(number),)
-        )
+    def of(self, key: Key) -> list[Any]:
+        """The entries of a number or name, in the order in which they came."""
+        rows = self._connection.execute("SELECT content FROM entries WHERE key = ? ORDER BY rowid", (key,))
         return [json.loads(content) for (content,) in rows]
 
     def close(self) -> None:
         self._connection.close()
         self._folder.cleanup()
 
-    def _write(self, batch: Sequence[tuple[int, str]]) -> None:
+    def _write(self, batch: Sequence[tuple[Key, str]]) -> None:
         with self._connection:
             self._connection.executemany("INSERT INTO entries VALUES (?, ?)", batch)

@@ -12,6 +12,7 @@ from typing import Any
 from mdetr.data.record import Box, Record, Span
 from mdetr.data.sources.coco import clamp_box
 from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_items
 from mdetr.data.spans import consolidate_spans
@@ -37,11 +38,12 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
 
     A question's record has its answer, the answer's type, and a box for each object that it names, that its
     program starts from, or that is its answer. Objects come from the scene graphs; where a part has none, as
-    testdev, there are no boxes and sizes come from the images.
+    testdev, there are no boxes and sizes come from the images. `extra` keeps what GQA's own scores need.
 
     Args:
         root: the folder with SPLIT_questions.json, or a folder SPLIT_questions of shards; the scene graphs
-            (train_sceneGraphs.json, val_sceneGraphs.json); and the images in images/ where sizes are needed.
+            (train_sceneGraphs.json, val_sceneGraphs.json); the images in images/ where sizes are needed; and,
+            for validity and plausibility, val_choices.json or testdev_choices.json.
         split: train_balanced, val_balanced, train_all, testdev_balanced, ...
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
 
@@ -56,15 +58,22 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
     graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json")
     size_of = ImageSizes(folder)
 
-    def convert(question: tuple[str, Mapping[str, Any]], where: str) -> list[Record]:
-        return [_to_record(*question, split, graphs, size_of, where)]
+    part = split.split("_")[0]
+    choices_file = folder / f"{part}_choices.json"
+    has_choices = part != "train" and choices_file.is_file()
+    with EntryIndex(iterate_items(choices_file) if has_choices else ()) as choices:
 
-    questions = (
-        (f"{shard}, question {number}", (number, question))
-        for shard in shards
-        for number, question in iterate_items(shard)
-    )
-    return convert_entries(questions, convert, on_bad)
+        def convert(question: tuple[str, Mapping[str, Any]], where: str) -> list[Record]:
+            number, fields = question
+            facts = _facts(number, fields) | next(iter(choices.of(number)), {})
+            return [_to_record(number, fields, facts, split, graphs, size_of, where)]
+
+        questions = (
+            (f"{shard}, question {number}", (number, question))
+            for shard in shards
+            for number, question in iterate_items(shard)
+        )
+        yield from convert_entries(questions, convert, on_bad)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -98,6 +107,7 @@ def _read_graphs(file: Path) -> dict[str, _Graph]:
 def _to_record(
     number: str,
     question: Mapping[str, Any],
+    facts: Mapping[str, Any],
     split: str,
     graphs: Mapping[str, _Graph],
     size_of: ImageSizes,
@@ -129,8 +139,19 @@ def _to_record(
         spans=tuple(consolidate_spans(own, text) for _, own in placed),
         answer=None if answer is None else str(answer),
         answer_type=None if answer is None else kind,
-        extra=json.dumps({"questionId": number}),
+        extra=json.dumps(facts),
     )
+
+
+def _facts(number: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """What GQA's scores need to know of a question beside its answer."""
+    facts = {
+        "questionId": number,
+        "structural": question.get("types", {}).get("structural"),
+        "group": question.get("groups", {}).get("global"),
+        "entailed": question.get("entailed"),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _spans_of_objects(question: Mapping[str, Any], graph: _Graph) -> dict[str, list[Span]]:

@@ -70,7 +70,7 @@ def read_lvis(
         chosen = choose_subset(images, categories, fraction) if fraction < 1 else images.keys()
 
         def convert(image: _Image, where: str) -> Iterator[Record]:
-            things = annotations.of(image.entry["id"])
+            things = annotations.of(int(image.entry["id"]))
             for category in image.categories:
                 own = [thing for thing in things if thing["category_id"] == category]
                 yield _to_record(image, categories[category], own, split)
@@ -202,6 +202,7 @@ def _to_record(
         "category_id": number,
         "name": category["name"],
         "frequency": category.get("frequency"),
+        "areas": [thing.get("area", 0.0) for _, thing in kept],
         "exhaustive": number not in image.entry.get("not_exhaustive_category_ids", ()),
     }
     return Record(

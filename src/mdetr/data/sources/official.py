@@ -51,7 +51,7 @@ def read_official(root: str | Path, split: str, on_bad: OnBad | None = None) -> 
         seen: set[str] = set()
 
         def convert(entry: Mapping[str, Any], where: str) -> list[Record]:
-            record = _to_record(entry, annotations.of(entry["id"]), split)
+            record = _to_record(entry, annotations.of(int(entry["id"])), split)
             if record.id in seen:
                 raise InvalidRecordError(f"{where}: the id {record.id} is there twice.")
             seen.add(record.id)

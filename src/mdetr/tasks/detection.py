@@ -1,0 +1,200 @@
+"""The boxes of every class of an image in, average precision by LVIS's, COCO's and the paper's rule out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mdetr.data.record import Record
+from mdetr.data.sources.json_lists import iterate_list
+from mdetr.data.store import Store
+from mdetr.errors import InvalidInputError
+from mdetr.tasks.detection_precision import FREQUENCIES, Asked, Boxes, detection_precision
+from mdetr.tasks.rows import RecordRows, gather_rows, hash_of
+
+Part = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Detections: (n, 2) of image and class, (n, 5) of corners and score."""
+PER_IMAGE = 300  # detections that the LVIS API looks at
+PER_CLASS = 10_000  # detections over the whole set that "fixed AP" looks at (arXiv 2102.01066)
+
+
+@dataclass(frozen=True)
+class NamedClass:
+    """A class of a data set; frequency: r, c or f where it is told, else ""."""
+
+    number: int
+    name: str
+    frequency: str = ""
+
+
+def class_of(record: Record) -> tuple[NamedClass, bool | None]:
+    """The class that a record asks for, and whether all its boxes are annotated; None: the data are complete.
+
+    Raises:
+        InvalidInputError: the record does not ask for a class.
+    """
+    facts = json.loads(record.extra or "{}")
+    if "category_id" in facts:
+        named = NamedClass(int(facts["category_id"]), str(facts["name"]), str(facts.get("frequency") or ""))
+        return named, bool(facts.get("exhaustive", True))
+    if record.category_ids:
+        return NamedClass(record.category_ids[0], record.text), None
+    raise InvalidInputError(
+        f"Record {record.id!r} of source {record.source!r} asks for no class; "
+        "score a store that was imported from coco or lvis."
+    )
+
+
+def classes_of(store: Store) -> list[NamedClass]:
+    """All classes that a store's records ask for, by number."""
+    found = {named.number: named for named, _ in map(class_of, store)}
+    return [found[number] for number in sorted(found)]
+
+
+def read_classes(file: Path) -> list[NamedClass]:
+    """All classes of an annotation file in COCO's or LVIS's format, by number.
+
+    Raises:
+        InvalidInputError: the file is missing or damaged.
+    """
+    try:
+        classes = [
+            NamedClass(int(entry["id"]), str(entry["name"]), str(entry.get("frequency") or ""))
+            for entry in iterate_list(file, "categories")
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInputError(f"{file} has damaged categories ({error!r}); get it again.") from None
+    return sorted(classes, key=lambda named: named.number)
+
+
+class DetectionScorer:
+    """Average precision of boxes that were found for every class of a data set in every image.
+
+    Where the data tell for some classes only whether an image shows them (LVIS), other classes do not count
+    in that image, and the figures are those of the LVIS API, with 300 detections an image, and "fixed" ones,
+    with 10,000 detections a class over the whole set instead. Otherwise they are COCO's.
+
+    Source: arXiv 2104.12763, section 4.2.4; arXiv 1908.03195; arXiv 2102.01066 (fixed AP).
+    """
+
+    def __init__(self, classes: Sequence[NamedClass]) -> None:
+        """Args: classes: that are looked for."""
+        self._classes = classes
+        self._asked = RecordRows(columns=3, dtype=np.int64)  # image, class, exhaustive (-1: complete data)
+        self._true = RecordRows(columns=2, dtype=np.int64)  # image, class
+        self._true_boxes = RecordRows(columns=5)  # corners, area
+        self._of_images: list[Part] = []
+        self._of_classes = _Best(PER_CLASS)
+
+    def update(self, records: Sequence[Record], boxes: Tensor, scores: Tensor) -> None:
+        """Score an image.
+
+        Args:
+            records: all of the image, one for each class that is known to be in it or not.
+            boxes: (N, Q, 4) x0, y0, x1, y1 in pixels, of each of the N classes. scores: (N, Q).
+        """
+        image = image_number(records[0])
+        for record in records:
+            named, exhaustive = class_of(record)
+            asked = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
+            self._asked.add(record, np.array([asked]))
+            facts = json.loads(record.extra or "{}")
+            corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
+            areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+            self._true.add(record, np.array([[image, named.number]] * len(corners)))
+            self._true_boxes.add(record, np.column_stack([corners, areas]))
+        flat = np.concatenate([boxes.reshape(-1, 4).numpy(), scores.reshape(-1, 1).numpy()], 1)
+        numbers = np.repeat([named.number for named in self._classes], scores.shape[1])
+        keys = np.stack([np.full_like(numbers, image), numbers], 1)
+        best = np.argsort(-flat[:, 4], kind="stable")[:PER_IMAGE]
+        self._of_images.append((keys[best], flat[best].astype(np.float32)))
+        self._of_classes.add(keys, flat.astype(np.float32))
+
+    def compute(self) -> dict[str, float]:
+        """Put the scores of all processes together; every process must call this at the same time.
+
+        Returns:
+            AP, AP50, AP75, APs, APm, APl, AR, ARs, ARm, ARl; with APr, APc, APf and the same beginning with
+            "fixed_" where some classes are not told of every image. Nothing where nothing was scored.
+        """
+        _, asked = self._asked.merged()
+        _, true = self._true.merged()
+        _, true_boxes = self._true_boxes.merged()
+        of_images = _gathered(self._of_images)
+        of_classes = self._of_classes.gathered()
+        if not len(asked):
+            return {}
+        truth = Boxes(true[:, 0], true[:, 1], true_boxes[:, :4], true_boxes[:, 4])
+        if (asked[:, 2] < 0).any():
+            images, classes = np.unique(asked[:, 0]), np.array([named.number for named in self._classes])
+            pairs = np.stack(np.meshgrid(images, classes, indexing="ij"), -1).reshape(-1, 2)
+            every = Asked(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=bool))
+            return detection_precision(of_classes, truth, every, {})
+        known = Asked(asked[:, 0], asked[:, 1], asked[:, 2] > 0)
+        frequencies = {c.number: c.frequency for c in self._classes if c.frequency in FREQUENCIES}
+        fixed = detection_precision(of_classes, truth, known, frequencies)
+        return detection_precision(of_images, truth, known, frequencies) | {
+            f"fixed_{name}": value for name, value in fixed.items()
+        }
+
+
+class _Best:
+    """The best detections of each class over all images."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[Part] = []
+        self._waiting = 0
+
+    def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
+        """Add detections of one image: keys (n, 2) image and class, rows (n, 5) corners and score."""
+        self._parts.append((keys, rows))
+        self._waiting += len(keys)
+        held = len(self._parts[0][0])
+        if self._waiting > max(2 * held, 4_000_000):  # sort seldom: the cost of a detection stays constant
+            self._cut()
+
+    def gathered(self) -> Boxes:
+        """The best of all processes."""
+        self._cut()
+        found = _gathered(self._parts)
+        keys = np.stack([found.images, found.classes], 1)
+        self._parts = [(keys, np.column_stack([found.corners, found.values]))]
+        self._cut()
+        return _boxes(*self._parts[0])
+
+    def _cut(self) -> None:
+        keys, rows = _joined(self._parts)
+        order = np.lexsort((keys[:, 0], -rows[:, 4], keys[:, 1]))
+        classes = keys[order, 1]
+        rank = np.arange(len(classes)) - np.searchsorted(classes, classes)
+        kept = np.sort(order[rank < self._limit])
+        self._parts, self._waiting = [(keys[kept], rows[kept])], len(kept)
+
+
+def image_number(record: Record) -> int:
+    """A number for a record's image, the same on all processes: its own, where it is one."""
+    return int(record.image_id) if record.image_id.isdigit() else hash_of(record.image_id)
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    keys = np.concatenate([np.empty((0, 2), dtype=np.int64), *(keys for keys, _ in parts)])
+    return keys, np.concatenate([np.empty((0, 5), dtype=np.float32), *(rows for _, rows in parts)])
+
+
+def _gathered(parts: Sequence[Part]) -> Boxes:
+    """The detections of all processes, in an order that does not depend on who found them."""
+    mine, of_mine = _joined(parts)
+    keys, rows = gather_rows(mine), gather_rows(of_mine)
+    order = np.argsort(keys[:, 0], kind="stable")
+    return _boxes(keys[order], rows[order])
+
+
+def _boxes(keys: NDArray[np.int64], rows: NDArray[np.float32]) -> Boxes:
+    return Boxes(keys[:, 0], keys[:, 1], rows[:, :4], rows[:, 4])

@@ -1,0 +1,146 @@
+"""Outputs and questions in, accuracies in all and per type, and GQA's other scores, out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdetr.data.record import Record
+from mdetr.images import Placement
+from mdetr.model.interface import MdetrOutput
+from mdetr.processor import MdetrProcessor
+from mdetr.tasks.judgement import Judgement
+from mdetr.tasks.rows import GroupedRows, RecordRows, hash_of, record_key
+
+ALL = "all"  # the group of all questions
+
+
+class QuestionAnsweringScorer:
+    """Accuracy of answers.
+
+    Scores the records with an answer. Of questions without one it says what the model answers, which is what
+    a test server wants; it passes over all other records.
+
+    Where the records keep what GQA tells of its questions (in `extra`), GQA's other scores are given too:
+    validity and plausibility (the answer is among those that make sense, or that the data have for such a
+    question), consistency (of questions answered rightly, the share of right answers to the questions that
+    follow from them) and distribution (chi-square of the answers against the true ones, by group; less is
+    better).
+
+    Source: arXiv 2104.12763, section 4.2.3 and appendix D; the scores are those of GQA (arXiv 1902.09506,
+    section 4.4) and CLEVR (arXiv 1612.06890).
+    """
+
+    def __init__(self, processor: MdetrProcessor) -> None:
+        """Args: processor: the model's own, which knows its answers."""
+        self._processor = processor
+        self._right = GroupedRows(columns=1)
+        self._choices = GroupedRows(columns=1)
+        self._by_record = RecordRows(columns=1)
+        self._entailed = RecordRows(columns=1, dtype=np.int64)
+        self._answers = RecordRows(
+            columns=3, dtype=np.int64
+        )  # hashes of the group, the true and the given one
+
+    def update(
+        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
+    ) -> list[Judgement]:
+        """Score a batch.
+
+        Args:
+            output: of the model, for B texts.
+            records: the B records of these texts, in order.
+            places: not needed by this task.
+
+        Returns:
+            For each question, whether its answer is right; NaN where the right one is not known.
+
+        Raises:
+            InvalidInputError: the model gives no answers.
+        """
+        given = self._processor.post_process_answers(output)
+        judgements = []
+        for record, (answer, _, _) in zip(records, given, strict=True):
+            facts = json.loads(record.extra or "{}")
+            if record.answer is not None:
+                self.score_answer(record, answer, facts)
+            if record.answer is not None or _is_question(facts):
+                right = math.nan if record.answer is None else float(answer == record.answer)
+                judgements.append(Judgement(record, right, answer=answer))
+        return judgements
+
+    def score_answer(self, record: Record, answer: str, facts: dict[str, Any]) -> None:
+        """Score the answer to one question; `facts` is what its `extra` says."""
+        right = np.array([[answer == record.answer]], dtype=np.float32)
+        kinds = [ALL, f"answer_type={record.answer_type}"]
+        kinds += [f"{name}={facts[name]}" for name in ("question_type", "structural") if facts.get(name)]
+        for kind in kinds:
+            self._right.add(kind, record, right)
+        for name, choices in (("validity", "valid"), ("plausibility", "plausible")):
+            if choices in facts:
+                self._choices.add(name, record, np.array([[answer in facts[choices]]], dtype=np.float32))
+        if "entailed" in facts:
+            self._by_record.add(record, right)
+            follow = [record_key(record.source, record.split, str(n)) for n in facts["entailed"]]
+            own = record_key(record.source, record.split, record.id)
+            keys = [key for key in follow if key != own]
+            self._entailed.add(record, np.array(keys, dtype=np.int64)[:, None])
+        if facts.get("group"):
+            group = str(facts["group"])
+            said = [hash_of(f"{group}\0{text}") for text in (record.answer, answer)]
+            self._answers.add(record, np.array([[hash_of(group), *said]], dtype=np.int64))
+
+    def compute(self) -> dict[str, float]:
+        """Put the scores of all processes together; every process must call this at the same time.
+
+        Returns:
+            accuracy, and accuracy/KIND=NAME for each type of answer and of question; GQA's other scores where
+            its facts are kept; nothing where no question was scored.
+        """
+        scores: dict[str, float] = {}
+        for kind, rows in self._right.merged().items():
+            if len(rows):
+                scores["accuracy" if kind == ALL else f"accuracy/{kind}"] = float(rows.mean())
+        scores |= {name: float(rows.mean()) for name, rows in self._choices.merged().items() if len(rows)}
+        keys, right = self._by_record.merged()
+        of, entailed = self._entailed.merged()
+        consistency = _consistency(keys, right[:, 0], of, entailed[:, 0])
+        if consistency is not None:
+            scores["consistency"] = consistency
+        _, answers = self._answers.merged()
+        if len(answers):
+            scores["distribution"] = _distribution(answers)
+        return scores
+
+
+def _is_question(facts: dict[str, Any]) -> bool:
+    return "questionId" in facts or "question_index" in facts
+
+
+def _consistency(
+    keys: NDArray[np.int64], right: NDArray[np.float32], of: NDArray[np.int64], entailed: NDArray[np.int64]
+) -> float | None:
+    """The mean, over right questions, of the share of right answers to what follows from them."""
+    is_right = dict(zip(keys.tolist(), right.tolist(), strict=True))
+    follow: dict[int, list[float]] = {}
+    for key, other in zip(of.tolist(), entailed.tolist(), strict=True):
+        if is_right[key] and other in is_right:
+            follow.setdefault(key, []).append(is_right[other])
+    return float(np.mean([np.mean(values) for values in follow.values()])) if follow else None
+
+
+def _distribution(answers: NDArray[np.int64]) -> float:
+    """Chi-square of the given answers, (n, 3) of group, true, given, weighted by the size of the groups."""
+    groups, sizes = np.unique(answers[:, 0], return_counts=True)
+    total = 0.0
+    for group, size in zip(groups, sizes, strict=True):
+        of_group = answers[answers[:, 0] == group]
+        true, expected = np.unique(of_group[:, 1], return_counts=True)
+        given = np.array([(of_group[:, 2] == answer).sum() for answer in true])
+        total += float(((given - expected) ** 2 / expected).sum()) * size
+    return total / len(answers)

@@ -1,0 +1,156 @@
+"""Detection by name: what counts where, how many detections, and over processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from mdetr.data.record import Record
+from mdetr.data.store import write_store
+from mdetr.errors import InvalidInputError
+from mdetr.tasks import detection
+from mdetr.tasks.detection import DetectionScorer, NamedClass, class_of, classes_of, read_classes
+
+CLASSES = [NamedClass(1, "cat", "r"), NamedClass(2, "dog", "f"), NamedClass(5, "bird", "c")]
+CAT, DOG, NOWHERE = (10.0, 10.0, 50.0, 50.0), (60.0, 20.0, 90.0, 60.0), (0.0, 90.0, 5.0, 99.0)
+
+
+def _record(image: int, number: int, *boxes: tuple[float, ...], **facts: Any) -> Record:
+    named = next(named for named in CLASSES if named.number == number)
+    extra = {"category_id": number, "name": named.name, "frequency": named.frequency} | facts
+    names = {
+        "source": "lvis",
+        "split": "val",
+        "id": f"{image}-{number}",
+        "image": "a.png",
+        "image_id": str(image),
+    }
+    spans = tuple(((0, 1),) for _ in boxes)
+    return Record(
+        **names,
+        width=100,
+        height=100,
+        text=named.name,
+        boxes=boxes,
+        spans=spans,
+        extra=json.dumps(extra),
+    )
+
+
+def _say(*found: tuple[tuple[float, ...], float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One box and its score for each class."""
+    return torch.tensor([[box] for box, _ in found]), torch.tensor([[score] for _, score in found])
+
+
+def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
+    scorer = DetectionScorer(CLASSES)
+    scorer.update([_record(1, 1, CAT), _record(1, 2)], *_say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
+    scorer.update([_record(2, 2, DOG)], *_say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
+    scores = scorer.compute()
+    assert (
+        scores["AP"] == scores["fixed_AP"] == pytest.approx(1)
+    )  # the bird, and image 2's cat, are not told of
+    assert (scores["APr"], scores["APf"], scores["APc"]) == pytest.approx((1, 1, -1))
+
+
+def test_a_box_of_a_class_that_is_absent_is_wrong() -> None:
+    scorer = DetectionScorer(CLASSES)
+    scorer.update([_record(1, 1, CAT)], *_say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
+    scorer.update([_record(2, 1)], *_say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
+    assert scorer.compute()["AP"] == pytest.approx(0.5)
+
+
+def test_a_surplus_box_is_wrong_only_where_all_are_annotated() -> None:
+    for exhaustive, expected in ((True, 0.5), (False, 1.0)):
+        scorer = DetectionScorer(CLASSES[:1])
+        boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
+        scorer.update([_record(1, 1, CAT, exhaustive=exhaustive)], boxes, scores)
+        assert scorer.compute()["AP"] == pytest.approx(expected)
+
+
+def test_areas_are_those_that_the_data_set_tells() -> None:
+    scorer = DetectionScorer(CLASSES[:1])
+    scorer.update([_record(1, 1, CAT, areas=[500.0])], *_say((CAT, 0.9)))
+    scores = scorer.compute()
+    assert (scores["APs"], scores["APm"]) == pytest.approx((1, -1))  # the box alone has 1600
+
+
+def test_the_limits_are_of_an_image_or_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "PER_IMAGE", 1)
+    scorer = DetectionScorer(CLASSES[:2])
+    scorer.update([_record(1, 1, CAT), _record(1, 2, DOG)], *_say((CAT, 0.5), (DOG, 0.6)))
+    scores = scorer.compute()
+    assert (scores["APr"], scores["APf"], scores["fixed_APr"]) == pytest.approx((0, 1, 1))
+    monkeypatch.setattr(detection, "PER_CLASS", 1)
+    scorer = DetectionScorer(CLASSES[:1])
+    for image, score in ((1, 0.5), (2, 0.6)):
+        scorer.update([_record(image, 1, CAT)], *_say((CAT, score)))
+    scores = scorer.compute()
+    assert scores["AP"] == pytest.approx(1)
+    assert scores["fixed_AR"] == 0.5
+
+
+def test_without_negatives_every_class_counts_everywhere() -> None:
+    def coco(image: int) -> Record:
+        names = {
+            "source": "coco",
+            "split": "val",
+            "id": f"{image}-1",
+            "image": "a.png",
+            "image_id": str(image),
+        }
+        return Record(
+            **names, width=100, height=100, text="cat", boxes=(CAT,), spans=(((0, 3),),), category_ids=(1,)
+        )
+
+    scorer = DetectionScorer([NamedClass(1, "cat"), NamedClass(2, "dog")])
+    scorer.update([coco(1)], *_say((CAT, 0.9), (DOG, 0.8)))
+    scores = scorer.compute()
+    assert scores["AP"] == pytest.approx(1)
+    assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
+
+
+def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", [_record(1, 5), _record(1, 1, CAT), _record(2, 5)], tmp_path)
+    assert classes_of(store) == [CLASSES[0], CLASSES[2]]
+    file = tmp_path / "lvis.json"
+    file.write_text(
+        json.dumps({"categories": [{"id": 5, "name": "bird", "frequency": "c"}, {"id": 1, "name": "cat"}]})
+    )
+    assert read_classes(file) == [NamedClass(1, "cat"), CLASSES[2]]
+    file.write_text(json.dumps({"categories": [{"id": 5}]}))
+    with pytest.raises(InvalidInputError, match="damaged categories"):
+        read_classes(file)
+    plain = Record("mine", "train", "1", "a.png", "a", 9, 9, "a cat")
+    with pytest.raises(InvalidInputError, match="asks for no class"):
+        class_of(plain)
+
+
+def _score(images: range) -> DetectionScorer:
+    scorer = DetectionScorer(CLASSES)
+    for image in images:
+        wobble = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(image)) * 20
+        boxes = torch.tensor([CAT, DOG, NOWHERE])[:, None] + wobble
+        records = [_record(image, 1, CAT), _record(image, 2, DOG) if image % 2 else _record(image, 5)]
+        scorer.update(records, boxes, wobble[..., 0] / 20)
+    return scorer
+
+
+def test_two_processes_give_what_one_would_even_if_one_has_nothing(tmp_path: Path) -> None:
+    expected = _score(range(7)).compute()
+    assert 0 < expected["fixed_AP"] < 1
+    (tmp_path / "alone.json").write_text(json.dumps(expected))
+    multiprocessing.start_processes(_check_merge, (str(tmp_path),), nprocs=2, start_method="fork")
+
+
+def _check_merge(rank: int, folder: str) -> None:
+    expected = json.loads((Path(folder) / "alone.json").read_text())
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for shares in ((range(0, 7, 2), range(1, 7, 2)), (range(7), range(0))):
+        assert _score(shares[rank]).compute() == expected
+    distributed.destroy_process_group()

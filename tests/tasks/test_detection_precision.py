@@ -1,0 +1,114 @@
+"""Average precision of many classes: the LVIS API's recorded figures, and a plain loop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mdetr.tasks.detection_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
+
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "tasks" / "lvis"
+
+
+def _boxes(entries: list[dict[str, Any]], value: str) -> Boxes:
+    corners = np.array([entry["bbox"] for entry in entries], dtype=np.float64)
+    corners[:, 2:] += corners[:, :2]
+    columns = (np.array([entry[name] for entry in entries]) for name in ("image_id", "category_id", value))
+    images, classes, values = columns
+    return Boxes(images, classes, corners, values)
+
+
+def _asked(annotations: dict[str, Any]) -> Asked:
+    pairs = {(entry["image_id"], entry["category_id"]): True for entry in annotations["annotations"]}
+    for image in annotations["images"]:
+        pairs |= {(image["id"], category): True for category in image["neg_category_ids"]}
+        partly = [(image["id"], category) for category in image["not_exhaustive_category_ids"]]
+        pairs |= {pair: False for pair in partly if pair in pairs}
+    keys = np.array(list(pairs))
+    return Asked(keys[:, 0], keys[:, 1], np.array(list(pairs.values())))
+
+
+def test_every_figure_is_that_of_the_lvis_api() -> None:
+    annotations = json.loads((FIXTURE / "annotations.json").read_text())
+    detections = json.loads((FIXTURE / "detections.json").read_text())
+    expected = json.loads((FIXTURE / "scores.json").read_text())
+    found = detection_precision(
+        _boxes(detections, "score"),
+        _boxes(annotations["annotations"], "area"),
+        _asked(annotations),
+        {entry["id"]: entry["frequency"] for entry in annotations["categories"]},
+    )
+    assert len(expected) == len(found) == 13
+    for name, value in expected.items():
+        assert found[name.replace("@300", "")] == pytest.approx(value, abs=1e-9), name
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> float:
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = sides.clip(min=0).prod()
+    return float(shared / (np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - shared))
+
+
+def _plain_loop(found: Boxes, true: Boxes, classes: int) -> float:
+    """AP of all areas by the definition, where every class is asked for in every image."""
+    values = []
+    for category in range(classes):
+        mine = [n for n in np.argsort(-found.values) if found.classes[n] == category]
+        theirs = [n for n in range(len(true)) if true.classes[n] == category]
+        for least in IOUS if theirs else ():
+            free, right, precisions = set(theirs), 0, []
+            for rank, n in enumerate(mine, start=1):
+                near = [
+                    (_iou(found.corners[n], true.corners[m]), m)
+                    for m in free
+                    if true.images[m] == found.images[n]
+                ]
+                overlap, best = max(near, default=(0.0, -1))
+                if overlap >= least:
+                    free.remove(best)
+                    right += 1
+                precisions.append((right / len(theirs), right / rank))
+            reached = [[p for recall, p in precisions if recall >= level] for level in RECALLS]
+            values.append(np.mean([max(level, default=0.0) for level in reached]))
+    return float(np.mean(values))
+
+
+def test_random_boxes_score_as_a_plain_loop_says() -> None:
+    random = np.random.default_rng(0)
+
+    def boxes(count: int) -> Boxes:
+        start = random.uniform(0, 60, (count, 2))
+        corners = np.concatenate([start, start + random.uniform(20, 60, (count, 2))], 1)
+        return Boxes(
+            random.integers(4, size=count),
+            random.integers(3, size=count),
+            corners,
+            random.permutation(count) + 1.0,
+        )
+
+    true, far = boxes(40), boxes(300)
+    near = true.corners + random.normal(0, 3, (40, 4))
+    found = Boxes(
+        np.concatenate([true.images, far.images]),
+        np.concatenate([true.classes, far.classes]),
+        np.concatenate([near, far.corners]),
+        random.permutation(340) + 1.0,
+    )
+    images, classes = (part.ravel() for part in np.meshgrid(range(4), range(3)))
+    every = Asked(images, classes, np.ones(12, dtype=bool))
+    score = detection_precision(found, true, every, {})
+    assert score["AP"] == pytest.approx(_plain_loop(found, true, 3), abs=1e-9)
+    assert 0.05 < score["AP"] < 0.9
+
+
+def test_nothing_found_and_nothing_to_find() -> None:
+    none = Boxes(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
+    one = Boxes(np.zeros(1, int), np.zeros(1, int), np.array([[0, 0, 9.0, 9]]), np.ones(1))
+    asked = Asked(np.zeros(1, int), np.zeros(1, int), np.ones(1, dtype=bool))
+    assert detection_precision(none, one, asked, {})["AP"] == 0
+    assert detection_precision(one, none, asked, {})["AP"] == -1
+    assert detection_precision(one, one, asked, {})["AP"] == pytest.approx(1)

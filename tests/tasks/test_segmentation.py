@@ -1,0 +1,95 @@
+"""Segmentation: overlaps of masks and boxes in all and per subset of PhraseCut."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from mdetr.data.record import Record
+from mdetr.errors import InvalidInputError
+from mdetr.images import Placement
+from mdetr.model.interface import MdetrOutput
+from mdetr.rle import encode_masks
+from mdetr.tasks.segmentation import SegmentationScorer
+
+HEIGHT, WIDTH = 40, 80
+
+
+def _mask(x0: int, y0: int, x1: int, y1: int) -> torch.Tensor:
+    mask = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def _record(id: str, *boxes: tuple[int, int, int, int], **structure: Any) -> Record:
+    masks = encode_masks(torch.stack([_mask(*box).to(torch.uint8) for box in boxes]))
+    spans = tuple(((0, 5),) for _ in boxes)
+    names = {
+        "source": "phrasecut",
+        "split": "val",
+        "id": id,
+        "image": "a.png",
+        "image_id": "1",
+        "text": "zebra",
+    }
+    extra = json.dumps({"phrase_structure": structure})
+    return Record(**names, width=WIDTH, height=HEIGHT, boxes=boxes, spans=spans, masks=masks, extra=extra)
+
+
+def test_figures_are_those_of_the_definition() -> None:
+    scorer = SegmentationScorer()
+    one = _record("1", (0, 0, 20, 20), type="name", attributes=[], relation_descriptions=[])
+    two = _record(
+        "2", (0, 0, 10, 10), (40, 0, 50, 10), type="attribute", attributes=["big"], relation_descriptions=[]
+    )
+    assert scorer.score_masks(one, _mask(0, 0, 20, 10), torch.tensor([[0.0, 0, 20, 10]])) == 0.5
+    found = _mask(0, 0, 10, 10) | _mask(40, 0, 50, 10)
+    assert scorer.score_masks(two, found, torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 10]])) == 1
+    assert scorer.compute() == pytest.approx(
+        {
+            "mean_iou": 0.75,
+            "cumulative_iou": (200 + 200) / (400 + 200),
+            "precision@0.5": 0.5,  # above, not at
+            "precision@0.7": 0.5,
+            "precision@0.9": 0.5,
+            "box_mean_iou": (0.5 + 200 / 300) / 2,
+            "box_cumulative_iou": 400 / 700,
+            "mean_iou/i_single": 0.5,
+            "mean_iou/i_multi": 1,
+            "mean_iou/s_mid": 0.75,
+            "mean_iou/p_name": 0.5,
+            "mean_iou/p_att": 1,
+            "mean_iou/p_att+": 1,
+        }
+    )
+
+
+def test_masks_of_sure_queries_are_joined() -> None:
+    logits = torch.zeros(1, 3, 256)
+    logits[0, 2, -1] = 20  # the third query sees no object
+    masks = torch.full((1, 3, HEIGHT // 4, WIDTH // 4), -9.0)
+    masks[0, 0, :5, :5] = masks[0, 1, :5, 5:10] = masks[0, 2, 5:] = 9
+    boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
+    output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
+    place = Placement((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    scorer = SegmentationScorer()
+    (judged,) = scorer.update(output, [_record("1", (0, 0, 40, 20))], [place])
+    assert judged.score > 0.9
+    assert len(judged.found) == 2
+    assert scorer.compute()["box_mean_iou"] == 1
+    plain = Record("mine", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
+    assert scorer.update(output, [plain], [place]) == []
+
+
+def test_nothing_found_is_no_overlap() -> None:
+    scorer = SegmentationScorer()
+    assert scorer.score_masks(_record("1", (0, 0, 20, 20)), _mask(0, 0, 0, 0), torch.zeros(0, 4)) == 0
+    assert scorer.compute()["cumulative_iou"] == 0
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(InvalidInputError, match="how the images lie in the batch"):
+        SegmentationScorer().update(MdetrOutput(), [])

@@ -1,0 +1,34 @@
+"""Answers as the test servers want them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mdetr.errors import InvalidInputError
+from mdetr.tasks.submission import write_submission
+
+
+def test_gqa_wants_a_list_of_questions_and_predictions(tmp_path: Path) -> None:
+    write_submission({"20": "yes", "100": "red"}, tmp_path / "answers.json")
+    assert json.loads((tmp_path / "answers.json").read_text()) == [
+        {"questionId": "100", "prediction": "red"},
+        {"questionId": "20", "prediction": "yes"},
+    ]
+
+
+def test_clevr_wants_a_line_for_each_question_in_order(tmp_path: Path) -> None:
+    write_submission({"question-10": "yes", "question-9": "3"}, tmp_path / "answers.txt")
+    assert (tmp_path / "answers.txt").read_text() == "3\nyes\n"
+
+
+def test_what_cannot_be_submitted_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no answers"):
+        write_submission({}, tmp_path / "answers.json")
+    with pytest.raises(InvalidInputError, match=r"Name a \.json file"):
+        write_submission({"1": "yes"}, tmp_path / "answers.csv")
+    with pytest.raises(InvalidInputError, match="no number"):
+        write_submission({"first": "yes"}, tmp_path / "answers.txt")
+    assert list(tmp_path.iterdir()) == []
