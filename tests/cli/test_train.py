@@ -98,3 +98,22 @@ def test_answers_are_written_for_a_test_server(
     answers = json.loads((tmp_path / "answers.json").read_text())
     assert [answer["questionId"] for answer in answers] == ["7", "8"]
     assert all(answer["prediction"] for answer in answers)
+
+
+def test_several_recipes_make_one_table_with_the_models_that_they_trained(
+    command: Command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = recipe.with_name("other.yaml")
+    other.write_text(recipe.read_text())
+    code, _, error = command("evaluate", recipe, other)
+    assert code == 1
+    assert "no model in runs/recipe/model; train" in error
+    for path in (recipe, other):
+        assert command("train", path, "--set", "optimiser.steps=1")[0] == 0
+    code, _, error = command("evaluate", recipe, other, "--json", "scores.json", "--worst", 0)
+    assert code == 0, error
+    scores = json.loads(Path("scores.json").read_text())
+    assert scores.keys() == {"recipe", "other"}
+    assert scores["recipe"]["shapes"] == pytest.approx(scores["other"]["shapes"], abs=1e-6)
+    assert Path("runs/other-evaluation/shapes.parquet").is_file()

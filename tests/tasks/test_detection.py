@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import distributed, multiprocessing
@@ -14,7 +15,7 @@ from mdetr.data.record import Record
 from mdetr.data.store import write_store
 from mdetr.errors import InvalidInputError
 from mdetr.tasks import detection
-from mdetr.tasks.detection import DetectionScorer, NamedClass, class_of, classes_of, read_classes
+from mdetr.tasks.detection import DetectionScorer, Found, NamedClass, class_of, classes_of, read_classes
 
 CLASSES = [NamedClass(1, "cat", "r"), NamedClass(2, "dog", "f"), NamedClass(5, "bird", "c")]
 CAT, DOG, NOWHERE = (10.0, 10.0, 50.0, 50.0), (60.0, 20.0, 90.0, 60.0), (0.0, 90.0, 5.0, 99.0)
@@ -42,15 +43,21 @@ def _record(image: int, number: int, *boxes: tuple[float, ...], **facts: Any) ->
     )
 
 
-def _say(*found: tuple[tuple[float, ...], float]) -> tuple[torch.Tensor, torch.Tensor]:
+def _say(*found: tuple[tuple[float, ...], float]) -> Found:
     """One box and its score for each class."""
-    return torch.tensor([[box] for box, _ in found]), torch.tensor([[score] for _, score in found])
+    return _flat(torch.tensor([[box] for box, _ in found]), torch.tensor([[score] for _, score in found]))
+
+
+def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Found:
+    """Boxes (N, Q, 4) and scores (N, Q) of the first N classes."""
+    numbers = np.repeat([named.number for named in CLASSES[: len(scores)]], scores.shape[1])
+    return numbers, boxes.reshape(-1, 4).numpy(), scores.flatten().numpy()
 
 
 def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
     scorer = DetectionScorer(CLASSES)
-    scorer.update([_record(1, 1, CAT), _record(1, 2)], *_say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
-    scorer.update([_record(2, 2, DOG)], *_say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
+    scorer.update([_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
+    scorer.update([_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
     scores = scorer.compute()
     assert (
         scores["AP"] == scores["fixed_AP"] == pytest.approx(1)
@@ -60,8 +67,8 @@ def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
 
 def test_a_box_of_a_class_that_is_absent_is_wrong() -> None:
     scorer = DetectionScorer(CLASSES)
-    scorer.update([_record(1, 1, CAT)], *_say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
-    scorer.update([_record(2, 1)], *_say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
+    scorer.update([_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
+    scorer.update([_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
     assert scorer.compute()["AP"] == pytest.approx(0.5)
 
 
@@ -69,13 +76,13 @@ def test_a_surplus_box_is_wrong_only_where_all_are_annotated() -> None:
     for exhaustive, expected in ((True, 0.5), (False, 1.0)):
         scorer = DetectionScorer(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
-        scorer.update([_record(1, 1, CAT, exhaustive=exhaustive)], boxes, scores)
+        scorer.update([_record(1, 1, CAT, exhaustive=exhaustive)], _flat(boxes, scores))
         assert scorer.compute()["AP"] == pytest.approx(expected)
 
 
 def test_areas_are_those_that_the_data_set_tells() -> None:
     scorer = DetectionScorer(CLASSES[:1])
-    scorer.update([_record(1, 1, CAT, areas=[500.0])], *_say((CAT, 0.9)))
+    scorer.update([_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
     scores = scorer.compute()
     assert (scores["APs"], scores["APm"]) == pytest.approx((1, -1))  # the box alone has 1600
 
@@ -83,13 +90,13 @@ def test_areas_are_those_that_the_data_set_tells() -> None:
 def test_the_limits_are_of_an_image_or_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "PER_IMAGE", 1)
     scorer = DetectionScorer(CLASSES[:2])
-    scorer.update([_record(1, 1, CAT), _record(1, 2, DOG)], *_say((CAT, 0.5), (DOG, 0.6)))
+    scorer.update([_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
     scores = scorer.compute()
     assert (scores["APr"], scores["APf"], scores["fixed_APr"]) == pytest.approx((0, 1, 1))
     monkeypatch.setattr(detection, "PER_CLASS", 1)
     scorer = DetectionScorer(CLASSES[:1])
     for image, score in ((1, 0.5), (2, 0.6)):
-        scorer.update([_record(image, 1, CAT)], *_say((CAT, score)))
+        scorer.update([_record(image, 1, CAT)], _say((CAT, score)))
     scores = scorer.compute()
     assert scores["AP"] == pytest.approx(1)
     assert scores["fixed_AR"] == 0.5
@@ -109,7 +116,7 @@ def test_without_negatives_every_class_counts_everywhere() -> None:
         )
 
     scorer = DetectionScorer([NamedClass(1, "cat"), NamedClass(2, "dog")])
-    scorer.update([coco(1)], *_say((CAT, 0.9), (DOG, 0.8)))
+    scorer.update([coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
     scores = scorer.compute()
     assert scores["AP"] == pytest.approx(1)
     assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
@@ -137,7 +144,7 @@ def _score(images: range) -> DetectionScorer:
         wobble = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(image)) * 20
         boxes = torch.tensor([CAT, DOG, NOWHERE])[:, None] + wobble
         records = [_record(image, 1, CAT), _record(image, 2, DOG) if image % 2 else _record(image, 5)]
-        scorer.update(records, boxes, wobble[..., 0] / 20)
+        scorer.update(records, _flat(boxes, wobble[..., 0] / 20))
     return scorer
 
 

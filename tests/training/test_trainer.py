@@ -12,6 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mdetr.data.collate import Collator
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.model.mdetr import MdetrModel
@@ -19,7 +20,7 @@ from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
 from mdetr.training.run import train, training_arguments
-from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups
+from mdetr.training.trainer import Learner, MdetrTrainer, last_checkpoint, parameter_groups
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 
@@ -140,9 +141,9 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
     recipe = parse_recipe(content)
     dataset = training_data(recipe.data, seed=0)
     model = small_model()
+    processor = MdetrProcessor.from_pretrained(_processor_folder(tmp_path))
     trainer = MdetrTrainer(
-        model,
-        MdetrProcessor.from_pretrained(_processor_folder(tmp_path)),
+        Learner(model, processor, Collator(processor)),
         recipe,
         training_arguments(recipe, tmp_path),
         dataset,

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mdetr.errors import InvalidInputError
 from mdetr.tasks.submission import write_submission
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from mdetr.inference.grounder import Mdetr
-    from mdetr.training.evaluation import Validation
+    from mdetr.training.recipe import Recipe
+
+Scores = dict[str, dict[str, float]]
+Evaluate = Callable[..., dict[str, float]]
 
 
 def evaluate(
-    recipe: Annotated[Path, typer.Argument(help="The recipe whose validation stores are scored.")],
-    model: Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")],
+    recipes: Annotated[list[Path], typer.Argument(help="The recipes whose validation stores are scored.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A bundled name, a folder or a Hub id; runs/RECIPE/model if left out."),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Replace a value of the recipe: key=value, such as run.workers=0."),
@@ -30,7 +37,7 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The folder for tables and pictures; runs/ and RECIPE-evaluation if left out."),
+        typer.Option(help="The folder for tables and pictures; runs/RECIPE-evaluation if left out."),
     ] = None,
     worst: Annotated[
         int, typer.Option(min=0, help="How many of the worst examples of each store are drawn.")
@@ -45,52 +52,101 @@ def evaluate(
 ) -> None:
     """Score a model on the validation stores of a recipe, and keep what it says of each example.
 
+    Several recipes make one table, each with the model that it trained: recipes/lvis-*.yaml is the paper's on
+    few-shot detection, with the baselines.
+
     Example: mdetr evaluate recipes/clevr-tiny.yaml --model clevr-tiny --json scores.json
     """
     from accelerate import Accelerator
     from rich.console import Console
     from rich.table import Table
 
-    from mdetr.inference.grounder import Mdetr
-    from mdetr.training.evaluation import Validation
-    from mdetr.training.pictures import draw_worst
     from mdetr.training.recipe import check_files, load_recipe
 
-    settings = load_recipe(recipe, changes or [])
-    check_files(settings, training=False)
-    folder = output or Path("runs") / f"{recipe.stem}-evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
+    planned = [(path, load_recipe(path, changes or []), model or _trained(path)) for path in recipes]
+    for _, settings, _ in planned:
+        check_files(settings, training=False)
     accelerator = Accelerator()
-    loaded = Mdetr.from_pretrained(model, device=str(accelerator.device))
-    scores: dict[str, dict[str, float]] = {}
-    for name, entry in settings.data.validation.items():
-        validation = Validation.open(entry, loaded.processor)
-        scores[name] = _score(loaded, validation, name, folder, accelerator, batch_size)
-        if accelerator.is_main_process and worst:
-            draw_worst(
-                validation.dataset.store, folder / f"{name}.parquet", worst, folder / f"{name}-worst.png"
-            )
+    scores: dict[str, Scores] = {}
+    tables: list[Path] = []
+    for path, settings, name in planned:
+        default = Path("runs") / f"{path.stem}-evaluation"
+        folder = default if output is None else output if len(planned) == 1 else output / path.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        scores[path.stem] = _evaluate(settings, name, folder, accelerator, batch_size, worst)
+        tables += [folder / f"{store}.parquet" for store in scores[path.stem]]
     if not accelerator.is_main_process:
         return
     if submission is not None:
-        write_submission(_answers([folder / f"{name}.parquet" for name in scores]), submission)
-    table = Table("store", "figure", "value")
-    for name, figures in scores.items():
-        for figure, value in figures.items():
-            table.add_row(name, figure, f"{value:.4f}")
+        write_submission(_answers(tables), submission)
+    table = Table("recipe", "store", "figure", "value")
+    for recipe, of_recipe in scores.items():
+        for store, figures in of_recipe.items():
+            for figure, value in figures.items():
+                table.add_row(recipe, store, figure, f"{value:.4f}")
     Console().print(table)
-    typer.echo(f"Each example's prediction, truth and score, and pictures of the worst, are in {folder}.")
+    folders = ", ".join(dict.fromkeys(str(file.parent) for file in tables))
+    typer.echo(f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}.")
     if json_file is not None:
-        json_file.write_text(json.dumps(scores, indent=1))
+        json_file.write_text(json.dumps(scores if len(scores) > 1 else next(iter(scores.values())), indent=1))
 
 
-def _score(
-    loaded: Mdetr, validation: Validation, name: str, folder: Path, accelerator: Accelerator, batch_size: int
+def _trained(recipe: Path) -> str:
+    """The model that `mdetr train` made of a recipe.
+
+    Raises:
+        InvalidInputError: there is none.
+    """
+    folder = Path("runs") / recipe.stem / "model"
+    if not folder.is_dir():
+        raise InvalidInputError(
+            f"There is no model in {folder}; train {recipe} first, or name one with --model."
+        )
+    return str(folder)
+
+
+def _evaluate(
+    settings: Recipe, model: str, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
+) -> Scores:
+    from mdetr.training.evaluation import Validation
+    from mdetr.training.pictures import draw_worst
+
+    loaded, processor, score = _load(model, accelerator)
+    scores: Scores = {}
+    for name, entry in settings.data.validation.items():
+        validation = Validation.open(entry, processor)
+        of_store = partial(score, loaded, validation, batch_size, accelerator)
+        scores[name] = _with_table(of_store, name, validation.num_images, folder, accelerator)
+        if accelerator.is_main_process and worst:
+            picture = folder / f"{name}-worst.png"
+            draw_worst(validation.dataset.store, folder / f"{name}.parquet", worst, picture)
+    return scores
+
+
+def _load(model: str, accelerator: Accelerator) -> tuple[Any, Any, Evaluate]:
+    """The model, its processor, and how it is evaluated."""
+    from mdetr.inference.grounder import Mdetr
+    from mdetr.training.baselines import evaluate_baseline, is_baseline, load_baseline
+    from mdetr.training.evaluation import evaluate
+
+    if is_baseline(model):
+        baseline, processor = load_baseline(model)
+        return baseline.to(accelerator.device), processor, evaluate_baseline
+    loaded = Mdetr.from_pretrained(model, device=str(accelerator.device))
+    return loaded.model, loaded.processor, evaluate
+
+
+def _with_table(
+    score: Callable[..., dict[str, float]],
+    name: str,
+    num_images: int,
+    folder: Path,
+    accelerator: Accelerator,
 ) -> dict[str, float]:
+    """Call `score` with what shows its progress and what keeps its judgements."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mdetr.training.evaluation import evaluate as score
     from mdetr.training.judgements import judgement_table
 
     columns = (
@@ -101,13 +157,13 @@ def _score(
         judgement_table(folder / f"{name}.parquet", accelerator) as table,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
-        bar = progress.add_task(name, total=validation.num_images, score="")
+        bar = progress.add_task(name, total=num_images, score="")
 
         def advance(done: int) -> None:
             running = f"score so far {table.score:.3f}" if table.count else ""
             progress.update(bar, advance=done * accelerator.num_processes, score=running)  # others keep pace
 
-        return score(loaded.model, validation, batch_size, accelerator, advance, table.add)
+        return score(on_progress=advance, on_judgements=table.add)
 
 
 def _answers(tables: Sequence[Path]) -> dict[str, str]:

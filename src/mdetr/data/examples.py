@@ -29,7 +29,7 @@ class Example:
 
 
 class ExampleDataset(Dataset[Example]):
-    """One item per image of a store.
+    """One item per image of a store, or per text.
 
     Random choices depend on (seed, epoch, index) alone once `set_epoch` was called, however many workers
     there are and wherever training resumes. Without it they follow torch's own random state in each process.
@@ -41,6 +41,7 @@ class ExampleDataset(Dataset[Example]):
         augmentation: Augmentation | None = None,
         texts_per_image: int | None = None,
         seed: int = 0,
+        by_image: bool = True,
     ) -> None:
         """Group a store's rows by image.
 
@@ -50,6 +51,7 @@ class ExampleDataset(Dataset[Example]):
             texts_per_image: at most how many records of an image are drawn, without repetition, in the order
                 of the store; None for all.
             seed: of the random choices.
+            by_image: false for an item of its own for each text.
         """
         if texts_per_image is not None and texts_per_image < 1:
             raise InvalidInputError(
@@ -59,7 +61,10 @@ class ExampleDataset(Dataset[Example]):
         self.augmentation = augmentation
         self.texts_per_image = texts_per_image
         self.seed = seed
-        self._rows, self._bounds = _group_by_image(store)
+        if by_image:
+            self._rows, self._bounds = _group_by_image(store)
+        else:
+            self._rows, self._bounds = np.arange(len(store)), np.arange(len(store) + 1)
         self._epoch = torch.full((), -1).share_memory_()  # persistent workers see the epoch change
 
     def __len__(self) -> int:

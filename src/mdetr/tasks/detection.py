@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mdetr.data.record import Record
 from mdetr.data.sources.json_lists import iterate_list
@@ -20,6 +19,8 @@ from mdetr.tasks.rows import RecordRows, gather_rows, hash_of
 
 Part = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Detections: (n, 2) of image and class, (n, 5) of corners and score."""
+Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+"""n detections in an image: numbers of their classes, corners (n, 4) in pixels, scores."""
 PER_IMAGE = 300  # detections that the LVIS API looks at
 PER_CLASS = 10_000  # detections over the whole set that "fixed AP" looks at (arXiv 2102.01066)
 
@@ -53,7 +54,10 @@ def class_of(record: Record) -> tuple[NamedClass, bool | None]:
 
 def classes_of(store: Store) -> list[NamedClass]:
     """All classes that a store's records ask for, by number."""
-    found = {named.number: named for named, _ in map(class_of, store)}
+    found: dict[int, NamedClass] = {}
+    for record in store:
+        named, _ = class_of(record)
+        found[named.number] = named
     return [found[number] for number in sorted(found)]
 
 
@@ -92,12 +96,12 @@ class DetectionScorer:
         self._of_images: list[Part] = []
         self._of_classes = _Best(PER_CLASS)
 
-    def update(self, records: Sequence[Record], boxes: Tensor, scores: Tensor) -> None:
+    def update(self, records: Sequence[Record], found: Found) -> None:
         """Score an image.
 
         Args:
             records: all of the image, one for each class that is known to be in it or not.
-            boxes: (N, Q, 4) x0, y0, x1, y1 in pixels, of each of the N classes. scores: (N, Q).
+            found: detections: the numbers of their classes (n,), corners (n, 4) in pixels, and scores (n,).
         """
         image = image_number(records[0])
         for record in records:
@@ -109,12 +113,12 @@ class DetectionScorer:
             areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
             self._true.add(record, np.array([[image, named.number]] * len(corners)))
             self._true_boxes.add(record, np.column_stack([corners, areas]))
-        flat = np.concatenate([boxes.reshape(-1, 4).numpy(), scores.reshape(-1, 1).numpy()], 1)
-        numbers = np.repeat([named.number for named in self._classes], scores.shape[1])
-        keys = np.stack([np.full_like(numbers, image), numbers], 1)
-        best = np.argsort(-flat[:, 4], kind="stable")[:PER_IMAGE]
-        self._of_images.append((keys[best], flat[best].astype(np.float32)))
-        self._of_classes.add(keys, flat.astype(np.float32))
+        numbers, corners, scores = found
+        keys = np.stack([np.full_like(numbers, image), numbers], 1).astype(np.int64)
+        rows = np.column_stack([corners, scores]).astype(np.float32)
+        best = np.argsort(-rows[:, 4], kind="stable")[:PER_IMAGE]
+        self._of_images.append((keys[best], rows[best]))
+        self._of_classes.add(keys, rows)
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.

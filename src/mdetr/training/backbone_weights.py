@@ -1,11 +1,14 @@
-"""ImageNet weights from the Python registry: a package's name in, the backbone's start values out."""
+"""ImageNet weights, timm's or those of a package of the Python registry, in; a backbone that has them out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from timm import create_model
+from torch import Tensor
 
 from mdetr.errors import CheckpointError, MissingDependencyError
 from mdetr.model.backbone import Backbone
@@ -18,22 +21,29 @@ PACKAGES = {
 }
 
 
+TIMM = "timm"
+
+
 def load_backbone_weights(backbone: Backbone, backbone_name: str, package: str) -> None:
-    """Start a backbone from the ImageNet weights that a package ships.
+    """Start a backbone from ImageNet weights: timm's, or those that a package ships.
 
     The package names its tensors otherwise than timm, but lists them in the same order. What lies behind the
     backbone's last feature map is left out.
 
     Args:
-        backbone: filled in place. backbone_name: its timm name. package: a key of `PACKAGES`.
+        backbone: filled in place. backbone_name: its timm name. package: "timm", which
+            may have to fetch them, or a key of `PACKAGES`.
 
     Raises:
         CheckpointError: the package is unknown, or made for another backbone.
         MissingDependencyError: the package is not installed.
     """
+    if package == TIMM:
+        copy_weights(create_model(backbone_name, pretrained=True).state_dict(), backbone)
+        return
     if PACKAGES.get(package) != backbone_name:
         raise CheckpointError(
-            f"backbone_weights {package!r} does not fit {backbone_name}; known are "
+            f"backbone_weights {package!r} does not fit {backbone_name}; known are timm and "
             f"{', '.join(f'{name} for {model}' for name, model in PACKAGES.items())}."
         )
     state = torch.load(_weight_file(package), map_location="cpu", weights_only=True)
@@ -47,6 +57,20 @@ def load_backbone_weights(backbone: Backbone, backbone_name: str, package: str) 
                     f"{tuple(value.shape)}."
                 )
             value.copy_(tensor)
+
+
+def copy_weights(state: Mapping[str, Tensor], backbone: Backbone) -> None:
+    """Fill a backbone from a timm model of the same name, by name; what lies behind its features is left out.
+
+    Raises:
+        CheckpointError: the model lacks a tensor, or has it in another shape.
+    """
+    own = {key: tensor for key, tensor in backbone.body.state_dict().items() if "num_batches" not in key}
+    with torch.no_grad():
+        for name, value in own.items():
+            if name not in state or state[name].shape != value.shape:
+                raise CheckpointError(f"timm's weights have no {name} of shape {tuple(value.shape)}.")
+            value.copy_(state[name])
 
 
 def _weight_file(package: str) -> Path:

@@ -42,7 +42,13 @@ def training_data(settings: DataSettings, seed: int) -> Mixture:
     """The training examples of a recipe, augmented."""
     augmentation = make_augmentation(settings)
     parts = [
-        ExampleDataset(Store.open(entry.store), augmentation, settings.texts_per_image, seed)
+        ExampleDataset(
+            Store.open(entry.store),
+            augmentation,
+            settings.texts_per_image,
+            seed,
+            by_image=settings.examples == "image",
+        )
         for entry in settings.train
     ]
     return Mixture(parts, [entry.weight for entry in settings.train])

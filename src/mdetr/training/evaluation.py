@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from mdetr.data.collate import Collator
@@ -17,8 +19,7 @@ from mdetr.data.store import Store
 from mdetr.images import placements
 from mdetr.inference.detection import ClassPrompts
 from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor
-from mdetr.tasks.detection import DetectionScorer, classes_of, read_classes
+from mdetr.tasks.detection import DetectionScorer, Found, NamedClass, classes_of, read_classes
 from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.registry import DETECTION, SCORERS, Scorer, make_scorer
 from mdetr.training.recipe import ValidationStore
@@ -34,11 +35,11 @@ class Validation:
     dataset: ExampleDataset
     num_images: int
     tasks: Sequence[str]
-    processor: MdetrProcessor
+    processor: Any  # an MdetrProcessor; a baseline's is an MdetrImageProcessor
     classes: Path | None = None
 
     @classmethod
-    def open(cls, settings: ValidationStore, processor: MdetrProcessor) -> Validation:
+    def open(cls, settings: ValidationStore, processor: Any) -> Validation:
         """Open the store that a recipe names."""
         dataset = ExampleDataset(Store.open(settings.store))
         wanted = len(dataset) if settings.max_images is None else min(settings.max_images, len(dataset))
@@ -68,7 +69,7 @@ def evaluate(
     """
     scorers = {task: make_scorer(task, validation.processor) for task in validation.tasks if task in SCORERS}
     detection = DETECTION in validation.tasks
-    share = range(accelerator.process_index, validation.num_images, accelerator.num_processes)
+    share = share_of(accelerator, validation.num_images)
     was_training = model.training
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
@@ -86,8 +87,8 @@ def evaluate(
             for name, value in scorer.compute().items()
         }
         if detection:
-            found = _detect(model, validation, share, batch_size, on_progress)
-            scores |= {f"{DETECTION}_{name}": value for name, value in found.compute().items()}
+            find = _asker_of_classes(model, validation, batch_size)
+            scores |= score_detection(validation, share, find, on_progress)
     model.train(was_training)
     return scores
 
@@ -109,23 +110,52 @@ def _score_batch(
             on_judgements(task, judgements)
 
 
-def _detect(
-    model: MdetrModel,
+def classes_of_validation(validation: Validation) -> list[NamedClass]:
+    """The classes that are looked for: those of the file that the recipe names, or of the store."""
+    if validation.classes is not None:
+        return read_classes(validation.classes)
+    return classes_of(validation.dataset.store)
+
+
+def _asker_of_classes(
+    model: MdetrModel, validation: Validation, batch_size: int
+) -> Callable[[Tensor], Found]:
+    classes = classes_of_validation(validation)
+    prompts = ClassPrompts(model, validation.processor, [named.name for named in classes], batch_size)
+    numbers = np.array([named.number for named in classes])
+
+    def find(image: Tensor) -> Found:
+        _, found = prompts.find(image)
+        boxes, scores = (torch.stack(part).float().cpu() for part in zip(*found, strict=True))
+        return np.repeat(numbers, scores.shape[1]), boxes.reshape(-1, 4).numpy(), scores.flatten().numpy()
+
+    return find
+
+
+def score_detection(
     validation: Validation,
     share: Sequence[int],
-    batch_size: int,
-    on_progress: Callable[[int], None] | None,
-) -> DetectionScorer:
-    """Look for every class in every image of this process's share."""
-    store = validation.dataset.store
-    classes = classes_of(store) if validation.classes is None else read_classes(validation.classes)
-    prompts = ClassPrompts(model, validation.processor, [named.name for named in classes], batch_size)
-    scorer = DetectionScorer(classes)
+    find: Callable[[Tensor], Found],
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Score what is found in the images of this process's share; every process must call this together.
+
+    Args:
+        validation: the images. share: the places of this process's. find: an image, (3, H, W) uint8, ->
+            detections. on_progress: called after each image.
+
+    Returns:
+        "detection_figure" -> value.
+    """
+    scorer = DetectionScorer(classes_of_validation(validation))
     for place in share:
         example = validation.dataset[place]
-        _, found = prompts.find(example.image)
-        boxes, scores = (torch.stack(part).float().cpu() for part in zip(*found, strict=True))
-        scorer.update(example.records, boxes, scores)
+        scorer.update(example.records, find(example.image))
         if on_progress is not None:
             on_progress(1)
-    return scorer
+    return {f"{DETECTION}_{name}": value for name, value in scorer.compute().items()}
+
+
+def share_of(accelerator: Accelerator, num_images: int) -> Sequence[int]:
+    """The places of the images that this process evaluates."""
+    return range(accelerator.process_index, num_images, accelerator.num_processes)

@@ -30,12 +30,24 @@ class BpeSettings:
 class ModelSettings:
     """Where the model comes from.
 
-    start_from: a bundled name, a folder or a Hub id to fine-tune; its configuration and tokenizer are kept.
-    config: fields of `MdetrConfig`, for a new model. tokenizer: "roberta", a folder, or a BPE to train.
-    backbone_weights: a package that ships ImageNet weights for the backbone.
+    start_from: a bundled name, a folder or a Hub id to fine-tune; its tokenizer is kept.
+    config: fields of `MdetrConfig`: all of a new model, or what changes in the one to start from, such as new
+        heads.
+    tokenizer: "roberta", a folder, or a BPE to train.
+    text_weights: the folder or Hub id of a text encoder, such as roberta-base, which a new model takes over
+        with its configuration.
+    backbone_weights: "timm", for timm's own ImageNet weights, or a package that ships some.
+    answers: what a model that answers questions can say: "clevr", "data" (all answers of the training
+        stores), or the folder of the released GQA answers.
+    freeze: patterns of the names of parameters that do not train.
+    baseline: a detector without text instead, whose settings are in `config`.
     """
 
     start_from: str | None = None
+    text_weights: str | None = None
+    answers: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    baseline: Literal["detr", "maskrcnn"] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer: BpeSettings | str = "roberta"
     backbone_weights: str | None = None
@@ -87,13 +99,16 @@ class ValidationStore:
 class DataSettings:
     """What is learned from and what is evaluated.
 
-    texts_per_image: how many texts of an image share one encoding of it in a training step.
+    examples: "image", where an epoch takes some texts of every image, or "text", where it takes every text by
+    itself, as the published models were trained. texts_per_image: how many texts of an image share one
+    encoding of it in a training step; null for all.
     augmentation: "published", "clevr", "none", or settings for images of one size.
     """
 
     train: list[TrainStore]
     validation: dict[str, ValidationStore] = field(default_factory=dict)
-    texts_per_image: int = 1
+    examples: Literal["image", "text"] = "image"
+    texts_per_image: int | None = 1
     augmentation: FixedSizeAugmentation | Literal["published", "clevr", "none"] = "published"
 
 
@@ -209,6 +224,8 @@ def check_files(recipe: Recipe, training: bool = True) -> None:
     stores = [entry.store for entry in recipe.data.validation.values()]
     stores += [entry.store for entry in recipe.data.train] if training else []
     missing = [str(store) for store in stores if not store.is_dir()]
+    files = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
+    missing += [str(file) for file in files if not file.is_file()]
     if missing:
         raise RecipeError(
             f"The recipe needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there: "
@@ -249,7 +266,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
 
 def _check_names(recipe: Recipe, where: str) -> None:
     known = {f.name for f in fields(MdetrConfig)}
-    for name in recipe.model.config:
+    for name in recipe.model.config if recipe.model.baseline is None else ():
         if name not in known:
             raise RecipeError(f"{where}: unknown key model.config.{name}{_near(name, sorted(known))}.")
     for name, entry in recipe.data.validation.items():

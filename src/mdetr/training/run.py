@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast, TrainingArguments, set_seed
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+    set_seed,
+)
 from transformers.integrations import TensorBoardCallback
 
+from mdetr.data.collate import Collator
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError, TrainingError
 from mdetr.images import MdetrImageProcessor
@@ -17,13 +28,16 @@ from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.tasks.detection import classes_of, read_classes
+from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights
+from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.training.datasets import training_data
 from mdetr.training.evaluation import Validation
 from mdetr.training.pictures import PredictionPictures
 from mdetr.training.recipe import BpeSettings, Recipe, RunSettings, check_files, to_yaml
 from mdetr.training.tokenizer import train_bpe
-from mdetr.training.trainer import MdetrTrainer, last_checkpoint
+from mdetr.training.trainer import Learner, MdetrTrainer, last_checkpoint
 
 RECIPE_FILE, METRICS_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "model"
 
@@ -47,13 +61,15 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")
     output.mkdir(parents=True, exist_ok=True)
     set_seed(recipe.seed)
-    model, processor = make_model(recipe) if checkpoint is None else _reload(checkpoint)
-    validations = {name: Validation.open(entry, processor) for name, entry in recipe.data.validation.items()}
+    learner = make_learner(recipe, checkpoint)
+    validations = {
+        name: Validation.open(entry, learner.processor) for name, entry in recipe.data.validation.items()
+    }
     writer = SummaryWriter(str(output / "logs"))
-    pictures = PredictionPictures(output / "pictures", validations, recipe.run.pictures, writer)
+    count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
+    pictures = PredictionPictures(output / "pictures", validations, count, writer)
     trainer = MdetrTrainer(
-        model,
-        processor,
+        learner,
         recipe,
         training_arguments(recipe, output),
         training_data(recipe.data, recipe.seed),
@@ -75,31 +91,93 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     return output / MODEL_FOLDER
 
 
+def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
+    """What a recipe trains, as at its start or, for a model that reads text, from a checkpoint."""
+    do_resize = recipe.data.augmentation == "none"
+    if recipe.model.baseline is not None:
+        processor = _image_processor(recipe)
+        named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
+        classes = read_classes(named[0]) if named else classes_of(Store.open(recipe.data.train[0].store))
+        settings = recipe.model
+        baseline = BASELINES[recipe.model.baseline](classes, dict(settings.config), settings.start_from)
+        with_masks = recipe.model.baseline == "maskrcnn"
+        collator = BaselineCollator(classes, processor, do_resize, with_masks)
+        return Learner(baseline, processor, collator, evaluate_baseline)
+    model, text_processor = make_model(recipe) if checkpoint is None else _reload(checkpoint)
+    _freeze(model, recipe.model.freeze)
+    return Learner(model, text_processor, Collator(text_processor, do_resize))
+
+
+def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Parameters whose names have a part that fits do not train."""
+    for pattern in patterns:
+        found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
+        if not found:
+            raise RecipeError(f"model.freeze: no parameter has a name with {pattern!r}.")
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
 def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     """The model that training starts from, and its processor."""
-    if recipe.model.start_from is not None:
-        if recipe.model.config:
-            raise RecipeError(
-                "Give either model.start_from or model.config: a model that exists keeps its own."
-            )
-        start = Mdetr.from_pretrained(recipe.model.start_from, device="cpu")
-        return start.model, start.processor
-    tokenizer = _tokenizer(recipe)
     fields = dict(recipe.model.config)
+    if recipe.model.answers is not None:
+        stores = [Store.open(entry.store) for entry in recipe.data.train]
+        fields |= answer_fields(recipe.model.answers, stores)
+    if recipe.model.start_from is not None:
+        return _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
+    tokenizer = _tokenizer(recipe)
     text = dict(fields.pop("text_config", {}))
-    text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
+    if recipe.model.text_weights is not None:
+        text_config = AutoConfig.from_pretrained(recipe.model.text_weights, **text)
+    else:
+        text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
     config = MdetrConfig(text_config=text_config, **fields)
     model = MdetrModel(config)
+    if recipe.model.text_weights is not None:
+        start = AutoModel.from_pretrained(recipe.model.text_weights)
+        model.text_encoder.load_state_dict(start.state_dict(), strict=False)  # a pooler is left out
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
+    processor = MdetrProcessor(
+        _image_processor(recipe),
+        tokenizer,
+        max_text_tokens=config.num_token_positions,
+        answer_types=config.answer_types,
+        answer_vocabulary=config.answer_vocabulary,
+    )
+    return model, processor
+
+
+def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, MdetrProcessor]:
+    """A model with some other settings than the one to start from, and the weights of all that both have."""
+    if not fields:
+        return start.model, start.processor
+    config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
+    model = MdetrModel(config)
+    known = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    state = start.model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if known.get(name) == tensor.shape}
+    other = [name for name in state if name in known and name not in kept]
+    if other and not set(fields) & {"answer_vocabulary", "num_queries"}:
+        raise RecipeError(
+            f"model.config makes {other[0]} of another size than the model to start from has it; "
+            "leave out what changes sizes."
+        )
+    model.load_state_dict(kept, strict=False)
+    start.processor.answer_types = config.answer_types
+    start.processor.answer_vocabulary = config.answer_vocabulary
+    return model, start.processor
+
+
+def _image_processor(recipe: Recipe) -> MdetrImageProcessor:
     image = recipe.image
-    image_processor = MdetrImageProcessor(
+    return MdetrImageProcessor(
         size={"shortest_edge": image.shortest_edge, "longest_edge": image.longest_edge},
         image_mean=list(image.mean),
         image_std=list(image.std),
     )
-    return model, MdetrProcessor(image_processor, tokenizer, max_text_tokens=config.num_token_positions)
 
 
 def _reload(checkpoint: Path) -> tuple[MdetrModel, MdetrProcessor]:

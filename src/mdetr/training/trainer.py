@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler, WeightedRandomSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from mdetr.data.collate import Collator
 from mdetr.errors import CheckpointError, TrainingError
-from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import Mixture
 from mdetr.training.ema import ExponentialMovingAverage
 from mdetr.training.evaluation import Validation, evaluate
@@ -50,11 +48,26 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
     ]
 
 
+@dataclass(frozen=True)
+class Learner:
+    """What is trained.
+
+    model: called with a batch it gives an output with `loss` and `losses`. processor: makes its tensors, and
+    is saved with it. collator: examples -> a batch, with "records". evaluate: scores it, as
+    `mdetr.training.evaluation.evaluate`.
+    """
+
+    model: nn.Module
+    processor: Any
+    collator: Callable[[list[Any]], dict[str, Any]]
+    evaluate: Callable[..., dict[str, float]] = evaluate
+
+
 class MdetrTrainer(Trainer):
-    """Trains an `MdetrModel` by a recipe.
+    """Trains a model by a recipe.
 
     Args:
-        model, processor: what is trained, and what makes its tensors.
+        learner: what is trained.
         recipe: all settings.
         arguments: Hugging Face's own, made from the recipe.
         dataset: the training examples. validations: name -> what is evaluated.
@@ -63,16 +76,17 @@ class MdetrTrainer(Trainer):
 
     def __init__(
         self,
-        model: MdetrModel,
-        processor: MdetrProcessor,
+        learner: Learner,
         recipe: Recipe,
         arguments: TrainingArguments,
         dataset: Mixture,
         validations: Mapping[str, Validation],
-        draw: Callable[[MdetrModel, int], object] | None = None,
+        draw: Callable[[Any, int], object] | None = None,
     ) -> None:
+        model = learner.model
         self.recipe = recipe
-        self.processor = processor
+        self.processor = learner.processor
+        self._score = learner.evaluate
         self.mixture = dataset
         self.folder = Path(cast(str, arguments.output_dir))
         self.validations = validations
@@ -85,10 +99,10 @@ class MdetrTrainer(Trainer):
         super().__init__(
             model=model,
             args=arguments,
-            data_collator=Collator(processor, do_resize=recipe.data.augmentation == "none"),
+            data_collator=learner.collator,
             train_dataset=dataset,
             eval_dataset=dataset if validations else None,  # only says that there is something to evaluate
-            processing_class=processor,
+            processing_class=learner.processor,
             callbacks=[_FollowTraining(self)],
         )
         self.model_accepts_loss_kwargs = False
@@ -165,7 +179,9 @@ class MdetrTrainer(Trainer):
         metrics: dict[str, float] = {}
         with self._averaged(model):
             for name, validation in self.validations.items():
-                scores = evaluate(model, validation, self.args.per_device_eval_batch_size, self.accelerator)
+                scores = self._score(
+                    model, validation, self.args.per_device_eval_batch_size, self.accelerator
+                )
                 metrics |= {f"{metric_key_prefix}_{name}_{key}": value for key, value in scores.items()}
             if self._draw is not None and self.is_world_process_zero():
                 self._draw(model, self.state.global_step)
