@@ -161,3 +161,11 @@ def _check_merge(rank: int, folder: str) -> None:
     for shares in ((range(0, 7, 2), range(1, 7, 2)), (range(7), range(0))):
         assert _score(shares[rank]).compute() == expected
     distributed.destroy_process_group()
+
+
+def test_what_is_found_in_a_crowd_is_not_wrong() -> None:
+    for crowds, expected in (([[1, *NOWHERE]], 1.0), ([], 0.5)):
+        scorer = DetectionScorer(CLASSES[:1])
+        boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
+        scorer.update([_record(1, 1, CAT, crowds=crowds)], _flat(boxes, scores))
+        assert scorer.compute()["AP"] == pytest.approx(expected)

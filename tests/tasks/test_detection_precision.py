@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from faster_coco_eval import COCO, COCOeval_faster
 
 from mdetr.tasks.detection_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
 
@@ -112,3 +114,68 @@ def test_nothing_found_and_nothing_to_find() -> None:
     assert detection_precision(none, one, asked, {})["AP"] == 0
     assert detection_precision(one, none, asked, {})["AP"] == -1
     assert detection_precision(one, one, asked, {})["AP"] == pytest.approx(1)
+
+
+def test_crowds_and_areas_score_as_coco_says() -> None:
+    random = np.random.default_rng(1)
+    images, classes, count = 6, 2, 60
+    start = random.uniform(0, 200, (count, 2))
+    corners = np.concatenate([start, start + random.uniform(10, 150, (count, 2))], 1)
+    areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+    crowds = random.uniform(size=count) < 0.2
+    true = Boxes(
+        random.integers(images, size=count), random.integers(classes, size=count), corners, areas, crowds
+    )
+    places = np.concatenate([np.repeat(np.arange(count), 2), random.integers(count, size=100)])
+    found = Boxes(
+        true.images[places],
+        np.where(random.uniform(size=220) < 0.8, true.classes[places], 0),
+        corners[places] + random.normal(0, 1, (220, 4)) * random.uniform(0, 12, (220, 1)),
+        random.permutation(220) / 220.0,
+    )
+    kept = (found.corners[:, 2:] > found.corners[:, :2]).all(1)
+    found = found.at(kept)
+    boxes = [
+        np.concatenate([part.corners[:, :2], part.corners[:, 2:] - part.corners[:, :2]], 1)
+        for part in (true, found)
+    ]
+    truth = COCO(
+        {
+            "images": [{"id": n} for n in range(images)],
+            "categories": [{"id": n + 1, "name": str(n)} for n in range(classes)],
+            "annotations": [
+                {
+                    "id": n + 1,
+                    "image_id": int(true.images[n]),
+                    "category_id": int(true.classes[n]) + 1,
+                    "bbox": boxes[0][n].tolist(),
+                    "area": float(areas[n]),
+                    "iscrowd": int(crowds[n]),
+                }
+                for n in range(count)
+            ],
+        }
+    )
+    said = truth.loadRes(
+        [
+            {
+                "image_id": int(found.images[n]),
+                "category_id": int(found.classes[n]) + 1,
+                "bbox": boxes[1][n].tolist(),
+                "score": float(found.values[n]),
+            }
+            for n in range(len(found))
+        ]
+    )
+    theirs = COCOeval_faster(truth, said, "bbox")
+    theirs.evaluate()
+    theirs.accumulate()
+    theirs.summarize()
+    places = [part.ravel() for part in np.meshgrid(np.arange(images), np.arange(classes))]
+    every = Asked(places[0], places[1], np.ones(images * classes, dtype=bool))
+    ours = detection_precision(found, true, every, {})
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    assert [ours[name] for name in names] == pytest.approx(list(theirs.stats[:6]), abs=1e-6)
+    assert 0.1 < ours["AP"] < 0.9
+    without = detection_precision(found, replace(true, crowds=None), every, {})
+    assert without["AP"] != pytest.approx(ours["AP"], abs=1e-3)  # crowds do make a difference here

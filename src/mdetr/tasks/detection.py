@@ -92,7 +92,7 @@ class DetectionScorer:
         self._classes = classes
         self._asked = RecordRows(columns=3, dtype=np.int64)  # image, class, exhaustive (-1: complete data)
         self._true = RecordRows(columns=2, dtype=np.int64)  # image, class
-        self._true_boxes = RecordRows(columns=5)  # corners, area
+        self._true_boxes = RecordRows(columns=6)  # corners, area, whether it is a crowd
         self._of_images: list[Part] = []
         self._of_classes = _Best(PER_CLASS)
 
@@ -111,8 +111,14 @@ class DetectionScorer:
             facts = json.loads(record.extra or "{}")
             corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
             areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-            self._true.add(record, np.array([[image, named.number]] * len(corners)))
-            self._true_boxes.add(record, np.column_stack([corners, areas]))
+            crowds = np.array(facts.get("crowds") or (), dtype=np.float32).reshape(-1, 5)  # class and corners
+            numbers = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
+            sides = crowds[:, 3:] - crowds[:, 1:3]
+            rows = np.concatenate(
+                [np.column_stack([corners, areas]), np.column_stack([crowds[:, 1:], sides.prod(1)])]
+            )
+            self._true.add(record, np.column_stack([np.full_like(numbers, image), numbers]))
+            self._true_boxes.add(record, np.column_stack([rows, np.arange(len(rows)) >= len(corners)]))
         numbers, corners, scores = found
         keys = np.stack([np.full_like(numbers, image), numbers], 1).astype(np.int64)
         rows = np.column_stack([corners, scores]).astype(np.float32)
@@ -134,7 +140,7 @@ class DetectionScorer:
         of_classes = self._of_classes.gathered()
         if not len(asked):
             return {}
-        truth = Boxes(true[:, 0], true[:, 1], true_boxes[:, :4], true_boxes[:, 4])
+        truth = Boxes(true[:, 0], true[:, 1], true_boxes[:, :4], true_boxes[:, 4], true_boxes[:, 5] > 0)
         if (asked[:, 2] < 0).any():
             images, classes = np.unique(asked[:, 0]), np.array([named.number for named in self._classes])
             pairs = np.stack(np.meshgrid(images, classes, indexing="ij"), -1).reshape(-1, 2)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchvision.ops import box_iou
 
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -27,19 +26,24 @@ class Boxes:
     """n boxes: the image and the class of each (n,), its x0, y0, x1, y1 in pixels (n, 4).
 
     values: (n,), the scores of detections; the areas of true boxes, which may be those of their masks.
+    crowds: (n,), which true boxes are crowds: to find them is neither right nor wrong, any number of times.
     """
 
     images: Ints
     classes: Ints
     corners: Floats
     values: Floats
+    crowds: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def at(self, places: NDArray[np.generic]) -> Boxes:
         """Some of the boxes, by index or by mask."""
-        return Boxes(self.images[places], self.classes[places], self.corners[places], self.values[places])
+        crowds = None if self.crowds is None else self.crowds[places]
+        return Boxes(
+            self.images[places], self.classes[places], self.corners[places], self.values[places], crowds
+        )
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ def _of_class(found: Boxes, true: Boxes, asked: Asked) -> tuple[Floats, Floats]:
     limits = np.array(list(AREAS.values()))
     areas = np.prod(found.corners[:, 2:] - found.corners[:, :2], axis=1)
     outside = (areas < limits[:, :1]) | (areas > limits[:, 1:])  # (A, n)
-    ignorable = (true.values < limits[:, :1]) | (true.values > limits[:, 1:])  # (A, m)
-    hit, ignored = _match(found, true, ignorable)
+    crowds = np.zeros(len(true), dtype=bool) if true.crowds is None else true.crowds
+    ignorable = (true.values < limits[:, :1]) | (true.values > limits[:, 1:]) | crowds  # (A, m)
+    hit, ignored = _match(found, true, ignorable, crowds)
     ignored |= ~hit & (outside | ~exhaustive[place])[:, None]
     by_score = np.argsort(-found.values, kind="stable")
     hit, counts = hit[..., by_score], ~ignored[..., by_score]
@@ -149,11 +154,11 @@ def _interpolate(right: Ints, wrong: Ints, wanted: int) -> Floats:
     return np.append(highest, 0.0)[places]
 
 
-def _match(found: Boxes, true: Boxes, ignorable: Flags) -> tuple[Flags, Flags]:
+def _match(found: Boxes, true: Boxes, ignorable: Flags, crowds: Flags) -> tuple[Flags, Flags]:
     """Give each detection, the best first, the free true box that it overlaps most; (A, T, n) each.
 
     Returns:
-        Whether a detection has one, and whether that does not count because of its area.
+        Whether a detection has one, and whether that does not count: a crowd, or of another size.
     """
     hit = np.zeros((len(AREAS), len(IOUS), len(found)), dtype=bool)
     ignored = np.zeros_like(hit)
@@ -163,12 +168,10 @@ def _match(found: Boxes, true: Boxes, ignorable: Flags) -> tuple[Flags, Flags]:
         own = (true.images == image).nonzero()[0]
         if start == end:
             continue
-        corners = torch.from_numpy(
-            np.concatenate([found.corners[start:end], true.corners[own]]).astype(np.float64)
-        )
-        overlaps = box_iou(corners[: end - start], corners[end - start :]).numpy()
+        overlaps = _overlaps(found.corners[start:end], true.corners[own], crowds[own])
         near = (overlaps.max(1) >= IOUS[0] - _LEAST).nonzero()[0]
-        _match_image(overlaps, near, ignorable[:, own], hit[..., start:end], ignored[..., start:end])
+        here = slice(start, end)
+        _match_image(overlaps, near, ignorable[:, own], crowds[own], hit[..., here], ignored[..., here])
     return hit, ignored
 
 
@@ -176,6 +179,7 @@ def _match_image(
     overlaps: Floats,
     near: Ints,
     ignorable: Flags,
+    crowds: Flags,
     hit: Flags,
     ignored: Flags,
 ) -> None:
@@ -193,11 +197,20 @@ def _match_image(
             candidates = np.where(free & counts[:, None], overlaps[n], -1.0)
             best = last - candidates[..., ::-1].argmax(-1)
             good = (candidates[area, threshold, best] >= least) & ~matched
-            free[area[good], threshold[good], best[good]] = False
+            taken = good & ~crowds[best]
+            free[area[taken], threshold[taken], best[taken]] = False
             hit[..., n] |= good
             ignored[..., n] |= good & ignorable[area, best]
             matched |= good
 
 
-def _tensor(corners: Floats) -> Tensor:
-    return torch.from_numpy(corners.astype(np.float64))
+def _overlaps(found: Floats, true: Floats, crowds: Flags) -> Floats:
+    """IoU (n, m); with a crowd, the share of the detection that lies in it."""
+    first, second = (torch.from_numpy(corners.astype(np.float64)) for corners in (found, true))
+    overlaps = box_iou(first, second).numpy()
+    if crowds.any():
+        low = np.maximum(found[:, None, :2], true[None, crowds, :2])
+        high = np.minimum(found[:, None, 2:], true[None, crowds, 2:])
+        areas = np.prod(found[:, 2:] - found[:, :2], axis=1)
+        overlaps[:, crowds] = (high - low).clip(min=0).prod(-1) / areas[:, None]
+    return overlaps

@@ -52,6 +52,8 @@ def test_each_class_of_an_image_is_a_text_with_all_its_boxes(content: dict[str, 
     assert hot_dog.spans == (((0, 7),), ((0, 7),))
     assert decode_masks(hot_dog.masks, 20, 30)[0].sum() == 24
     assert decode_masks(person.masks, 20, 30)[0, :, 0].all()
+    assert json.loads(person.extra or "")["crowds"] == [[1, 2, 2, 8, 6]]  # once an image, with its class
+    assert "crowds" not in json.loads(hot_dog.extra or "")
 
 
 def test_a_file_by_itself_names_images_as_it_does(content: dict[str, Any], tmp_path: Path) -> None:

@@ -16,13 +16,16 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.rle import encode_polygons, encode_run_lengths
 
 SOURCE = "coco"
+Shown = tuple[Mapping[str, Any], int, list[Any], list[Any]]
+"""An image, the number of a class, its annotations there; with the first class, the crowds of all classes."""
 
 
 def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
     """Read the instances of one split, image after image.
 
     Each class that an image shows is a text, its name, with all its boxes, their masks where they are given,
-    and their category. Crowds and boxes without area are left out, others cut at the border of the image.
+    and their category. Crowds and boxes without area are left out, others cut at the border of the image;
+    the first text of an image keeps its crowds, each with its class, in `extra`, for evaluation.
     Files with captions and `tokens_positive` are read by `mdetr.data.sources.official`.
 
     Args:
@@ -48,7 +51,7 @@ def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iter
     seen: set[int] = set()
     with EntryIndex(_annotations(file, seen)) as annotations:
 
-        def convert(entry: tuple[Mapping[str, Any], int, list[Any]], where: str) -> list[Record]:
+        def convert(entry: Shown, where: str) -> list[Record]:
             record = _to_record(*entry, names, prefix, split)
             return [] if record is None else [record]
 
@@ -63,41 +66,44 @@ def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iter
 
 
 def _annotations(file: Path, seen: set[int]) -> Iterator[tuple[int, Any]]:
-    """Annotations that are no crowds with the number of their image, which is also added to `seen`."""
+    """Annotations with the number of their image, which is also added to `seen`."""
     for entry in iterate_list(file, "annotations"):
-        if not entry.get("iscrowd"):
-            try:
-                number = int(entry["image_id"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
-            seen.add(number)
-            yield number, entry
+        try:
+            number = int(entry["image_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
+        seen.add(number)
+        yield number, entry
 
 
-def _classes(
-    file: Path, annotations: EntryIndex, seen: set[int]
-) -> Iterator[tuple[str, tuple[Mapping[str, Any], int, list[Any]]]]:
-    """Each image with each class that it shows, and the annotations of it; images leave `seen`."""
+def _classes(file: Path, annotations: EntryIndex, seen: set[int]) -> Iterator[tuple[str, Shown]]:
+    """Each image with each class that it shows; images leave `seen`."""
     for place, image in enumerate(iterate_list(file, "images")):
         where = f"{file}, image {place}"
         try:
             number = int(image["id"])
             classes: dict[int, list[Any]] = {}
+            crowds: list[Any] = []
             for entry in annotations.of(number):
-                classes.setdefault(int(entry["category_id"]), []).append(entry)
+                if entry.get("iscrowd"):
+                    crowds.append(entry)
+                else:
+                    classes.setdefault(int(entry["category_id"]), []).append(entry)
         except (KeyError, TypeError, ValueError):
             raise InvalidInputError(
                 f"{where}: its id or a category is missing; get the file again."
             ) from None
         seen.discard(number)
         for category, things in sorted(classes.items()):
-            yield where, (image, category, things)
+            yield where, (image, category, things, crowds)
+            crowds = []
 
 
 def _to_record(
     image: Mapping[str, Any],
     category: int,
     things: Sequence[Mapping[str, Any]],
+    crowds: Sequence[Mapping[str, Any]],
     names: Mapping[int, str],
     prefix: str,
     split: str,
@@ -111,6 +117,13 @@ def _to_record(
     if not kept:
         return None
     present = [mask for mask in masks if mask is not None]
+    facts = {
+        "annotation_ids": [entry.get("id") for _, entry in kept],
+        "areas": [entry.get("area", 0.0) for _, entry in kept],
+    }
+    in_crowds = [(entry["category_id"], clamp_box(entry["bbox"], width, height)) for entry in crowds]
+    if in_crowds:
+        facts["crowds"] = [[number, *box] for number, box in in_crowds if box is not None]
     return Record(
         source=SOURCE,
         split=split,
@@ -124,12 +137,7 @@ def _to_record(
         spans=tuple(((0, len(text)),) for _ in kept),
         masks=tuple(present) if len(present) == len(kept) else None,
         category_ids=tuple(category for _ in kept),
-        extra=json.dumps(
-            {
-                "annotation_ids": [entry.get("id") for _, entry in kept],
-                "areas": [entry.get("area", 0.0) for _, entry in kept],
-            }
-        ),
+        extra=json.dumps(facts),
     )
 
 
