@@ -6,7 +6,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -17,8 +17,10 @@ import numpy as np
 from PIL import Image
 
 from mdetr.clevr.captions import SceneGrammar, Sentence
+from mdetr.clevr.questions import ask_about
 from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
 from mdetr.clevr.scenes import SIZES, Scene, sample_scene
+from mdetr.data.sources.json_lists import iterate_list
 from mdetr.errors import InvalidInputError
 
 CHUNK = 25  # scenes a worker makes before it reports
@@ -28,7 +30,7 @@ VERSION = "1"
 
 @dataclass(frozen=True)
 class SynthesisOptions:
-    """What to make: split name, seed, picture size in pixels, and how many sentences a scene at the most."""
+    """What to make: split name, seed, picture size in pixels, and how many texts of each kind a scene has."""
 
     split: str = "train"
     seed: int = 0
@@ -36,6 +38,7 @@ class SynthesisOptions:
     height: int = 160
     captions: int = 4
     expressions: int = 3
+    questions: int = 0
 
 
 def synthesize(
@@ -47,7 +50,8 @@ def synthesize(
 ) -> Path:
     """Write `num_scenes` scenes; the same seed gives the same files, however many workers there are.
 
-    Pictures go to images/SPLIT, the rest to scenes, captions and refexps, which appear once all is done.
+    Pictures go to images/SPLIT, the rest to scenes, captions, refexps and questions, which appear once all is
+    done.
 
     Args:
         output: the folder to write to; it may hold other splits.
@@ -79,6 +83,8 @@ def synthesize(
             on_progress(len(entries))
     scenes = [entry for first in sorted(made) for entry in made[first]]
     info = {"split": options.split, "version": VERSION, "seed": options.seed}
+    if options.questions:
+        _write_questions(folder, info, [entry["scene"] for entry in scenes], options.questions)
     for kind in ("captions", "refexps", "scenes"):  # the scenes last: they say that the split is whole
         if kind == "scenes":
             entries = [entry["scene"] for entry in scenes]
@@ -86,6 +92,34 @@ def synthesize(
             entries = [sentence for entry in scenes for sentence in entry[kind]]
         _write_json(_file(folder, kind, options.split), {"info": info, kind: entries})
     return folder
+
+
+def ask_about_split(folder: Path, split: str, questions: int, seed: int = 0) -> int:
+    """Write questions about the scenes of a split that is there, in CLEVR's layout.
+
+    Returns:
+        How many.
+
+    Raises:
+        InvalidInputError: there are no such scenes, or there are questions already.
+    """
+    if _file(folder, "questions", split).exists():
+        raise InvalidInputError(f"{_file(folder, 'questions', split)} is there already; remove it first.")
+    scenes = list(iterate_list(_file(folder, "scenes", split), "scenes"))
+    return _write_questions(folder, {"split": split, "version": VERSION, "seed": seed}, scenes, questions)
+
+
+def _write_questions(folder: Path, info: dict[str, Any], scenes: Sequence[dict[str, Any]], count: int) -> int:
+    entries: list[dict[str, Any]] = []
+    for scene in scenes:
+        random = np.random.default_rng(
+            [info["seed"], zlib.crc32(info["split"].encode()), scene["image_index"], 1]
+        )
+        place = {name: scene[name] for name in ("image_index", "image_filename", "split")}
+        for entry in ask_about(scene, count, random):
+            entries.append(place | {"question_index": len(entries)} | entry)
+    _write_json(_file(folder, "questions", info["split"]), {"info": info, "questions": entries})
+    return len(entries)
 
 
 def _make(

@@ -31,6 +31,7 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
 READERS: dict[str, Reader] = {
     "clevr": read_clevr,
+    "clevr-questions": partial(read_clevr, kinds=("question",)),
     "clevr-medium": partial(read_clevr, medium=True),
     "clevr-humans": read_clevr_humans,
     "clevr-ref+": read_clevr_ref,

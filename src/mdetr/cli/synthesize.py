@@ -19,14 +19,21 @@ def synthesize(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     width: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 240,
     height: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 160,
+    questions: Annotated[int, typer.Option(min=0, help="How many of a scene at the most.")] = 0,
 ) -> None:
-    """Make scenes of shapes with captions and referring expressions.
+    """Make scenes of shapes with captions, referring expressions and questions.
+
+    Questions of a split that is there without any are added to it.
 
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
-    from mdetr.clevr.synthesize import SynthesisOptions, synthesize
+    from mdetr.clevr.synthesize import SynthesisOptions, ask_about_split, synthesize
 
-    options = SynthesisOptions(split=split, seed=seed, width=width, height=height)
+    options = SynthesisOptions(split=split, seed=seed, width=width, height=height, questions=questions)
+    if questions and (output / "scenes" / f"CLEVR_{split}_scenes.json").exists():
+        count = ask_about_split(output, split, questions, seed)
+        typer.echo(f"Wrote {count:,} questions about the scenes that were in {output} already.")
+        return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("scenes", total=scenes)

@@ -76,7 +76,10 @@ class FixedSizeAugmentation:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainStore:
-    """A store to train on; images are drawn from it in proportion to `weight` times their number."""
+    """A store to train on; images are drawn from it in proportion to `weight` times their number.
+
+    store: its folder, or a JSON Lines file of your own (docs/data.md), of which a store is made.
+    """
 
     store: Path
     weight: float = 1.0
@@ -178,6 +181,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: a YAML file. changes: "key.in.recipe=value" entries that replace its values; values are YAML.
+            "data=FILE" stands for all its stores, "model=FOLDER" for model.start_from.
 
     Raises:
         RecipeError: the file is missing or no YAML, a key is unknown, a value is of the wrong kind.
@@ -223,7 +227,7 @@ def check_files(recipe: Recipe, training: bool = True) -> None:
     """
     stores = [entry.store for entry in recipe.data.validation.values()]
     stores += [entry.store for entry in recipe.data.train] if training else []
-    missing = [str(store) for store in stores if not store.is_dir()]
+    missing = [str(store) for store in stores if not store.exists()]
     files = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
     missing += [str(file) for file in files if not file.is_file()]
     if missing:
@@ -251,6 +255,9 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if not separator or not key:
         raise RecipeError(f"--set wants key=value, as in optimiser.lr=1e-4; found {change!r}.")
     *parents, last = key.split(".")
+    if key in ("data", "model") and not value.lstrip().startswith("{"):
+        _name(content, key, value)
+        return
     place: Any = content
     for parent in parents:
         place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
@@ -262,6 +269,17 @@ def _apply(content: dict[str, Any], change: str) -> None:
         place[int(last)] = parsed
     else:
         place[last] = parsed
+
+
+def _name(content: dict[str, Any], key: str, value: str) -> None:
+    """`data=FILE` names what is trained on and evaluated, `model=FOLDER` what is started from."""
+    if key == "model":
+        content.setdefault("model", {})["start_from"] = value
+        return
+    data = content.setdefault("data", {})
+    data["train"] = [{"store": value}]
+    for entry in data.get("validation", {}).values():
+        entry["store"] = value
 
 
 def _check_names(recipe: Recipe, where: str) -> None:

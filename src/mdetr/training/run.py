@@ -34,6 +34,7 @@ from mdetr.training.backbone_weights import load_backbone_weights
 from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.training.datasets import training_data
 from mdetr.training.evaluation import Validation
+from mdetr.training.own_data import import_own_data
 from mdetr.training.pictures import PredictionPictures
 from mdetr.training.recipe import BpeSettings, Recipe, RunSettings, check_files, to_yaml
 from mdetr.training.tokenizer import train_bpe
@@ -56,6 +57,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         TrainingError: the folder holds another run already, or the loss is not finite.
     """
     check_files(recipe)
+    recipe = import_own_data(recipe, output)
     checkpoint = last_checkpoint(output) if resume else None
     if not resume and any(output.glob("checkpoint-*")):
         raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")

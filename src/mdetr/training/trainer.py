@@ -24,10 +24,12 @@ from mdetr.training.ema import ExponentialMovingAverage
 from mdetr.training.evaluation import Validation, evaluate
 from mdetr.training.recipe import OptimiserSettings, Recipe
 from mdetr.training.schedules import Schedule
+from mdetr.training.skipping import SkippingDataset
 
 COMPLETE = "complete"  # a checkpoint without this file was interrupted while it was written
 EMA_FILE = "ema.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
+BROKEN_FILE = "broken_examples.jsonl"
 
 
 def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
@@ -100,7 +102,7 @@ class MdetrTrainer(Trainer):
             model=model,
             args=arguments,
             data_collator=learner.collator,
-            train_dataset=dataset,
+            train_dataset=SkippingDataset(dataset, self.folder / BROKEN_FILE),
             eval_dataset=dataset if validations else None,  # only says that there is something to evaluate
             processing_class=learner.processor,
             callbacks=[_FollowTraining(self)],

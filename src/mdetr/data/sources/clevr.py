@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ Entry = tuple[int, str, int, Any]
 
 
 def read_clevr(
-    root: str | Path, split: str, on_bad: OnBad | None = None, medium: bool = False
+    root: str | Path,
+    split: str,
+    on_bad: OnBad | None = None,
+    kinds: Sequence[str] = tuple(_KINDS),
+    medium: bool = False,
 ) -> Iterator[Record]:
     """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
 
@@ -40,6 +44,7 @@ def read_clevr(
             CLEVR-CoGenT's, or one of `mdetr data synthesize`.
         split: train, val, test; trainA, valA, valB, testA, testB.
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        kinds: which of "caption", "refexp" and "question" are read.
         medium: only questions that name each object at most once (and none without a program).
 
     Raises:
@@ -49,8 +54,10 @@ def read_clevr(
     Source: arXiv 2104.12763, appendix D.
     """
     folder = Path(root)
-    kinds = ("question",) if medium else tuple(_KINDS)
-    files = {kind: folder / _KINDS[kind] / f"CLEVR_{split}_{_KINDS[kind]}.json" for kind in kinds}
+    files = {
+        kind: folder / _KINDS[kind] / f"CLEVR_{split}_{_KINDS[kind]}.json"
+        for kind in (("question",) if medium else kinds)
+    }
     scenes_file = folder / "scenes" / f"CLEVR_{split}_scenes.json"
     _check_layout(folder, split, scenes_file, files)
     entries = heapq.merge(
@@ -113,7 +120,7 @@ def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[st
         raise InvalidInputError(
             f"There is no folder {folder}; give the folder that holds images, scenes and questions."
         )
-    if not scenes_file.is_file() and not files["question"].is_file():
+    if not scenes_file.is_file() and not ("question" in files and files["question"].is_file()):
         found = sorted(path.name.split("_")[1] for path in (folder / "scenes").glob("CLEVR_*_scenes.json"))
         raise InvalidInputError(
             f"There is no {scenes_file}; the splits found in {folder} are: {', '.join(found) or 'none'}."

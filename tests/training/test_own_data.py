@@ -1,0 +1,68 @@
+"""Fine-tuning on your own data: a file of JSON Lines in, stores of it, a trained model out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mdetr.data.store import Store
+from mdetr.errors import RecipeError
+from mdetr.inference.grounder import Mdetr
+from mdetr.training.own_data import import_own_data
+from mdetr.training.recipe import load_recipe
+from mdetr.training.run import train
+
+FINETUNE = Path(__file__).parents[2] / "recipes" / "finetune.yaml"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Thirty pictures of a white square on black."""
+    lines = []
+    for number in range(30):
+        picture = Image.new("RGB", (64, 48))
+        picture.paste((255, 255, 255), (number, 10, number + 20, 30))
+        picture.save(tmp_path / f"{number}.png")
+        box = [number, 10, number + 20, 30]
+        lines.append(
+            {"image": f"{number}.png", "text": "a white square", "boxes": [box], "phrases": ["white square"]}
+        )
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(mine: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(FINETUNE, [f"data={mine}", "model=some/model"])
+    assert recipe.model.start_from == "some/model"
+    made = import_own_data(recipe, tmp_path / "run")
+    train_store = Store.open(made.data.train[0].store)
+    (entry,) = made.data.validation.values()
+    kept = Store.open(entry.store)
+    images = [set(store.image_ids().to_pylist()) for store in (train_store, kept)]
+    assert images[0].isdisjoint(images[1])
+    assert images[0] | images[1] == {f"{number}.png" for number in range(30)}
+    assert 1 <= len(images[1]) <= 8
+    assert import_own_data(recipe, tmp_path / "run") == made  # found again, as on --resume
+
+
+def test_too_few_images_to_keep_any_are_told(mine: Path, tmp_path: Path) -> None:
+    mine.write_text(mine.read_text().splitlines()[0])
+    recipe = load_recipe(FINETUNE, [f"data={mine}"])
+    with pytest.raises(RecipeError, match="too few images"):
+        import_own_data(recipe, tmp_path / "run")
+
+
+def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    changes = [f"data={mine}", f"model={tiny_model_folder}", "optimiser.epochs=null", "optimiser.steps=2"]
+    changes += ["run.workers=0", "data.augmentation=none", "run.pictures=0", "optimiser.batch_size=4"]
+    folder = train(load_recipe(FINETUNE, changes), tmp_path / "run")
+    found = Mdetr.from_pretrained(folder, device="cpu").ground(
+        tmp_path / "3.png", "a white square", threshold=0.0
+    )
+    assert len(found) > 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "eval_mine_phrase_grounding_recall@1" in metrics
