@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,11 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and its files, print it in full, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check the recipe and its files, print it in full with what the run will be, and stop.",
+        ),
     ] = False,
 ) -> None:
     """Train a model by a recipe, on one CPU, one GPU, or under torchrun on many.
@@ -30,8 +35,14 @@ def train(
 
     settings = load_recipe(recipe, changes or [])
     if dry_run:
+        from tempfile import TemporaryDirectory
+
+        from mdetr.training.plan import make_plan
+
         check_files(settings)
-        typer.echo(to_yaml(settings), nl=False)
+        with TemporaryDirectory() as temporary:
+            plan = make_plan(settings, Path(temporary), int(os.environ.get("WORLD_SIZE", "1")))
+        typer.echo(to_yaml(settings) + "".join(f"# {line}\n" for line in plan.lines()), nl=False)
         return
     from mdetr.training.run import train as run
 

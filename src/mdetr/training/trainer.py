@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler, WeightedRandomSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from mdetr.errors import CheckpointError, TrainingError
 from mdetr.training.datasets import Mixture
@@ -108,7 +108,8 @@ class MdetrTrainer(Trainer):
             callbacks=[_FollowTraining(self)],
         )
         self.model_accepts_loss_kwargs = False
-        nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
+        if isinstance(model, PreTrainedModel):  # others could not be saved so
+            nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the three groups."""

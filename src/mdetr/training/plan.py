@@ -1,0 +1,149 @@
+"""A recipe in; what its run will be, counted and measured before anything starts, out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mdetr.training.datasets import Mixture, training_data
+from mdetr.training.own_data import import_own_data
+from mdetr.training.recipe import Recipe
+from mdetr.training.run import make_learner
+from mdetr.training.schedules import Schedule
+from mdetr.training.trainer import Learner, parameter_groups
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = 40  # of the schedule's picture
+BYTES = 4  # of a float32
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the optimiser: how much trains, the base rate, and the rates at points of the run."""
+
+    name: str
+    tensors: int
+    parameters: int
+    lr: float
+    rates: tuple[float, ...]
+
+    def picture(self) -> str:
+        """The rates as bars, the highest of all as high as can be."""
+        highest = max(self.rates) or 1.0
+        return "".join(BARS[round(rate / highest * (len(BARS) - 1))] for rate in self.rates)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will be.
+
+    groups, frozen: of parameters. examples, steps_per_epoch, steps: of training. state_bytes: weights,
+    gradients, Adam's moments and the average on each process. batch: examples of the measured step, on one
+    process; seconds: that it took; peak_bytes: of GPU memory, None on a CPU.
+    """
+
+    groups: tuple[Group, ...]
+    frozen: int
+    examples: int
+    steps_per_epoch: int
+    steps: int
+    state_bytes: int
+    batch: int
+    seconds: float
+    peak_bytes: int | None
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        told = [
+            f"{group.name}: {group.parameters:,} parameters in {group.tensors} tensors, rate {group.lr:g}"
+            f"  {group.picture()}"
+            for group in self.groups
+        ]
+        told.append(f"frozen: {self.frozen:,} parameters")
+        told.append(
+            f"{self.examples:,} examples, {self.steps_per_epoch:,} steps an epoch, {self.steps:,} in all"
+        )
+        told.append(f"{self.state_bytes / 2**30:.2f} GiB for weights, gradients, moments and average")
+        if self.peak_bytes is not None:
+            told.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at the most in one step")
+        hours = self.seconds * self.steps / 3600
+        told.append(
+            f"one step of {self.batch} examples took {self.seconds:.2f} s here, without the optimiser; "
+            f"{self.steps:,} of them take {hours:.2f} hours"
+        )
+        return told
+
+
+def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
+    """Make the model and the data of a recipe, and run one batch forwards and backwards.
+
+    Args:
+        recipe: what is to be run. folder: where stores of your own files are made, if there are any.
+        num_processes: that will share each batch.
+
+    Raises:
+        RecipeError, InvalidInputError: something that the recipe names is missing or does not fit.
+    """
+    recipe = import_own_data(recipe, folder)
+    learner = make_learner(recipe)
+    mixture = training_data(recipe.data, recipe.seed)
+    optimiser = recipe.optimiser
+    per_epoch = max(1, len(mixture) // optimiser.batch_size)
+    steps = optimiser.steps or round((optimiser.epochs or 0) * per_epoch)
+    settings = recipe.schedule
+    schedule = Schedule(
+        settings.name, settings.lr_drop, per_epoch, steps, settings.warmup, settings.start_at_base
+    )
+    points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
+    groups = []
+    for group in parameter_groups(learner.model, optimiser):
+        sizes = [parameter.numel() for parameter in group["params"]]
+        rates = tuple(group["lr"] * schedule.factor(point, group["name"]) for point in points)
+        groups.append(Group(group["name"], len(sizes), sum(sizes), group["lr"], rates))
+    trained = sum(group.parameters for group in groups)
+    all_of_them = sum(parameter.numel() for parameter in learner.model.parameters())
+    copies = 1 + (recipe.ema is not None)
+    batch = max(1, optimiser.batch_size // num_processes // recipe.run.gradient_accumulation)
+    seconds, peak = _measure(learner, mixture, min(batch, len(mixture)))
+    return Plan(
+        groups=tuple(groups),
+        frozen=all_of_them - trained,
+        examples=len(mixture),
+        steps_per_epoch=per_epoch,
+        steps=steps,
+        state_bytes=BYTES * (copies * all_of_them + 3 * trained),
+        batch=min(batch, len(mixture)),
+        seconds=seconds * recipe.run.gradient_accumulation,
+        peak_bytes=peak,
+    )
+
+
+def _measure(learner: Learner, mixture: Mixture, batch_size: int) -> tuple[float, int | None]:
+    """Seconds of the second of two steps, and the most GPU memory."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: nn.Module = learner.model.to(device).train()
+    mixture.set_epoch(0)
+    batch = learner.collator([mixture[place] for place in range(batch_size)])
+    batch.pop("records")
+    inputs = {name: _moved(value, device) for name, value in batch.items()}
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        model(**inputs).loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+    model.zero_grad(set_to_none=True)
+    return seconds, torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+
+
+def _moved(value: object, device: torch.device) -> object:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {name: _moved(item, device) for name, item in value.items()}
+    return [_moved(item, device) for item in value] if isinstance(value, list) else value
