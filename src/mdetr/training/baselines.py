@@ -7,6 +7,7 @@ by the same recipes and with the same trainer as the model that reads text.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ class BaselineCollator:
         }
 
 
-class Baseline(nn.Module):
+class Baseline(nn.Module, ABC):
     """What both detectors share: their classes, and how they are asked and saved."""
 
     kind = ""
@@ -112,9 +113,9 @@ class Baseline(nn.Module):
         corners = box_convert(boxes.float().cpu(), "cxcywh", "xyxy") * torch.tensor([width, height] * 2)
         return numbers, corners.numpy().astype(np.float32), scores.float().cpu().numpy()
 
+    @abstractmethod
     def _detect(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One image -> places of classes (n,), relative boxes (n, 4), scores (n,)."""
-        raise NotImplementedError
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the weights, the settings and the classes to a folder."""

@@ -38,7 +38,8 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
 
     A question's record has its answer, the answer's type, and a box for each object that it names, that its
     program starts from, or that is its answer. Objects come from the scene graphs; where a part has none, as
-    testdev, there are no boxes and sizes come from the images. `extra` keeps what GQA's own scores need.
+    testdev, there are no boxes and sizes come from the images. Of parts to evaluate on, `extra`
+    keeps what GQA's own scores need.
 
     Args:
         root: the folder with SPLIT_questions.json, or a folder SPLIT_questions of shards; the scene graphs
@@ -60,12 +61,15 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
 
     part = split.split("_")[0]
     choices_file = folder / f"{part}_choices.json"
-    has_choices = part != "train" and choices_file.is_file()
+    is_scored = part != "train"  # the many training questions need no lists of what follows from them
+    has_choices = is_scored and choices_file.is_file()
     with EntryIndex(iterate_items(choices_file) if has_choices else ()) as choices:
 
         def convert(question: tuple[str, Mapping[str, Any]], where: str) -> list[Record]:
             number, fields = question
-            facts = _facts(number, fields) | next(iter(choices.of(number)), {})
+            facts = {"questionId": number}
+            if is_scored:
+                facts |= _facts(fields) | next(iter(choices.of(number)), {})
             return [_to_record(number, fields, facts, split, graphs, size_of, where)]
 
         questions = (
@@ -143,10 +147,9 @@ def _to_record(
     )
 
 
-def _facts(number: str, question: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(question: Mapping[str, Any]) -> dict[str, Any]:
     """What GQA's scores need to know of a question beside its answer."""
     facts = {
-        "questionId": number,
         "structural": question.get("types", {}).get("structural"),
         "group": question.get("groups", {}).get("global"),
         "entailed": question.get("entailed"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,15 +19,7 @@ def iterate_list(path: Path, key: str) -> Iterator[Any]:
     Raises:
         InvalidInputError: the file is missing, is not such JSON, or has no list of this name.
     """
-    if not path.is_file():
-        raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from _Reader(file).entries(key)
-    except (ValueError, EOFError) as error:
-        raise InvalidInputError(
-            f'{path} is not a JSON object with a list "{key}" ({error}); it may be cut off.'
-        ) from None
+    return _stream(path, f'a JSON object with a list "{key}"', lambda reader: reader.entries(key))
 
 
 def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
@@ -36,13 +28,7 @@ def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         InvalidInputError: the file is missing or is not such JSON.
     """
-    if not path.is_file():
-        raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
-    try:
-        with path.open(encoding="utf-8") as file:
-            yield from _Reader(file).items()
-    except (ValueError, EOFError) as error:
-        raise InvalidInputError(f"{path} is not a JSON object ({error}); it may be cut off.") from None
+    return _stream(path, "a JSON object", lambda reader: reader.items())
 
 
 def iterate_entries(path: Path) -> Iterator[Any]:
@@ -51,13 +37,17 @@ def iterate_entries(path: Path) -> Iterator[Any]:
     Raises:
         InvalidInputError: the file is missing or is not such JSON.
     """
+    return _stream(path, "a JSON list", lambda reader: reader.list())
+
+
+def _stream(path: Path, kind: str, read: Callable[[_Reader], Iterator[Any]]) -> Iterator[Any]:
     if not path.is_file():
         raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
     try:
         with path.open(encoding="utf-8") as file:
-            yield from _Reader(file).list()
+            yield from read(_Reader(file))
     except (ValueError, EOFError) as error:
-        raise InvalidInputError(f"{path} is not a JSON list ({error}); it may be cut off.") from None
+        raise InvalidInputError(f"{path} is not {kind} ({error}); it may be cut off.") from None
 
 
 class _Reader:
