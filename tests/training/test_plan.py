@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mdetr.training.learner import make_learner
 from mdetr.training.plan import Group, make_plan
 from mdetr.training.recipe import parse_recipe
-from mdetr.training.run import make_learner
 from tests.training.conftest import small_recipe
 
 

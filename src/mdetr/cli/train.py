@@ -47,4 +47,5 @@ def train(
     from mdetr.training.run import train as run
 
     folder = run(settings, output or Path("runs") / recipe.stem, resume)
-    typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")
+    if os.environ.get("RANK", "0") == "0":  # one of all processes tells it
+        typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")

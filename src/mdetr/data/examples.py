@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
+from mdetr.images import Size
 
 Records = tuple[Record, ...]
 Augmentation = Callable[[Tensor, Records, Generator], tuple[Tensor, Records]]
@@ -79,6 +80,17 @@ class ExampleDataset(Dataset[Example]):
         if self.augmentation is not None:
             image, records = self.augmentation(image, records, generator)
         return Example(image, records)
+
+    def shape(self, index: int) -> Size:
+        """Height and width in pixels that the example's image has in this epoch, without reading it."""
+        generator = self._generator(index)
+        rows = self._choose_rows(index, generator)
+        records = tuple(self.store[row] for row in rows)
+        size = records[0].height, records[0].width
+        if self.augmentation is None:
+            return size
+        image, _ = self.augmentation(torch.empty(3, *size, device="meta"), records, generator)
+        return image.shape[-2], image.shape[-1]
 
     def set_epoch(self, epoch: int) -> None:
         """Make the random choices those of this epoch (`transformers.Trainer` calls it)."""

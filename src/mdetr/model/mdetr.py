@@ -112,6 +112,14 @@ class MdetrModel(PreTrainedModel):
         (loaded[0] if isinstance(loaded, tuple) else loaded)._fix_parameters()
         return loaded
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The text encoder's, as `PreTrainedModel` wants (sharding asks for them)."""
+        return self.text_encoder.get_input_embeddings()
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        super()._set_gradient_checkpointing(enable, *args, **kwargs)
+        self.backbone.body.set_grad_checkpointing(enable)  # timm has its own
+
     def _fix_parameters(self) -> None:
         self.backbone.fix_stages()
         if self.config.freeze_detector:

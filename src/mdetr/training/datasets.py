@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from torch.utils.data import ConcatDataset
@@ -14,6 +15,7 @@ from mdetr.data.augment import (
 )
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.store import Store
+from mdetr.images import Size
 from mdetr.training.recipe import DataSettings, FixedSizeAugmentation
 
 
@@ -31,6 +33,11 @@ class Mixture(ConcatDataset[Example]):
             self.weights = [
                 weight for part, weight in zip(parts, weights, strict=True) for _ in range(len(part))
             ]
+
+    def shape(self, index: int) -> Size:
+        """Height and width in pixels that an example's image has in this epoch, without reading it."""
+        part = bisect_right(self.cumulative_sizes, index)
+        return self.parts[part].shape(index - (self.cumulative_sizes[part - 1] if part else 0))
 
     def set_epoch(self, epoch: int) -> None:
         """Make the random choices those of this epoch."""

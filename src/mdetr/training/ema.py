@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mdetr.errors import CheckpointError
 
@@ -28,6 +29,7 @@ class ExponentialMovingAverage:
         self.ramp = ramp
         self.updates = 0
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        """Entry -> its average; where a model is sharded, of this process's shard alone."""
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -39,8 +41,8 @@ class ExponentialMovingAverage:
         values: list[Tensor] = []
         for name, average in self.average.items():
             if average.is_floating_point():
-                averages.append(average)
-                values.append(state[name])
+                averages.append(_local(average))
+                values.append(_local(state[name]))
             else:
                 average.copy_(state[name])
         torch._foreach_lerp_(averages, values, 1 - decay)
@@ -56,10 +58,15 @@ class ExponentialMovingAverage:
         finally:
             _copy(own, state)
 
-    def save(self, path: Path) -> None:
-        """Write the average to a safetensors file."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.average.items()}
-        save_file(tensors, path, metadata={"updates": str(self.updates)})
+    def whole(self) -> dict[str, Tensor]:
+        """The average of all processes' shards; of a sharded model all must ask for it together."""
+        return {name: whole_tensor(tensor) for name, tensor in self.average.items()}
+
+    def save(self, path: Path, write: bool = True) -> None:
+        """Write the average to a safetensors file; of a sharded model all must call this, and one writes."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.whole().items()}
+        if write:
+            save_file(tensors, path, metadata={"updates": str(self.updates)})
 
     def load(self, path: Path) -> None:
         """Continue from a file that `save` wrote.
@@ -79,10 +86,22 @@ class ExponentialMovingAverage:
             self.updates = int(metadata["updates"])
 
 
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor, or all shards of one that is spread over processes, put together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 @torch.no_grad()
 def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
     for name, tensor in target.items():
-        tensor.copy_(source[name])
+        value = source[name]
+        if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
+            value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
+        tensor.copy_(value)
 
 
 @contextmanager

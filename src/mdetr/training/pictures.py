@@ -51,6 +51,10 @@ class PredictionPictures:
         """Draw and write; returns the files."""
         return [self._draw(name, model, step) for name in self.validations] if self.count else []
 
+    def drawn(self, name: str) -> list[Path]:
+        """The pictures of a validation store that there are, the earliest first."""
+        return sorted(self.folder.glob(f"{name}-*.png"))
+
     def _draw(self, name: str, model: MdetrModel, step: int) -> Path:
         validation = self.validations[name]
         examples = [_first_text(validation.dataset[i]) for i in range(min(self.count, validation.num_images))]

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from mdetr.training.datasets import Mixture, training_data
+from mdetr.training.learner import Learner, make_learner
 from mdetr.training.own_data import import_own_data
 from mdetr.training.recipe import Recipe
-from mdetr.training.run import make_learner
 from mdetr.training.schedules import Schedule
-from mdetr.training.trainer import Learner, parameter_groups
+from mdetr.training.trainer import parameter_groups
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture

@@ -27,6 +27,22 @@ class BpeSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class LoraSettings:
+    """Low-rank additions to linear layers (arXiv 2106.09685), which are all that trains but for the heads.
+
+    rank, alpha: of each addition, which counts alpha / rank times. dropout: before it.
+    layers: a pattern that fits the whole name of each layer that gets one.
+    also: patterns of the names of parameters that train as they are.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    layers: str = r"text_encoder\..*\.(query|value)|(encoder|decoder)\.\d+\.feed_forward\.linear[12]"
+    also: list[str] = field(default_factory=lambda: [r"_head\.", r"_alignment\.", r"answers\."])
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ModelSettings:
     """Where the model comes from.
 
@@ -40,6 +56,7 @@ class ModelSettings:
     answers: what a model that answers questions can say: "clevr", "data" (all answers of the training
         stores), or the folder of the released GQA answers.
     freeze: patterns of the names of parameters that do not train.
+    lora: train small additions to the weights, not the weights.
     baseline: a detector without text instead, whose settings are in `config`.
     """
 
@@ -47,6 +64,7 @@ class ModelSettings:
     text_weights: str | None = None
     answers: str | None = None
     freeze: list[str] = field(default_factory=list)
+    lora: LoraSettings | None = None
     baseline: Literal["detr", "maskrcnn"] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer: BpeSettings | str = "roberta"
@@ -106,6 +124,7 @@ class DataSettings:
     itself, as the published models were trained. texts_per_image: how many texts of an image share one
     encoding of it in a training step; null for all.
     augmentation: "published", "clevr", "none", or settings for images of one size.
+    group_by_shape: whether the images of a batch are chosen to have like shapes, so that little is padded.
     """
 
     train: list[TrainStore]
@@ -113,6 +132,7 @@ class DataSettings:
     examples: Literal["image", "text"] = "image"
     texts_per_image: int | None = 1
     augmentation: FixedSizeAugmentation | Literal["published", "clevr", "none"] = "published"
+    group_by_shape: bool = True
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -148,11 +168,33 @@ class EmaSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EarlyStopping:
+    """A run ends when a score has not risen for `patience` evaluations, and leaves the best model.
+
+    score: as metrics.json has it, without "eval_": "shapes_referring_precision@1".
+    """
+
+    score: str
+    patience: int = 3
+
+
+@dataclass(frozen=True, config=_STRICT)
 class RunSettings:
-    """How the run is carried out and what it writes; all intervals are in steps."""
+    """How the run is carried out and what it writes; all intervals are in steps.
+
+    gradient_checkpointing: compute activations anew in the backward pass, for less memory and more time.
+    sharding: "fsdp" spreads weights, gradients and moments over the processes.
+    timeout: minutes after which a process that waits for another gives up.
+    push_to_hub: the Hub's name of a repository that gets the model, its report and its recipe at the end.
+    """
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
+    timeout: float = 30.0
+    early_stopping: EarlyStopping | None = None
+    push_to_hub: str | None = None
     workers: int = 2
     log_every: int = 50
     evaluate_every: int = 1000
@@ -292,6 +334,14 @@ def _check_names(recipe: Recipe, where: str) -> None:
             if task not in TASKS:
                 place = f"data.validation.{name}.tasks"
                 raise RecipeError(f"{where}: unknown task {task!r} in {place}{_near(task, TASKS)}.")
+    stopping = recipe.run.early_stopping
+    if stopping is not None and not any(
+        stopping.score.startswith(f"{name}_") for name in recipe.data.validation
+    ):
+        raise RecipeError(
+            f"{where}: run.early_stopping.score should begin with the name of a validation store "
+            f"({', '.join(recipe.data.validation) or 'there is none'}); found {stopping.score!r}."
+        )
     if (recipe.optimiser.epochs is None) == (recipe.optimiser.steps is None):
         raise RecipeError(f"{where}: give either optimiser.epochs or optimiser.steps.")
 

@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from torch import nn
+import torch
+from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
-from mdetr.data.collate import Collator
-from mdetr.data.store import Store
 from mdetr.errors import RecipeError, TrainingError
-from mdetr.images import MdetrImageProcessor
-from mdetr.inference.grounder import Mdetr
-from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.tasks.detection import classes_of, read_classes
-from mdetr.training.answer_space import answer_fields
-from mdetr.training.backbone_weights import load_backbone_weights
-from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.training.datasets import training_data
+from mdetr.training.early_stopping import StopEarly
 from mdetr.training.evaluation import Validation
+from mdetr.training.failures import explained
+from mdetr.training.hub import make_repository, push
+from mdetr.training.learner import make_learner
 from mdetr.training.own_data import import_own_data
 from mdetr.training.pictures import PredictionPictures
-from mdetr.training.recipe import BpeSettings, Recipe, RunSettings, check_files, to_yaml
-from mdetr.training.tokenizer import train_bpe
-from mdetr.training.trainer import Learner, MdetrTrainer, last_checkpoint
+from mdetr.training.progress import Progress
+from mdetr.training.recipe import Recipe, RunSettings, check_files, to_yaml
+from mdetr.training.report import write_report
+from mdetr.training.trainer import MdetrTrainer, last_checkpoint
 
-RECIPE_FILE, METRICS_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "model"
+RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
 
 
 def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
@@ -62,12 +49,14 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     if not resume and any(output.glob("checkpoint-*")):
         raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")
     output.mkdir(parents=True, exist_ok=True)
+    if recipe.run.push_to_hub is not None:
+        make_repository(recipe.run.push_to_hub)
     set_seed(recipe.seed)
     learner = make_learner(recipe, checkpoint)
     validations = {
         name: Validation.open(entry, learner.processor) for name, entry in recipe.data.validation.items()
     }
-    writer = SummaryWriter(str(output / "logs"))
+    writer = SummaryWriter(str(output / "logs")) if PartialState().is_main_process else None
     count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
     pictures = PredictionPictures(output / "pictures", validations, count, writer)
     trainer = MdetrTrainer(
@@ -78,123 +67,33 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         validations,
         pictures,
     )
-    trainer.add_callback(TensorBoardCallback(writer))
+
+    def keep(metrics: Mapping[str, float]) -> None:
+        trainer.save_averaged(output / MODEL_FOLDER)
+        if trainer.is_world_process_zero():
+            (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+
+    stopping = recipe.run.early_stopping
+    with Progress() as progress, explained(recipe.run.timeout):
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(progress)
+        if writer is not None:
+            trainer.add_callback(TensorBoardCallback(writer))
+        if stopping is not None:
+            trainer.add_callback(StopEarly(stopping, keep))
+        if trainer.is_world_process_zero():
+            (output / RECIPE_FILE).write_text(to_yaml(recipe))
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if stopping is None:
+            keep(trainer.last_metrics())
     if trainer.is_world_process_zero():
-        (output / RECIPE_FILE).write_text(to_yaml(recipe))
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    # The end of training closes the callback's log; without another it would open one in a folder of its own.
-    trainer.remove_callback(TensorBoardCallback)
-    trainer.add_callback(TensorBoardCallback(writer))
-    metrics = trainer.evaluate() if validations else {}
-    writer.close()
-    trainer.save_averaged(output / MODEL_FOLDER)
-    if trainer.is_world_process_zero():
-        (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+        report = output / REPORT_FILE
+        last = {name: found[-1] for name in validations if (found := pictures.drawn(name))}
+        write_report(report, output.name, trainer.state.log_history, to_yaml(recipe), last)
+        if recipe.run.push_to_hub is not None:
+            others = [output / RECIPE_FILE, output / METRICS_FILE, report]
+            push(recipe.run.push_to_hub, output / MODEL_FOLDER, others)
     return output / MODEL_FOLDER
-
-
-def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
-    """What a recipe trains, as at its start or, for a model that reads text, from a checkpoint."""
-    do_resize = recipe.data.augmentation == "none"
-    if recipe.model.baseline is not None:
-        processor = _image_processor(recipe)
-        named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
-        classes = read_classes(named[0]) if named else classes_of(Store.open(recipe.data.train[0].store))
-        settings = recipe.model
-        baseline = BASELINES[recipe.model.baseline](classes, dict(settings.config), settings.start_from)
-        with_masks = recipe.model.baseline == "maskrcnn"
-        collator = BaselineCollator(classes, processor, do_resize, with_masks)
-        return Learner(baseline, processor, collator, evaluate_baseline)
-    model, text_processor = make_model(recipe) if checkpoint is None else _reload(checkpoint)
-    _freeze(model, recipe.model.freeze)
-    return Learner(model, text_processor, Collator(text_processor, do_resize))
-
-
-def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Parameters whose names have a part that fits do not train."""
-    for pattern in patterns:
-        found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
-        if not found:
-            raise RecipeError(f"model.freeze: no parameter has a name with {pattern!r}.")
-        for parameter in found:
-            parameter.requires_grad_(False)
-
-
-def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
-    """The model that training starts from, and its processor."""
-    fields = dict(recipe.model.config)
-    if recipe.model.answers is not None:
-        stores = [Store.open(entry.store) for entry in recipe.data.train]
-        fields |= answer_fields(recipe.model.answers, stores)
-    if recipe.model.start_from is not None:
-        return _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
-    tokenizer = _tokenizer(recipe)
-    text = dict(fields.pop("text_config", {}))
-    if recipe.model.text_weights is not None:
-        text_config = AutoConfig.from_pretrained(recipe.model.text_weights, **text)
-    else:
-        text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
-    config = MdetrConfig(text_config=text_config, **fields)
-    model = MdetrModel(config)
-    if recipe.model.text_weights is not None:
-        start = AutoModel.from_pretrained(recipe.model.text_weights)
-        model.text_encoder.load_state_dict(start.state_dict(), strict=False)  # a pooler is left out
-    if recipe.model.backbone_weights is not None:
-        load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
-    processor = MdetrProcessor(
-        _image_processor(recipe),
-        tokenizer,
-        max_text_tokens=config.num_token_positions,
-        answer_types=config.answer_types,
-        answer_vocabulary=config.answer_vocabulary,
-    )
-    return model, processor
-
-
-def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, MdetrProcessor]:
-    """A model with some other settings than the one to start from, and the weights of all that both have."""
-    if not fields:
-        return start.model, start.processor
-    config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
-    model = MdetrModel(config)
-    known = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    state = start.model.state_dict()
-    kept = {name: tensor for name, tensor in state.items() if known.get(name) == tensor.shape}
-    other = [name for name in state if name in known and name not in kept]
-    if other and not set(fields) & {"answer_vocabulary", "num_queries"}:
-        raise RecipeError(
-            f"model.config makes {other[0]} of another size than the model to start from has it; "
-            "leave out what changes sizes."
-        )
-    model.load_state_dict(kept, strict=False)
-    start.processor.answer_types = config.answer_types
-    start.processor.answer_vocabulary = config.answer_vocabulary
-    return model, start.processor
-
-
-def _image_processor(recipe: Recipe) -> MdetrImageProcessor:
-    image = recipe.image
-    return MdetrImageProcessor(
-        size={"shortest_edge": image.shortest_edge, "longest_edge": image.longest_edge},
-        image_mean=list(image.mean),
-        image_std=list(image.std),
-    )
-
-
-def _reload(checkpoint: Path) -> tuple[MdetrModel, MdetrProcessor]:
-    return MdetrModel.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
-
-
-def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    wanted = recipe.model.tokenizer
-    if isinstance(wanted, BpeSettings):
-        stores = [Store.open(entry.store) for entry in recipe.data.train]
-        texts = (text for store in stores for text in store.columns(["text"])["text"].to_pylist())
-        return train_bpe(texts, wanted.vocab_size)
-    if wanted == "roberta":
-        return roberta_tokenizer()
-    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(wanted))
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
@@ -207,6 +106,9 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         gradient_accumulation_steps=run.gradient_accumulation,
         max_grad_norm=optimiser.max_gradient_norm,
         torch_compile=run.compile,
+        fsdp=True if run.sharding == "fsdp" else None,  # type: ignore[arg-type]
+        fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},
+        ddp_timeout=round(60 * run.timeout),
         seed=recipe.seed,
         logging_steps=run.log_every,
         logging_nan_inf_filter=False,
@@ -218,6 +120,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         dataloader_num_workers=run.workers,
         dataloader_persistent_workers=run.workers > 0,
         dataloader_drop_last=True,
+        dataloader_pin_memory=torch.accelerator.is_available(),
         report_to=[],
         remove_unused_columns=False,
         label_names=["targets"],
@@ -230,7 +133,12 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
 
 
 def _precision(run: RunSettings) -> dict[str, Any]:
-    return {"bf16": run.precision == "bf16", "fp16": run.precision == "fp16"}
+    # without a GPU the Trainer allows bf16 only if it is told that this is meant
+    return {
+        "bf16": run.precision == "bf16",
+        "fp16": run.precision == "fp16",
+        "use_cpu": not torch.accelerator.is_available(),
+    }
 
 
 def _share(recipe: Recipe, num_processes: int) -> int:

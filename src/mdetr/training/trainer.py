@@ -6,23 +6,34 @@ weights, the log of the losses and the evaluation by tasks.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate import DistributedType
+from accelerate.utils import FullyShardedDataParallelPlugin
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import Sampler, WeightedRandomSampler
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mdetr.errors import CheckpointError, TrainingError
+from mdetr.images import Size, resized_size
 from mdetr.training.datasets import Mixture
-from mdetr.training.ema import ExponentialMovingAverage
-from mdetr.training.evaluation import Validation, evaluate
-from mdetr.training.recipe import OptimiserSettings, Recipe
+from mdetr.training.ema import ExponentialMovingAverage, whole_tensor
+from mdetr.training.evaluation import Validation
+from mdetr.training.grouping import EpochSampler, ShapeGroupedSampler
+from mdetr.training.learner import Learner
+from mdetr.training.lora import merge_lora
+from mdetr.training.meters import Meters
+from mdetr.training.recipe import FixedSizeAugmentation, OptimiserSettings, Recipe
 from mdetr.training.schedules import Schedule
 from mdetr.training.skipping import SkippingDataset
 
@@ -48,21 +59,6 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
         for name in parameters
         if parameters[name]
     ]
-
-
-@dataclass(frozen=True)
-class Learner:
-    """What is trained.
-
-    model: called with a batch it gives an output with `loss` and `losses`. processor: makes its tensors, and
-    is saved with it. collator: examples -> a batch, with "records". evaluate: scores it, as
-    `mdetr.training.evaluation.evaluate`.
-    """
-
-    model: nn.Module
-    processor: Any
-    collator: Callable[[list[Any]], dict[str, Any]]
-    evaluate: Callable[..., dict[str, float]] = evaluate
 
 
 class MdetrTrainer(Trainer):
@@ -92,12 +88,18 @@ class MdetrTrainer(Trainer):
         self.mixture = dataset
         self.folder = Path(cast(str, arguments.output_dir))
         self.validations = validations
-        self.ema = None
-        if recipe.ema is not None:
-            self.ema = ExponentialMovingAverage(model, recipe.ema.decay, recipe.ema.ramp)
+        self.ema: ExponentialMovingAverage | None = None  # starts when the model is where it trains
+        sharded = recipe.run.sharding != "none"
+        # what is scored and saved of a sharded model, whose parts would have to be run by all together
+        self._twin = copy.deepcopy(model).eval() if sharded else None
         self._draw = draw
         self._parts: dict[str, Tensor] = {}
         self._num_parts = 0
+        self.meters = Meters()
+        if arguments.fsdp_plugin_args is not None:  # each repeated layer is gathered by itself
+            layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+            names = sorted({type(layer).__name__ for layer in layers})
+            arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = names
         super().__init__(
             model=model,
             args=arguments,
@@ -108,8 +110,19 @@ class MdetrTrainer(Trainer):
             callbacks=[_FollowTraining(self)],
         )
         self.model_accepts_loss_kwargs = False
-        if isinstance(model, PreTrainedModel):  # others could not be saved so
+        # a baseline could not be saved so, and FSDP wants its weights in the usual order
+        if isinstance(model, PreTrainedModel) and not sharded:
             nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Accelerate's engine; it shards on accelerators alone unless told that CPUs shall too."""
+        super().create_accelerator_and_postprocess()
+        wanted = self.args.fsdp_plugin_args
+        if wanted is not None and not self.is_fsdp_enabled and self.args.world_size > 1:
+            state = self.accelerator.state
+            state.fsdp_plugin = FullyShardedDataParallelPlugin(**wanted)
+            state.distributed_type = DistributedType.FSDP
+            self.is_fsdp_enabled = True
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the three groups."""
@@ -151,6 +164,7 @@ class MdetrTrainer(Trainer):
             TrainingError: the loss is not finite. The ids of the batch are in the run's folder.
         """
         records = inputs.pop("records")
+        self.meters.see(inputs)
         try:
             output = model(**inputs)
             if not torch.isfinite(output.loss):
@@ -162,13 +176,22 @@ class MdetrTrainer(Trainer):
         self._num_parts += 1
         return (output.loss, output) if return_outputs else output.loss
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The batches of the next step; the time that they take is counted."""
+        with self.meters.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the losses' parts, averaged since the last log, to what is logged of the loss."""
+        """Add to what is logged of the loss: its parts, averaged since the last log, rates and speed."""
         if "loss" in logs and self._num_parts:
             names = list(self._parts)
             sums = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "mean")
             logs = {**logs, **dict(zip(names, (sums / self._num_parts).tolist(), strict=True))}
             self._parts, self._num_parts = {}, 0
+            del logs["learning_rate"]  # of the first group alone
+            groups = cast(torch.optim.Optimizer, self.optimizer).param_groups
+            logs |= {f"lr_{group['name']}": group["lr"] for group in groups}
+            logs |= self.meters.read(self.args.world_size)
         super().log(logs, start_time)
 
     def evaluate(
@@ -178,9 +201,8 @@ class MdetrTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Score the averaged weights on every validation store by its tasks."""
-        model = self.accelerator.unwrap_model(self.model)
         metrics: dict[str, float] = {}
-        with self._averaged(model):
+        with self._averaged() as model:
             for name, validation in self.validations.items():
                 scores = self._score(
                     model, validation, self.args.per_device_eval_batch_size, self.accelerator
@@ -192,22 +214,62 @@ class MdetrTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def last_metrics(self) -> dict[str, float]:
+        """What the last evaluation gave; empty without one."""
+        for entry in reversed(self.state.log_history):
+            scores = {name: value for name, value in entry.items() if name.startswith("eval_")}
+            if scores:
+                return scores
+        return {}
+
     def save_averaged(self, folder: Path) -> None:
         """Write the averaged model and its processor to a folder that `from_pretrained` reads."""
-        model = self.accelerator.unwrap_model(self.model)
-        with self._averaged(model):
+        with self._averaged() as model:
             if self.is_world_process_zero():
-                model.save_pretrained(folder)
+                cast(PreTrainedModel, merge_lora(model)).save_pretrained(folder)
                 self.processor.save_pretrained(folder)
 
-    def _averaged(self, model: nn.Module) -> Any:
-        return self.ema.applied_to(model) if self.ema is not None else torch.no_grad()
+    @contextmanager
+    def _averaged(self) -> Iterator[nn.Module]:
+        """The model with its averaged weights, where it has them, whole in every process."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self._twin is not None:
+            state = self.ema.whole() if self.ema is not None else _whole_state(model)
+            self._twin.to(self.args.device).load_state_dict(state)
+            yield self._twin
+        elif self.ema is not None:
+            with self.ema.applied_to(model):
+                yield model
+        else:
+            yield model
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        weights = self.mixture.weights
-        if weights is None:
-            return super()._get_train_sampler(train_dataset)
-        return _EpochSampler(weights, self.args.seed)
+    def start_average(self) -> ExponentialMovingAverage | None:
+        """Begin the average of the weights, if the recipe wants one and it is not there yet."""
+        settings = self.recipe.ema
+        if self.ema is None and settings is not None:
+            model = self.accelerator.unwrap_model(self.model)
+            self.ema = ExponentialMovingAverage(model, settings.decay, settings.ramp)
+        return self.ema
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        data, seed = self.recipe.data, self.args.seed
+        sampler = EpochSampler(self.mixture, self.mixture.weights, seed)
+        if isinstance(data.augmentation, FixedSizeAugmentation) or not data.group_by_shape:
+            return sampler
+        return ShapeGroupedSampler(sampler, self._shape, self.recipe.optimiser.batch_size, seed)
+
+    def _shape(self, index: int) -> Size:
+        size, image = self.mixture.shape(index), self.recipe.image
+        if self.recipe.data.augmentation == "none":  # then the processor resizes
+            return resized_size(size, image.shortest_edge, image.longest_edge)
+        return size
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the model to a folder that `from_pretrained` reads; a sharded one is put together for it."""
+        if self._twin is None:
+            super().save_model(output_dir, _internal_call)
+        else:
+            self._save(output_dir, _whole_state(self.accelerator.unwrap_model(self.model)))
 
     def _keep_bad_batch(self, records: Sequence[Any], reason: str) -> str:
         path = self.folder / BAD_BATCH_FILE
@@ -221,40 +283,40 @@ class MdetrTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.is_world_process_zero():
-            folder = self.folder / f"checkpoint-{self.state.global_step}"
-            (folder / COMPLETE).touch()
+        folder = self.folder / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            if self.is_world_process_zero():
+                (folder / COMPLETE).touch()
+        except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
+            if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+            raise TrainingError(
+                f"{folder} could not be written ({error}): make room on the disk; the checkpoint before "
+                "it is kept, go on from there with --resume."
+            ) from error
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.ema is not None and self.args.should_save:
-            self.ema.save(Path(output_dir) / EMA_FILE)
+        if self.ema is not None:
+            self.ema.save(Path(output_dir) / EMA_FILE, write=self.args.should_save)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.ema is not None:
-            self.ema.load(Path(checkpoint) / EMA_FILE)
-
-
-class _EpochSampler(WeightedRandomSampler):
-    """Draws by weight, the same in every process and wherever training resumes."""
-
-    def __init__(self, weights: Sequence[float], seed: int) -> None:
-        super().__init__(weights, len(weights), generator=torch.Generator())
-        self.seed = seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the draws those of this epoch (`transformers.Trainer` calls it)."""
-        self.generator.manual_seed(self.seed + epoch)
+        average = self.start_average()
+        if checkpoint is not None and average is not None:
+            average.load(Path(checkpoint) / EMA_FILE)
 
 
 class _FollowTraining(TrainerCallback):
-    """Tells the data which epoch it is, and moves the average after every step of the optimiser."""
+    """Tells the data which epoch it is, moves the average after every step of the optimiser, and times it."""
 
     def __init__(self, trainer: MdetrTrainer) -> None:
         self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.start_average()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # accelerate tells only the sampler, where that wants to know too
@@ -264,6 +326,15 @@ class _FollowTraining(TrainerCallback):
         ema = self.trainer.ema
         if ema is not None:
             ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.meters.end_step()
+        if state.global_step >= state.max_steps and self.trainer.validations:
+            control.should_evaluate = True
+
+
+def _whole_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def last_checkpoint(folder: Path) -> Path:

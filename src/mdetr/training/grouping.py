@@ -1,0 +1,120 @@
+"""Examples in random order in; the same, so that those of a batch have like shapes, out.
+
+A batch is padded to its highest and its widest image; what is padded is computed in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Sampler, WeightedRandomSampler
+
+from mdetr.images import Size
+
+WINDOW = 64  # batches, among which examples change places
+
+Integers = npt.NDArray[np.int64]
+
+
+class EpochSampler(WeightedRandomSampler):
+    """Draws with replacement by weight, or each example once; the same wherever training resumes.
+
+    Args:
+        data: the examples. weights: how often each is drawn; None for each once. seed: of the order.
+    """
+
+    def __init__(self, data: Sized, weights: Sequence[float] | None, seed: int) -> None:
+        even = weights is None
+        super().__init__(
+            [1.0] * len(data) if weights is None else weights,
+            len(data),
+            replacement=not even,
+            generator=torch.Generator(),
+        )
+        self.even = even
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the draws those of this epoch (`transformers.Trainer` calls it)."""
+        self.generator.manual_seed(self.seed + epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        if self.even:  # multinomial could not draw from as many
+            yield from torch.randperm(self.num_samples, generator=self.generator).tolist()
+        else:
+            yield from super().__iter__()
+
+
+class ShapeGroupedSampler(Sampler[int]):
+    """Gives a sampler's examples in such an order that those of a batch have like shapes.
+
+    Args:
+        base: the examples in random order. shape: of an example, height and width in pixels.
+        batch_size: over all processes. seed: of the order of the batches.
+        window: how many batches of examples are sorted at a time; more waste less and are less random.
+    """
+
+    def __init__(
+        self,
+        base: EpochSampler,
+        shape: Callable[[int], Size],
+        batch_size: int,
+        seed: int,
+        window: int = WINDOW,
+    ) -> None:
+        self.base = base
+        self.shape = shape
+        self.batch_size = batch_size
+        self.seed = seed
+        self.window = window
+        self.set_epoch(0)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the order that of this epoch (`transformers.Trainer` calls it)."""
+        self.base.set_epoch(epoch)
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self._epoch))
+        indices = iter(self.base)
+        window = [(index, self.shape(index)) for index in islice(indices, self.window * self.batch_size)]
+        while window:
+            following = []
+            for index in self._group(window, generator):
+                yield index
+                # the next window's shapes are looked up one by one, so that no step waits for all
+                following += [(later, self.shape(later)) for later in islice(indices, 1)]
+            window = following
+
+    def _group(self, window: list[tuple[int, Size]], generator: np.random.Generator) -> list[int]:
+        groups = group_by_shape(np.array([shape for _, shape in window]), self.batch_size)
+        whole = len(window) // self.batch_size  # what is left over stays last
+        order = [*generator.permutation(whole), *range(whole, len(groups))]
+        return [window[place][0] for group in order for place in groups[group]]
+
+
+def group_by_shape(shapes: npt.NDArray[Any], size: int) -> list[Integers]:
+    """Places of N shapes (N, 2) in groups of `size` with like heights and widths; the last may be smaller.
+
+    The shapes are halved at the middle of the side that varies more, again and again.
+    """
+
+    def halve(places: Integers) -> list[Integers]:
+        if len(places) <= size:
+            return [places] if len(places) else []
+        sides = np.log(shapes[places])
+        side = int(np.ptp(sides, axis=0).argmax())
+        ordered = places[np.argsort(sides[:, side], kind="stable")]
+        half = -(-len(places) // size) // 2 * size  # whole groups
+        return halve(ordered[:half]) + halve(ordered[half:])
+
+    return halve(np.arange(len(shapes)))

@@ -1,0 +1,165 @@
+"""A recipe in; what it trains, with all that reads its data and scores it, out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+
+from mdetr.data.collate import Collator
+from mdetr.data.store import Store
+from mdetr.errors import RecipeError
+from mdetr.images import MdetrImageProcessor
+from mdetr.inference.grounder import Mdetr
+from mdetr.model.config import MdetrConfig
+from mdetr.model.mdetr import MdetrModel
+from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.tasks.detection import classes_of, read_classes
+from mdetr.training.answer_space import answer_fields
+from mdetr.training.backbone_weights import load_backbone_weights
+from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
+from mdetr.training.evaluation import evaluate
+from mdetr.training.lora import add_lora
+from mdetr.training.recipe import BpeSettings, Recipe
+from mdetr.training.tokenizer import train_bpe
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained.
+
+    model: called with a batch it gives an output with `loss` and `losses`. processor: makes its tensors, and
+    is saved with it. collator: examples -> a batch, with "records". evaluate: scores it, as
+    `mdetr.training.evaluation.evaluate`.
+    """
+
+    model: nn.Module
+    processor: Any
+    collator: Callable[[list[Any]], dict[str, Any]]
+    evaluate: Callable[..., dict[str, float]] = evaluate
+
+
+def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
+    """What a recipe trains, as at its start or, for a model that reads text, from a checkpoint."""
+    do_resize = recipe.data.augmentation == "none"
+    if recipe.model.baseline is not None:
+        if recipe.model.lora is not None or recipe.run.gradient_checkpointing:
+            raise RecipeError("A baseline trains without model.lora and run.gradient_checkpointing.")
+        processor = _image_processor(recipe)
+        named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
+        classes = read_classes(named[0]) if named else classes_of(Store.open(recipe.data.train[0].store))
+        settings = recipe.model
+        baseline = BASELINES[recipe.model.baseline](classes, dict(settings.config), settings.start_from)
+        with_masks = recipe.model.baseline == "maskrcnn"
+        collator = BaselineCollator(classes, processor, do_resize, with_masks)
+        return Learner(baseline, processor, collator, evaluate_baseline)
+    lora = recipe.model.lora
+    # with additions beside its layers a checkpoint is no model; the trainer reads its weights later
+    if checkpoint is None or lora is not None:
+        model, text_processor = make_model(recipe)
+    else:
+        model, text_processor = _reload(checkpoint)
+    if lora is not None:
+        add_lora(model, lora)
+    _freeze(model, recipe.model.freeze)
+    if recipe.run.gradient_checkpointing:
+        _checkpoint_gradients(model)
+    return Learner(model, text_processor, Collator(text_processor, do_resize))
+
+
+def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Parameters whose names have a part that fits do not train."""
+    for pattern in patterns:
+        found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
+        if not found:
+            raise RecipeError(f"model.freeze: no parameter has a name with {pattern!r}.")
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
+def _checkpoint_gradients(model: MdetrModel) -> None:
+    """Let the model compute its activations anew in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
+    (enable or model.gradient_checkpointing_enable)()
+
+
+def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
+    """The model that training starts from, and its processor."""
+    fields = dict(recipe.model.config)
+    if recipe.model.answers is not None:
+        stores = [Store.open(entry.store) for entry in recipe.data.train]
+        fields |= answer_fields(recipe.model.answers, stores)
+    if recipe.model.start_from is not None:
+        return _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
+    tokenizer = _tokenizer(recipe)
+    text = dict(fields.pop("text_config", {}))
+    if recipe.model.text_weights is not None:
+        text_config = AutoConfig.from_pretrained(recipe.model.text_weights, **text)
+    else:
+        text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
+    config = MdetrConfig(text_config=text_config, **fields)
+    model = MdetrModel(config)
+    if recipe.model.text_weights is not None:
+        start = AutoModel.from_pretrained(recipe.model.text_weights)
+        model.text_encoder.load_state_dict(start.state_dict(), strict=False)  # a pooler is left out
+    if recipe.model.backbone_weights is not None:
+        load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
+    processor = MdetrProcessor(
+        _image_processor(recipe),
+        tokenizer,
+        max_text_tokens=config.num_token_positions,
+        answer_types=config.answer_types,
+        answer_vocabulary=config.answer_vocabulary,
+    )
+    return model, processor
+
+
+def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, MdetrProcessor]:
+    """A model with some other settings than the one to start from, and the weights of all that both have."""
+    if not fields:
+        return start.model, start.processor
+    config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
+    model = MdetrModel(config)
+    known = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    state = start.model.state_dict()
+    kept = {name: tensor for name, tensor in state.items() if known.get(name) == tensor.shape}
+    other = [name for name in state if name in known and name not in kept]
+    if other and not set(fields) & {"answer_vocabulary", "num_queries"}:
+        raise RecipeError(
+            f"model.config makes {other[0]} of another size than the model to start from has it; "
+            "leave out what changes sizes."
+        )
+    model.load_state_dict(kept, strict=False)
+    start.processor.answer_types = config.answer_types
+    start.processor.answer_vocabulary = config.answer_vocabulary
+    return model, start.processor
+
+
+def _image_processor(recipe: Recipe) -> MdetrImageProcessor:
+    image = recipe.image
+    return MdetrImageProcessor(
+        size={"shortest_edge": image.shortest_edge, "longest_edge": image.longest_edge},
+        image_mean=list(image.mean),
+        image_std=list(image.std),
+    )
+
+
+def _reload(checkpoint: Path) -> tuple[MdetrModel, MdetrProcessor]:
+    return MdetrModel.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
+
+
+def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
+    wanted = recipe.model.tokenizer
+    if isinstance(wanted, BpeSettings):
+        stores = [Store.open(entry.store) for entry in recipe.data.train]
+        texts = (text for store in stores for text in store.columns(["text"])["text"].to_pylist())
+        return train_bpe(texts, wanted.vocab_size)
+    if wanted == "roberta":
+        return roberta_tokenizer()
+    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(wanted))

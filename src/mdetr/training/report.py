@@ -1,0 +1,129 @@
+"""A run's log and pictures in; one HTML file with its curves, scores and pictures in itself out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+import transformers
+
+Curve = tuple[list[int], list[float]]
+"""Steps and values."""
+
+EVALUATED = "eval_"
+_LAYER = re.compile(r"_(\d+|proposals)$")
+_SPEED = ("grad_norm", "images_per_second", "data_wait", "padding", "gpu_memory_gib")
+
+
+def write_report(
+    path: Path, title: str, history: Sequence[Mapping[str, float]], recipe: str, pictures: Mapping[str, Path]
+) -> None:
+    """Write the report of a run.
+
+    Args:
+        path: the HTML file. title: its heading. history: the entries of the log, each with its step.
+        recipe: as YAML. pictures: name -> PNG of what the model finds.
+    """
+    from jinja2 import Environment
+
+    curves = _curves(history)
+    scores = {name.removeprefix(EVALUATED): c for name, c in curves.items() if name.startswith(EVALUATED)}
+    losses = [name for name in curves if "loss" in name and not name.startswith((EVALUATED, "train_"))]
+    sections = [
+        ("Scores over the run", _by_rank(scores)),
+        ("Losses", _by_layer({name: curves[name] for name in losses})),
+        ("Rates", {"learning rate": {n[3:]: c for n, c in curves.items() if n.startswith("lr_")}}),
+        ("Speed", {name: {name: curves[name]} for name in _SPEED if name in curves}),
+    ]
+    template = Environment(autoescape=True, trim_blocks=True).from_string(
+        files("mdetr").joinpath("assets", "report.html.jinja").read_text("utf-8")
+    )
+    text = template.render(
+        title=title,
+        summary=_summary(history),
+        scores=[_best(name, curve) for name, curve in scores.items()],
+        sections=[
+            (heading, [(name, _draw(name, lines)) for name, lines in charts.items() if lines])
+            for heading, charts in sections
+            if any(charts.values())
+        ],
+        pictures=[(name, _base64(picture.read_bytes())) for name, picture in pictures.items()],
+        recipe=recipe,
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    for entry in history:
+        for name, value in entry.items():
+            if name not in ("step", "epoch") and isinstance(value, (int, float)):
+                steps, values = curves.setdefault(name, ([], []))
+                steps.append(int(entry["step"]))
+                values.append(float(value))
+    return curves
+
+
+def _by_layer(losses: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """One chart for each loss, with a line for each decoder layer that has it."""
+    charts: dict[str, dict[str, Curve]] = {}
+    for name, curve in losses.items():
+        layer = _LAYER.search(name)
+        kind = name[: layer.start()] if layer else name
+        charts.setdefault(kind, {})[layer[1] if layer else "last"] = curve
+    return charts
+
+
+def _by_rank(scores: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """One chart for each score, with a line for each "@k" of it."""
+    charts: dict[str, dict[str, Curve]] = {}
+    for name, curve in scores.items():
+        kind, at, rank = name.partition("@")
+        charts.setdefault(kind, {})[at + rank] = curve
+    return charts
+
+
+def _draw(name: str, lines: Mapping[str, Curve]) -> str:
+    """A chart as SVG in base64."""
+    from matplotlib.figure import Figure  # not pyplot, which keeps figures and wants a display
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.add_subplot()
+    for label, (steps, values) in lines.items():
+        axes.plot(steps, values, label=label, linewidth=1.2, marker="." if len(steps) < 20 else None)
+    axes.set_title(name, fontsize=10)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return _base64(buffer.getvalue())
+
+
+def _best(name: str, curve: Curve) -> tuple[str, str, str, str]:
+    steps, values = curve
+    best = max(range(len(values)), key=values.__getitem__)
+    return name, f"{values[-1]:.4f}", f"{values[best]:.4f}", f"{steps[best]:,}"
+
+
+def _summary(history: Sequence[Mapping[str, float]]) -> str:
+    steps = max((int(entry["step"]) for entry in history), default=0)
+    seconds = sum(entry.get("train_runtime", 0.0) for entry in history)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "a CPU"
+    return (
+        f"{steps:,} steps in {timedelta(seconds=round(seconds))} on {device}, "
+        f"with torch {torch.__version__} and transformers {transformers.__version__}."
+    )
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
