@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from mdetr.errors import RecipeError, TrainingError
 
-_ERRORS = (HfHubHTTPError, httpx.HTTPError, OSError, ValueError)
+_ERRORS = (*HfHubHTTPError.__bases__, ValueError)  # OSError, and all errors of the Hub's own HTTP library
 
 
 def make_repository(name: str) -> None:
