@@ -49,6 +49,7 @@ OPTIONS: dict[str, Any] = {
     "answer_types": list(CLEVR_TYPES),
     "answer_vocabulary": CLEVR_VOCABULARY,
     "answer_layer": -1,
+    "answer_sums": True,
     "predict_masks": True,
 }
 

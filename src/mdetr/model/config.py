@@ -38,6 +38,7 @@ class MdetrConfig(PreTrainedConfig):
         answer_types: the types in the order of their ids; empty where one head gives all answers.
         answer_vocabulary: type (or "answer") -> its answers, in the order of the head's outputs.
         answer_layer: the decoder layer whose output the answer heads read; the first in published models.
+        answer_sums: whether the answers' queries add up what the boxes' queries hold, which helps to count.
         predict_masks: whether queries have masks (PhraseCut).
         freeze_detector: whether only the mask head is trained.
         auxiliary_loss: whether the outputs of earlier decoder layers are returned and trained.
@@ -84,6 +85,7 @@ class MdetrConfig(PreTrainedConfig):
     answer_types: list[str] | None = None
     answer_vocabulary: dict[str, list[str]] | None = None
     answer_layer: int = 0
+    answer_sums: bool = False
     predict_masks: bool = False
     freeze_detector: bool = False
     auxiliary_loss: bool = True

@@ -188,7 +188,8 @@ class MdetrModel(PreTrainedModel):
         final = outputs[-1]
         final.proposals = proposals
         if self.answers is not None:
-            final.answer_logits = self.answers(layers[self.config.answer_layer][2])
+            found, _, asking = layers[self.config.answer_layer]
+            final.answer_logits = self.answers(asking, found)
         if self.mask_attention is not None and self.mask_head is not None:
             attention = self.mask_attention(layers[-1][0], image_memory, images.map_padding)
             features = images.sequence.transpose(1, 2).unflatten(-1, images.map_padding.shape[-2:])
