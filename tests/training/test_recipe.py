@@ -49,6 +49,9 @@ def _with(change: str, tmp_path: Path) -> Path:
         ("optimiser.epochs=3", r"either optimiser.epochs or optimiser.steps"),
         ("optimiser.lr", r"--set wants key=value"),
         ("optimiser.lr=[", r"not valid YAML"),
+        ("data.train.7.store=x", r"--set data.train.7.store: the recipe has no such place"),
+        ("data.train.first.store=x", r"--set data.train.first.store: the recipe has no such place"),
+        ("seed.of.all=3", r"--set seed.of.all: the recipe has no such place"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_place(change: str, message: str, tmp_path: Path) -> None:
@@ -70,6 +73,9 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("data: [")
     with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(broken)
+    broken.write_text("seed: 1\ndata: {}\nseed: 2")
+    with pytest.raises(RecipeError, match="not valid YAML: the key seed is there twice .*line 3"):
         load_recipe(broken)
     broken.write_text("- a list")
     with pytest.raises(RecipeError, match="found list"):

@@ -232,7 +232,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     if not file.is_file():
         raise RecipeError(f"There is no recipe {file}; give the path of a YAML file.")
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.load(file.read_text(), _EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -292,6 +292,20 @@ def to_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(plain(asdict(recipe)), sort_keys=False)  # type: ignore[call-overload]
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML of which a key that is there twice is an error; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _apply(content: dict[str, Any], change: str) -> None:
     key, separator, value = change.partition("=")
     if not separator or not key:
@@ -300,17 +314,17 @@ def _apply(content: dict[str, Any], change: str) -> None:
     if key in ("data", "model") and not value.lstrip().startswith("{"):
         _name(content, key, value)
         return
-    place: Any = content
-    for parent in parents:
-        place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError(f"--set {key}: {value!r} is not valid YAML.") from None
-    if isinstance(place, list):
-        place[int(last)] = parsed
-    else:
-        place[last] = parsed
+    place: Any = content
+    try:
+        for parent in parents:
+            place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
+        place[int(last) if isinstance(place, list) else last] = parsed
+    except (IndexError, TypeError, ValueError):
+        raise RecipeError(f"--set {key}: the recipe has no such place.") from None
 
 
 def _name(content: dict[str, Any], key: str, value: str) -> None:
