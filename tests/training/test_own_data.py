@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mdetr.cli.evaluate import evaluate
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.inference.grounder import Mdetr
@@ -65,4 +66,9 @@ def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: P
     )
     assert len(found) > 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert "eval_mine_phrase_grounding_recall@1" in metrics
+    score = metrics["eval_mine_phrase_grounding_recall@1"]
+    evaluate(
+        [FINETUNE], str(folder), tmp_path / "scores.json", changes[:1], tmp_path / "evaluation", worst=0
+    )
+    assert json.loads((tmp_path / "scores.json").read_text())["mine"]["phrase_grounding_recall@1"] == score
+    assert sorted(path.name for path in (tmp_path / "evaluation" / "stores").iterdir()) == ["mine-validation"]

@@ -109,8 +109,11 @@ def _evaluate(
     settings: Recipe, model: str, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
 ) -> Scores:
     from mdetr.training.evaluation import Validation
+    from mdetr.training.own_data import import_own_data
     from mdetr.training.pictures import draw_worst
 
+    with accelerator.main_process_first():  # the others find what it made
+        settings = import_own_data(settings, folder, training=False)
     loaded, processor, score = _load(model, accelerator)
     scores: Scores = {}
     for name, entry in settings.data.validation.items():

@@ -16,7 +16,7 @@ from mdetr.training.recipe import Recipe
 HELD_OUT = 10  # one image in so many is kept for validation, where both name the same file
 
 
-def import_own_data(recipe: Recipe, folder: Path) -> Recipe:
+def import_own_data(recipe: Recipe, folder: Path, training: bool = True) -> Recipe:
     """Make a store of each JSON Lines file that a recipe names instead of one.
 
     Where training and validation name the same file, the records of one image in ten are for validation only;
@@ -25,6 +25,7 @@ def import_own_data(recipe: Recipe, folder: Path) -> Recipe:
     Args:
         recipe: whose `data.train` and `data.validation` may name files that end in .jsonl.
         folder: the run's, in which the stores are made, or found again.
+        training: whether those to train on are wanted too.
 
     Raises:
         InvalidInputError, InvalidRecordError: a file is missing or has a line that breaks a rule.
@@ -33,10 +34,12 @@ def import_own_data(recipe: Recipe, folder: Path) -> Recipe:
     shared = {entry.store for entry in recipe.data.train} & {
         entry.store for entry in recipe.data.validation.values()
     }
-    train = [
-        replace(entry, store=_store_of(entry.store, folder, False if entry.store in shared else None))
-        for entry in recipe.data.train
-    ]
+    train = recipe.data.train
+    if training:
+        train = [
+            replace(entry, store=_store_of(entry.store, folder, False if entry.store in shared else None))
+            for entry in train
+        ]
     validation = {
         name: replace(entry, store=_store_of(entry.store, folder, True if entry.store in shared else None))
         for name, entry in recipe.data.validation.items()

@@ -44,7 +44,8 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         TrainingError: the folder holds another run already, or the loss is not finite.
     """
     check_files(recipe)
-    recipe = import_own_data(recipe, output)
+    with PartialState().main_process_first():  # the others find what it made
+        recipe = import_own_data(recipe, output)
     checkpoint = last_checkpoint(output) if resume else None
     if not resume and any(output.glob("checkpoint-*")):
         raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")
