@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ class ExampleDataset(Dataset[Example]):
         """Height and width in pixels that the example's image has in this epoch, without reading it."""
         generator = self._generator(index)
         rows = self._choose_rows(index, generator)
-        records = tuple(self.store[row] for row in rows)
+        records = tuple(replace(self.store[row], masks=None) for row in rows)  # which are dear to move
         size = records[0].height, records[0].width
         if self.augmentation is None:
             return size

@@ -105,16 +105,21 @@ class ShapeGroupedSampler(Sampler[int]):
 def group_by_shape(shapes: npt.NDArray[Any], size: int) -> list[Integers]:
     """Places of N shapes (N, 2) in groups of `size` with like heights and widths; the last may be smaller.
 
-    The shapes are halved at the middle of the side that varies more, again and again.
+    The shapes are halved by height or by width, whichever leaves less to pad, again and again.
     """
+
+    def padded(places: Integers) -> int:
+        return len(places) * int(shapes[places].max(axis=0).prod())
 
     def halve(places: Integers) -> list[Integers]:
         if len(places) <= size:
             return [places] if len(places) else []
-        sides = np.log(shapes[places])
-        side = int(np.ptp(sides, axis=0).argmax())
-        ordered = places[np.argsort(sides[:, side], kind="stable")]
         half = -(-len(places) // size) // 2 * size  # whole groups
-        return halve(ordered[:half]) + halve(ordered[half:])
+        sorted_by_side = (places[np.argsort(shapes[places, side], kind="stable")] for side in (0, 1))
+        first, second = min(
+            ((ordered[:half], ordered[half:]) for ordered in sorted_by_side),
+            key=lambda halves: sum(map(padded, halves)),
+        )
+        return halve(first) + halve(second)
 
     return halve(np.arange(len(shapes)))

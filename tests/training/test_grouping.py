@@ -1,0 +1,110 @@
+"""Batches of like shapes: nothing is lost, little is padded, and the order is each epoch's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdetr.data.augment import clevr_training_augmentation, published_training_augmentation
+from mdetr.data.examples import ExampleDataset
+from mdetr.data.record import Record
+from mdetr.data.store import Store, write_store
+from mdetr.training.grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
+
+SIZES = (
+    [(480, 640)] * 5
+    + [(640, 480)] * 3
+    + [(427, 640), (640, 427), (375, 500), (500, 333), (500, 375), (612, 612)]
+)
+"""Height and width, about as often as in COCO and Flickr30k."""
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 64, 67])
+def test_every_example_is_in_one_group_and_all_groups_but_the_last_are_full(number: int) -> None:
+    shapes = np.random.default_rng(0).integers(300, 900, (number, 2))
+    groups = group_by_shape(shapes, 8)
+    assert sorted(place for group in groups for place in group) == list(range(number))
+    assert all(len(group) == 8 for group in groups[:-1])
+    assert all(0 < len(group) <= 8 for group in groups)
+
+
+def test_like_shapes_come_together() -> None:
+    shapes = np.array([(480, 640), (640, 480)] * 8)
+    for group in group_by_shape(shapes, 4):
+        assert len(np.unique(shapes[group], axis=0)) == 1
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Records of 1,500 images of usual sizes; the images themselves are not there."""
+    generator = np.random.default_rng(0)
+    records = []
+    for number in range(1500):
+        height, width = SIZES[generator.integers(len(SIZES))]
+        x, y = generator.uniform(0, 0.5, 2)
+        box = (x * width, y * height, (x + 0.3) * width, (y + 0.3) * height)
+        records.append(
+            Record(
+                source="sizes",
+                split="train",
+                id=str(number),
+                image_id=str(number),
+                image=f"{number}.jpg",
+                height=height,
+                width=width,
+                text="a thing",
+                boxes=(box,),
+                spans=(((2, 7),),),
+            )
+        )
+    path = tmp_path_factory.mktemp("stores") / "sizes"
+    write_store(path, records, path)
+    return Store.open(path)
+
+
+def _padding(order: list[int], dataset: ExampleDataset, batch_size: int) -> float:
+    """The share of the pixels of all batches that is no image."""
+    shapes = np.array([dataset.shape(index) for index in order])
+    batches = [shapes[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    used = sum(int(batch.prod(axis=1).sum()) for batch in batches)
+    return 1 - used / sum(len(batch) * int(batch.max(axis=0).prod()) for batch in batches)
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_padding_stays_under_a_tenth(store: Store, batch_size: int) -> None:
+    dataset = ExampleDataset(store, published_training_augmentation(), 1, seed=1)
+    dataset.set_epoch(0)
+    base = EpochSampler(dataset, None, seed=1)
+    at_random = list(base)
+    grouped = ShapeGroupedSampler(base, dataset.shape, batch_size, seed=1)
+    order = list(grouped)
+    assert sorted(order) == sorted(at_random) == list(range(1500))
+    assert _padding(order, dataset, batch_size) < 0.10 < 0.25 < _padding(at_random, dataset, batch_size)
+    grouped.set_epoch(0)
+    again = list(grouped)
+    grouped.set_epoch(1)
+    assert again != list(grouped)
+    grouped.set_epoch(0)
+    assert again == list(grouped)
+
+
+@pytest.mark.parametrize(
+    "augmentation", [published_training_augmentation(), clevr_training_augmentation(), None]
+)
+def test_a_shape_is_known_before_the_image_is_read(shapes_store: Path, augmentation: object) -> None:
+    dataset = ExampleDataset(Store.open(shapes_store), augmentation, 2, seed=4)  # type: ignore[arg-type]
+    for epoch in range(3):
+        dataset.set_epoch(epoch)
+        for index in range(len(dataset)):
+            assert dataset.shape(index) == tuple(dataset[index].image.shape[-2:])
+
+
+def test_weights_say_how_often_an_example_is_drawn() -> None:
+    sampler = EpochSampler(range(2), [1.0, 3.0], seed=0)
+    drawn = []
+    for epoch in range(500):
+        sampler.set_epoch(epoch)
+        drawn += list(sampler)
+    assert np.mean(drawn) == pytest.approx(0.75, abs=0.05)
