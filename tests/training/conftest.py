@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,20 @@ def shapes_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("stores") / "shapes"
     write_store(path, read_clevr(SCENES, "train"), SCENES)
     return path
+
+
+def run_processes(processes: int, program: Path, *arguments: object) -> None:
+    """A program in `processes` processes that talk over gloo, on CPUs."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    result = subprocess.run(
+        [*command, str(program), *map(str, arguments)], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def small_recipe(store: Path, **run: Any) -> dict[str, Any]:

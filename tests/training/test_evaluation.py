@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +12,16 @@ import yaml
 from accelerate import Accelerator
 from PIL import Image
 
+import mdetr
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.store import write_store
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.evaluation import Validation, evaluate
 from mdetr.training.recipe import ValidationStore
 from mdetr.training.trainer import last_checkpoint
-from tests.training.conftest import small_recipe
+from tests.training.conftest import run_processes, small_recipe
 
-
-def _run(processes: int, *arguments: object) -> None:
-    """The command in `processes` processes that talk over gloo."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    result = subprocess.run(
-        [*command, "-m", "mdetr", *map(str, arguments)], env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+MDETR = Path(mdetr.__file__).with_name("__main__.py")
 
 
 def _log(run: Path) -> list[dict[str, float]]:
@@ -53,7 +43,7 @@ def recipe(shapes_store: Path, tmp_path: Path) -> Path:
 
 def test_two_processes_train_and_score_as_one_does(recipe: Path, tmp_path: Path) -> None:
     for processes in (1, 2):
-        _run(processes, "train", recipe, "--output", tmp_path / f"by{processes}")
+        run_processes(processes, MDETR, "train", recipe, "--output", tmp_path / f"by{processes}")
     one, two = (_log(tmp_path / f"by{count}") for count in (1, 2))
     assert len(one) == 3
     for alone, together in zip(one, two, strict=True):  # the same images make up each step
@@ -62,7 +52,7 @@ def test_two_processes_train_and_score_as_one_does(recipe: Path, tmp_path: Path)
     for processes in (1, 2):
         scores, folder = tmp_path / f"scores{processes}.json", tmp_path / f"tables{processes}"
         options = ("--model", tmp_path / "by2" / "model", "--json", scores, "--output", folder)
-        _run(processes, "evaluate", recipe, *options)
+        run_processes(processes, MDETR, "evaluate", recipe, *options)
         assert sorted(path.name for path in folder.iterdir()) == ["shapes-worst.png", "shapes.parquet"]
     alone, together = (json.loads((tmp_path / f"scores{count}.json").read_text()) for count in (1, 2))
     assert together["shapes"] == pytest.approx(alone["shapes"], abs=1e-6)

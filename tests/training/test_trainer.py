@@ -18,9 +18,10 @@ from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
+from mdetr.training.learner import Learner
 from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
 from mdetr.training.run import train, training_arguments
-from mdetr.training.trainer import Learner, MdetrTrainer, last_checkpoint, parameter_groups
+from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 
@@ -39,7 +40,7 @@ def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_pat
     assert metrics["eval_shapes_phrase_grounding_recall@1"] == 1.0
     assert list((tmp_path / "run" / "pictures").glob("shapes-*.png"))
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("checkpoint-")}
-    assert names == {"recipe.yaml", "metrics.json", "model", "pictures", "logs"}
+    assert names == {"recipe.yaml", "metrics.json", "report.html", "model", "pictures", "logs"}
     log = EventAccumulator(str(tmp_path / "run" / "logs")).Reload()
     scores = log.Scalars("eval/shapes_phrase_grounding_recall@1")
     assert scores[-1].value == 1.0
@@ -53,7 +54,22 @@ def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None
     with torch.no_grad():
         assert model(**inputs).logits.shape == (1, 12, 256)
     log = _log(tmp_path / "run")[-1]
-    assert {"loss_ce", "loss_bbox_0", "loss_giou_proposals", "grad_norm", "learning_rate"} <= set(log)
+    assert {"loss_ce", "loss_bbox_0", "loss_giou_proposals", "grad_norm", "lr_backbone", "lr_rest"} <= set(
+        log
+    )
+    assert {"images_per_second", "data_wait", "padding"} <= set(log)
+    assert 0 <= log["data_wait"] < 1
+
+
+def test_bfloat16_trains_without_a_gpu(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store, precision="bf16", save_every=1)
+    content["optimiser"] |= {"steps": 1}
+    content["data"]["validation"] = {}
+    train(parse_recipe(content), tmp_path / "bf16")
+    train(parse_recipe(content | {"run": content["run"] | {"precision": "fp32"}}), tmp_path / "fp32")
+    half, whole = (_log(tmp_path / name)[0]["loss"] for name in ("bf16", "fp32"))
+    assert half == pytest.approx(whole, rel=0.02)
+    assert half != whole
 
 
 def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""A run that no longer gets better ends, and leaves the best of its models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+
+from mdetr.errors import RecipeError
+from mdetr.model.mdetr import MdetrModel
+from mdetr.training.early_stopping import StopEarly
+from mdetr.training.recipe import EarlyStopping, parse_recipe
+from mdetr.training.run import train
+from tests.training.conftest import small_recipe
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "stopped"),
+    [
+        ([0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [False, False, False]),
+        ([0.3, 0.2, 0.3, 0.1], [0.3], [False, False, True, True]),
+        ([0.3, 0.2, 0.4, 0.1, 0.2], [0.3, 0.4], [False, False, False, False, True]),
+    ],
+)
+def test_patience_counts_evaluations_since_the_best(
+    scores: list[float], kept: list[float], stopped: list[bool]
+) -> None:
+    best: list[float] = []
+    callback = StopEarly(EarlyStopping("shapes_x", 2), lambda metrics: best.append(metrics["eval_shapes_x"]))
+    state = TrainerState(log_history=[])
+    ended = []
+    for score in scores:
+        control = TrainerControl()
+        state.log_history.append({"eval_shapes_x": score})
+        callback.on_evaluate(None, state, control, metrics={"eval_shapes_x": score})
+        ended.append(control.should_training_stop)
+    assert best == kept
+    assert ended == stopped
+
+
+def test_a_run_ends_early_with_its_best_model(shapes_store: Path, tmp_path: Path) -> None:
+    score = "shapes_referring_precision_giou@1"
+    content = small_recipe(shapes_store, evaluate_every=1, save_every=1, keep=9)
+    content["optimiser"] |= {"steps": 9, "lr": 0.0, "lr_backbone": 0.0, "lr_text_encoder": 0.0}
+    content["run"]["early_stopping"] = {"score": score, "patience": 2}
+    content["ema"] = None
+    folder = train(parse_recipe(content), tmp_path / "run")
+    # nothing is learned, so the first evaluation stays the best, and two more are waited for
+    steps = sorted(int(path.name.split("-")[1]) for path in (tmp_path / "run").glob("checkpoint-*"))
+    assert steps[-1] == 3
+    kept = MdetrModel.from_pretrained(folder).state_dict()
+    first = MdetrModel.from_pretrained(tmp_path / "run" / "checkpoint-1").state_dict()
+    assert all(torch.equal(kept[name], first[name]) for name in first)
+    assert f"eval_{score}" in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_a_score_that_is_not_there_is_an_error_with_the_nearest(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store)
+    content["run"]["early_stopping"] = {"score": "pictures_recall@1"}
+    with pytest.raises(RecipeError, match=r"early_stopping.score should begin with .*\(shapes\)"):
+        parse_recipe(content)
+    callback = StopEarly(EarlyStopping("shapes_recal@1"), lambda metrics: None)
+    with pytest.raises(RecipeError, match=r"gives no shapes_recal@1, but shapes_recall@1"):
+        callback.on_evaluate(None, TrainerState(), None, metrics={"eval_shapes_recall@1": 0.5, "eval_b": 1})

@@ -1,0 +1,41 @@
+"""The report of a run: one file with all that belongs to it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+from PIL import Image
+
+from mdetr.training.report import write_report
+
+HISTORY = [
+    {"step": 10, "loss": 5.0, "loss_ce": 2.0, "loss_ce_0": 3.0, "loss_ce_proposals": 4.0, "lr_rest": 1e-3},
+    {"step": 20, "loss": 4.0, "loss_ce": 1.5, "loss_ce_0": 2.5, "loss_ce_proposals": 3.5, "lr_rest": 5e-4},
+    {"step": 20, "eval_shapes_recall@1": 0.75, "eval_shapes_recall@5": 0.9},
+    {"step": 30, "eval_shapes_recall@1": 0.5, "eval_shapes_recall@5": 0.95},
+    {"step": 30, "train_runtime": 61.0, "train_loss": 4.5},
+]
+
+
+def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Path) -> None:
+    picture = tmp_path / "shapes-0000030.png"
+    Image.new("RGB", (8, 8), "red").save(picture)
+    report = tmp_path / "report.html"
+    write_report(report, "first", HISTORY, "seed: 1 # <odd>", {"shapes": picture})
+    text = report.read_text()
+    assert "30 steps in 0:01:01" in text
+    assert "<td>shapes_recall@1</td>" in text
+    assert re.search(r"0\.5000</td><td[^>]*>0\.7500</td><td[^>]*>20</td>", text)
+    assert "seed: 1 # &lt;odd&gt;" in text
+    assert base64.b64encode(picture.read_bytes()).decode() in text
+    sources = re.findall(r'src="([^"]+)"', text)
+    assert all(source.startswith("data:image/") for source in sources)  # nothing outside is needed
+    charts = re.findall(r'alt="([^"]+) over the steps" src="data:image/svg\+xml;base64,([^"]+)"', text)
+    assert [name for name, _ in charts] == ["shapes_recall", "loss", "loss_ce", "learning rate"]
+    drawn = {name: base64.b64decode(svg).decode() for name, svg in charts}
+    assert all(ElementTree.fromstring(svg).tag.endswith("svg") for svg in drawn.values())
+    lines = {name: len(re.findall(r'id="line2d_\d+"', svg)) for name, svg in drawn.items()}
+    assert lines["loss_ce"] > lines["loss"]  # three layers, and a legend for them
