@@ -53,9 +53,11 @@ def test_one_two_and_two_sharded_processes_end_with_the_same_parameters(
             torch.testing.assert_close(together[name], tensor, rtol=0, atol=1e-7, msg=f"{sharding}: {name}")
 
 
-def test_a_sharded_run_resumes(content: dict[str, Any], tmp_path: Path) -> None:
-    content["run"] |= {"sharding": "fsdp", "save_every": 2}
-    content["optimiser"] |= {"steps": 4}
+def test_a_sharded_run_resumes_in_the_middle_of_its_second_epoch(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    content["run"] |= {"sharding": "fsdp", "save_every": 3}
+    content["optimiser"] |= {"steps": 4}  # of two to an epoch
     whole = _train(content, tmp_path / "whole", 2)
     stopped = tmp_path / "whole"
     shutil.rmtree(stopped / "run" / "checkpoint-4")

@@ -11,6 +11,7 @@ from mdetr.data.augment import clevr_training_augmentation, published_training_a
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store
+from mdetr.images import Size
 from mdetr.training.grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
 
 SIZES = (
@@ -37,8 +38,8 @@ def test_like_shapes_come_together() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Records of 1,500 images of usual sizes; the images themselves are not there."""
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[Size]:
+    """Those that 1,500 images of usual sizes have after the published augmentation; no image is there."""
     generator = np.random.default_rng(0)
     records = []
     for number in range(1500):
@@ -61,33 +62,58 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         )
     path = tmp_path_factory.mktemp("stores") / "sizes"
     write_store(path, records, path)
-    return Store.open(path)
+    dataset = ExampleDataset(Store.open(path), published_training_augmentation(), 1, seed=1)
+    dataset.set_epoch(0)
+    return [dataset.shape(index) for index in range(len(dataset))]
 
 
-def _padding(order: list[int], dataset: ExampleDataset, batch_size: int) -> float:
+def _padding(shapes: list[Size], batch_size: int) -> float:
     """The share of the pixels of all batches that is no image."""
-    shapes = np.array([dataset.shape(index) for index in order])
-    batches = [shapes[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = [np.array(shapes[start : start + batch_size]) for start in range(0, len(shapes), batch_size)]
     used = sum(int(batch.prod(axis=1).sum()) for batch in batches)
     return 1 - used / sum(len(batch) * int(batch.max(axis=0).prod()) for batch in batches)
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])
-def test_padding_stays_under_a_tenth(store: Store, batch_size: int) -> None:
-    dataset = ExampleDataset(store, published_training_augmentation(), 1, seed=1)
-    dataset.set_epoch(0)
-    base = EpochSampler(dataset, None, seed=1)
+def test_padding_stays_under_a_tenth(shapes: list[Size], batch_size: int) -> None:
+    base = EpochSampler(shapes, None, seed=1)
     at_random = list(base)
-    grouped = ShapeGroupedSampler(base, dataset.shape, batch_size, seed=1)
-    order = list(grouped)
+    base.set_epoch(0)
+    order = list(ShapeGroupedSampler(base, shapes.__getitem__, batch_size, seed=1))
     assert sorted(order) == sorted(at_random) == list(range(1500))
-    assert _padding(order, dataset, batch_size) < 0.10 < 0.25 < _padding(at_random, dataset, batch_size)
-    grouped.set_epoch(0)
-    again = list(grouped)
-    grouped.set_epoch(1)
-    assert again != list(grouped)
-    grouped.set_epoch(0)
-    assert again == list(grouped)
+    grouped, mixed = ([shapes[index] for index in indices] for indices in (order, at_random))
+    assert _padding(grouped, batch_size) < 0.10 < 0.25 < _padding(mixed, batch_size)
+
+
+def test_each_epoch_has_an_order_of_its_own(shapes: list[Size]) -> None:
+    sampler = ShapeGroupedSampler(EpochSampler(shapes, None, 2), shapes.__getitem__, 16, seed=2)
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] != orders[1]
+
+
+@pytest.mark.parametrize("skipped", [0, 100, 128, 700, 1472])
+def test_what_a_resumed_run_passes_over_changes_nothing_and_is_not_looked_up(
+    skipped: int, shapes: list[Size]
+) -> None:
+    looked_up: list[int] = []
+
+    def shape(index: int) -> Size:
+        looked_up.append(index)
+        return shapes[index]
+
+    sampler = ShapeGroupedSampler(EpochSampler(shapes, None, 2), shape, batch_size=16, seed=2, window=8)
+    sampler.set_epoch(3)
+    whole = list(sampler)
+    looked_up.clear()
+    sampler.set_epoch(3)
+    sampler.skip(skipped)
+    assert list(sampler)[skipped:] == whole[skipped:]
+    assert len(looked_up) == 1500 - skipped // 128 * 128
+    sampler.set_epoch(3)
+    assert list(sampler) == whole  # it skips once only
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="not valid YAML"):
         load_recipe(broken)
     broken.write_text("seed: 1\ndata: {}\nseed: 2")
-    with pytest.raises(RecipeError, match="not valid YAML: the key seed is there twice .*line 3"):
+    with pytest.raises(RecipeError, match=r"not valid YAML: the key seed is there twice .*line 3"):
         load_recipe(broken)
     broken.write_text("- a list")
     with pytest.raises(RecipeError, match="found list"):

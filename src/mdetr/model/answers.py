@@ -146,7 +146,7 @@ class AnswerHeads(nn.Module):
                 self.heads[_key(name)] = nn.Linear(size, 1 if name == BINARY else count)
 
     def forward(self, hidden: Tensor, found: Tensor) -> dict[str, Tensor]:
-        """The decoder's output for the extra queries (B, n, C) and for boxes -> name -> logits (B, answers)."""
+        """The decoder's output for the extra queries (B, n, C) and boxes (B, Q, C) -> name -> logits."""
         if self.sums is not None:
             hidden = self.sums(hidden, found)
         return {name: self.heads[_key(name)](hidden[:, place]) for place, name in enumerate(self.names)}

@@ -73,10 +73,15 @@ class ShapeGroupedSampler(Sampler[int]):
         self.batch_size = batch_size
         self.seed = seed
         self.window = window
+        self._skipped = 0
         self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.base)
+
+    def skip(self, number: int) -> None:
+        """Say that nobody looks at the first examples of the next pass: their shapes need not be known."""
+        self._skipped = number
 
     def set_epoch(self, epoch: int) -> None:
         """Make the order that of this epoch (`transformers.Trainer` calls it)."""
@@ -86,7 +91,12 @@ class ShapeGroupedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self._epoch))
         indices = iter(self.base)
-        window = [(index, self.shape(index)) for index in islice(indices, self.window * self.batch_size)]
+        size = self.window * self.batch_size
+        for _ in range(self._skipped // size):
+            yield from islice(indices, size)
+            generator.permutation(self.window)  # as if it were grouped
+        self._skipped = 0
+        window = [(index, self.shape(index)) for index in islice(indices, size)]
         while window:
             following = []
             for index in self._group(window, generator):

@@ -86,6 +86,7 @@ class MdetrTrainer(Trainer):
         self.processor = learner.processor
         self._score = learner.evaluate
         self.mixture = dataset
+        self.sampler = self._make_sampler()
         self.folder = Path(cast(str, arguments.output_dir))
         self.validations = validations
         self.ema: ExponentialMovingAverage | None = None  # starts when the model is where it trains
@@ -251,12 +252,25 @@ class MdetrTrainer(Trainer):
             self.ema = ExponentialMovingAverage(model, settings.decay, settings.ramp)
         return self.ema
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        data, seed = self.recipe.data, self.args.seed
+    def continue_data(self, epoch: float) -> None:
+        """Tell the data at which epoch training is; a run that is resumed begins within one."""
+        whole = math.floor(epoch + 1e-6)
+        self.mixture.set_epoch(whole)
+        self.sampler.set_epoch(whole)  # accelerate does not find it below its own samplers
+        if isinstance(self.sampler, ShapeGroupedSampler):
+            batch_size = self.recipe.optimiser.batch_size
+            batches = math.floor((epoch - whole) * (len(self.mixture) // batch_size) + 1e-6)
+            self.sampler.skip(max(0, batches) * batch_size)
+
+    def _make_sampler(self) -> EpochSampler | ShapeGroupedSampler:
+        data, seed = self.recipe.data, self.recipe.seed
         sampler = EpochSampler(self.mixture, self.mixture.weights, seed)
         if isinstance(data.augmentation, FixedSizeAugmentation) or not data.group_by_shape:
             return sampler
         return ShapeGroupedSampler(sampler, self._shape, self.recipe.optimiser.batch_size, seed)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return self.sampler
 
     def _shape(self, index: int) -> Size:
         size, image = self.mixture.shape(index), self.recipe.image
@@ -319,8 +333,7 @@ class _FollowTraining(TrainerCallback):
         self.trainer.start_average()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # accelerate tells only the sampler, where that wants to know too
-        self.trainer.mixture.set_epoch(math.floor((state.epoch or 0.0) + 1e-6))
+        self.trainer.continue_data(state.epoch or 0.0)
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         ema = self.trainer.ema
