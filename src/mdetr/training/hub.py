@@ -9,7 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from mdetr.errors import RecipeError, TrainingError
 
-_ERRORS = (*HfHubHTTPError.__bases__, ValueError)  # OSError, and all errors of the Hub's own HTTP library
+# OSError, and all errors of whichever HTTP library the Hub's client uses
+_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError)
 
 
 def make_repository(name: str) -> None:

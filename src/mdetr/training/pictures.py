@@ -68,9 +68,13 @@ class PredictionPictures:
         model.train(was_training)
         texts, sizes = [record.text for record in records], [(r.height, r.width) for r in records]
         found = validation.processor.post_process_grounding(output, texts, sizes, threshold=self.threshold)
+        answers: list[str | None] = [None] * len(records)
+        if output.answer_logits is not None:
+            given = [answer for answer, _, _ in validation.processor.post_process_answers(output)]
+            answers = [None if r.answer is None else answer for r, answer in zip(records, given, strict=True)]
         drawn = [
-            draw_groundings(to_pil_image(example.image), text, groundings)
-            for example, text, groundings in zip(examples, texts, found, strict=True)
+            draw_groundings(to_pil_image(example.image), _with_answer(text, answer), groundings)
+            for example, text, answer, groundings in zip(examples, texts, answers, found, strict=True)
         ]
         sheet = contact_sheet(drawn, columns=COLUMNS)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,10 +106,13 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
         image = to_pil_image(store.load_image(store[place[row["source"], row["split"], row["id"]]]))
         for column in ("truth", "prediction"):
             groundings, answer = read_groundings(row[column])
-            text = row["text"] if answer is None else f"{row['text']} \u2013 {answer}"
-            pictures.append(draw_groundings(image, text, groundings))
+            pictures.append(draw_groundings(image, _with_answer(row["text"], answer), groundings))
     contact_sheet(pictures, COLUMNS, WORST_WIDTH).save(output)
     return len(rows)
+
+
+def _with_answer(text: str, answer: str | None) -> str:
+    return text if answer is None else f"{text} \u2013 {answer}"
 
 
 def _first_text(example: Example) -> Example:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         TrainingError: the folder holds another run already, or the loss is not finite.
     """
     check_files(recipe)
-    with PartialState().main_process_first():  # the others find what it made
+    # the first state starts the talk between processes; on CPUs the Trainer's own would not tell the timeout
+    state = PartialState(
+        cpu=not torch.accelerator.is_available(), timeout=timedelta(minutes=recipe.run.timeout)
+    )
+    with state.main_process_first():  # the others find what it made
         recipe = import_own_data(recipe, output)
     checkpoint = last_checkpoint(output) if resume else None
     if not resume and any(output.glob("checkpoint-*")):
