@@ -6,10 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from mdetr.errors import RecipeError
@@ -17,13 +26,14 @@ from mdetr.model.config import MdetrConfig
 from mdetr.tasks.registry import TASKS
 
 _STRICT = ConfigDict(extra="forbid")
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=_STRICT)
 class BpeSettings:
     """A byte-level BPE tokenizer to be trained on the texts of the training stores."""
 
-    vocab_size: int = 1000
+    vocab_size: PositiveInt = 1000
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -35,9 +45,9 @@ class LoraSettings:
     also: patterns of the names of parameters that train as they are.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Share = 0.0
     layers: str = r"text_encoder\..*\.(query|value)|(encoder|decoder)\.\d+\.feed_forward\.linear[12]"
     also: list[str] = field(default_factory=lambda: [r"_head\.", r"_alignment\.", r"answers\."])
 
@@ -75,8 +85,8 @@ class ModelSettings:
 class ImageSettings:
     """How images become tensors: sides in pixels when evaluating, mean and deviation per channel."""
 
-    shortest_edge: int = 800
-    longest_edge: int = 1333
+    shortest_edge: PositiveInt = 800
+    longest_edge: PositiveInt = 1333
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -85,11 +95,11 @@ class ImageSettings:
 class FixedSizeAugmentation:
     """Flip, crop, colour jitter, and always the same output size, in pixels."""
 
-    height: int
-    width: int
-    smallest_crop: float = 0.7
-    flip_probability: float = 0.5
-    jitter: float = 0.2
+    height: PositiveInt
+    width: PositiveInt
+    smallest_crop: Share = 0.7
+    flip_probability: Share = 0.5
+    jitter: Share = 0.2
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -100,7 +110,7 @@ class TrainStore:
     """
 
     store: Path
-    weight: float = 1.0
+    weight: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -112,7 +122,7 @@ class ValidationStore:
 
     store: Path
     tasks: list[str]
-    max_images: int | None = None
+    max_images: PositiveInt | None = None
     classes: Path | None = None
 
 
@@ -130,7 +140,7 @@ class DataSettings:
     train: list[TrainStore]
     validation: dict[str, ValidationStore] = field(default_factory=dict)
     examples: Literal["image", "text"] = "image"
-    texts_per_image: int | None = 1
+    texts_per_image: PositiveInt | None = 1
     augmentation: FixedSizeAugmentation | Literal["published", "clevr", "none"] = "published"
     group_by_shape: bool = True
 
@@ -139,14 +149,14 @@ class DataSettings:
 class OptimiserSettings:
     """AdamW with three groups of parameters; `batch_size` counts images over all processes."""
 
-    batch_size: int
-    lr: float = 1e-4
-    lr_backbone: float = 1e-5
-    lr_text_encoder: float = 5e-5
-    weight_decay: float = 1e-4
-    max_gradient_norm: float = 0.1
-    epochs: float | None = None
-    steps: int | None = None
+    batch_size: PositiveInt
+    lr: NonNegativeFloat = 1e-4
+    lr_backbone: NonNegativeFloat = 1e-5
+    lr_text_encoder: NonNegativeFloat = 5e-5
+    weight_decay: NonNegativeFloat = 1e-4
+    max_gradient_norm: PositiveFloat = 0.1
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -154,8 +164,8 @@ class ScheduleSettings:
     """How the learning rates change; see `mdetr.training.schedules`. lr_drop is in epochs."""
 
     name: Literal["step", "multistep", "linear_with_warmup", "all_linear_with_warmup"] = "linear_with_warmup"
-    lr_drop: int = 35
-    warmup: float = 0.01
+    lr_drop: PositiveInt = 35
+    warmup: Share = 0.01
     start_at_base: bool = True
 
 
@@ -163,7 +173,7 @@ class ScheduleSettings:
 class EmaSettings:
     """The average of the weights that is evaluated and saved; `ramp` lets it follow faster at first."""
 
-    decay: float = 0.9998
+    decay: Share = 0.9998
     ramp: bool = False
 
 
@@ -175,7 +185,7 @@ class EarlyStopping:
     """
 
     score: str
-    patience: int = 3
+    patience: PositiveInt = 3
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -185,6 +195,7 @@ class RunSettings:
     gradient_checkpointing: compute activations anew in the backward pass, for less memory and more time.
     sharding: "fsdp" spreads weights, gradients and moments over the processes.
     timeout: minutes after which a process that waits for another gives up.
+    keep: how many checkpoints; two at least, since a run may be killed while it writes one.
     push_to_hub: the Hub's name of a repository that gets the model, its report and its recipe at the end.
     """
 
@@ -192,16 +203,16 @@ class RunSettings:
     compile: bool = False
     gradient_checkpointing: bool = False
     sharding: Literal["none", "fsdp"] = "none"
-    timeout: float = 30.0
+    timeout: PositiveFloat = 30.0
     early_stopping: EarlyStopping | None = None
     push_to_hub: str | None = None
-    workers: int = 2
-    log_every: int = 50
-    evaluate_every: int = 1000
-    save_every: int = 1000
-    keep: int = 2
-    pictures: int = 8
-    gradient_accumulation: int = 1
+    workers: NonNegativeInt = 2
+    log_every: PositiveInt = 50
+    evaluate_every: PositiveInt = 1000
+    save_every: PositiveInt = 1000
+    keep: Annotated[int, Field(ge=2)] = 2
+    pictures: NonNegativeInt = 8
+    gradient_accumulation: PositiveInt = 1
 
 
 @dataclass(frozen=True, config=_STRICT)
