@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import mdetr
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
 from mdetr.training.recipe import Recipe, parse_recipe
 
+MDETR = Path(mdetr.__file__).with_name("__main__.py")
 SCENES = Path(__file__).parents[1] / "fixtures" / "shapes"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 import yaml
 
 from mdetr.model.mdetr import MdetrModel
-from tests.training.conftest import run_processes, small_recipe
+from mdetr.training.trainer import last_checkpoint
+from tests.training.conftest import MDETR, run_processes, small_recipe
 
 IN_FLOAT64 = Path(__file__).with_name("in_float64.py")
 
@@ -64,3 +66,19 @@ def test_a_sharded_run_resumes_in_the_middle_of_its_second_epoch(
     resumed = _train(content, stopped, 2, "--resume")
     for name, tensor in whole.items():
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=1e-12, msg=name)
+
+
+def test_sharding_and_bfloat16_go_together(content: dict[str, Any], tmp_path: Path) -> None:
+    content["run"] |= {"precision": "bf16", "save_every": 2}
+    content["optimiser"] |= {"steps": 2}
+    losses = []
+    for sharding in ("none", "fsdp"):
+        content["run"]["sharding"] = sharding
+        recipe = tmp_path / f"{sharding}.yaml"
+        recipe.write_text(yaml.safe_dump(content))
+        run_processes(2, MDETR, "train", recipe, "--output", tmp_path / sharding)
+        log = json.loads((last_checkpoint(tmp_path / sharding) / "trainer_state.json").read_text())[
+            "log_history"
+        ]
+        losses.append([entry["loss"] for entry in log if "loss" in entry])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -12,16 +12,13 @@ import yaml
 from accelerate import Accelerator
 from PIL import Image
 
-import mdetr
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.store import write_store
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.evaluation import Validation, evaluate
 from mdetr.training.recipe import ValidationStore
 from mdetr.training.trainer import last_checkpoint
-from tests.training.conftest import run_processes, small_recipe
-
-MDETR = Path(mdetr.__file__).with_name("__main__.py")
+from tests.training.conftest import MDETR, run_processes, small_recipe
 
 
 def _log(run: Path) -> list[dict[str, float]]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mdetr.errors import RecipeError
+from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.learner import make_learner
 from mdetr.training.recipe import parse_recipe
@@ -63,3 +64,23 @@ def test_a_baseline_has_no_additions(shapes_store: Path) -> None:
     content["data"]["validation"] = {}
     with pytest.raises(RecipeError, match="A baseline trains without"):
         make_learner(parse_recipe(content))
+
+
+def test_an_image_size_changes_that_of_the_model_to_start_from(
+    shapes_store: Path, tiny_model_folder: Path
+) -> None:
+    content = small_recipe(shapes_store) | {"model": {"start_from": str(tiny_model_folder)}}
+    start = MdetrProcessor.from_pretrained(tiny_model_folder).image_processor
+    content["image"] = {}
+    assert make_learner(parse_recipe(content)).processor.image_processor.size == start.size
+    content["image"] = {"shortest_edge": 77}
+    processor = make_learner(parse_recipe(content)).processor.image_processor
+    assert processor.size == {**start.size, "shortest_edge": 77}
+    assert list(processor.image_mean) == list(start.image_mean)
+
+
+def test_a_model_to_start_from_brings_its_tokenizer(shapes_store: Path) -> None:
+    content = small_recipe(shapes_store)
+    content["model"]["start_from"] = "clevr-tiny"
+    with pytest.raises(RecipeError, match=r"brings its own; leave out model.tokenizer"):
+        parse_recipe(content)

@@ -85,6 +85,19 @@ def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_pat
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
+    short = replace(recipe, optimiser=replace(recipe.optimiser, steps=3))  # in the middle of an epoch
+    folder = train(short, tmp_path / "run")
+    before = MdetrModel.from_pretrained(folder).state_dict()
+    metrics = (tmp_path / "run" / "metrics.json").read_text()
+    shutil.rmtree(folder)  # as if killed before it was written
+    train(short, tmp_path / "run", resume=True)
+    after = MdetrModel.from_pretrained(folder).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / "run" / "metrics.json").read_text() == metrics
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
+
+
 def test_an_unfinished_checkpoint_is_passed_over(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe, run)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from mdetr.errors import RecipeError
+from mdetr.training.evaluation import EVALUATED
 from mdetr.training.recipe import EarlyStopping
 
 
@@ -32,9 +33,9 @@ class StopEarly(TrainerCallback):
             RecipeError: there is no such score.
         """
         metrics: dict[str, float] = kwargs["metrics"]
-        name = f"eval_{self.settings.score}"
+        name = f"{EVALUATED}{self.settings.score}"
         if name not in metrics:
-            known = [key.removeprefix("eval_") for key in metrics]
+            known = [key.removeprefix(EVALUATED) for key in metrics]
             near = get_close_matches(self.settings.score, known, n=1) or known
             raise RecipeError(
                 f"run.early_stopping.score: the evaluation gives no {self.settings.score}, but "

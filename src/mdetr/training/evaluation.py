@@ -24,6 +24,8 @@ from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.registry import DETECTION, SCORERS, Scorer, make_scorer
 from mdetr.training.recipe import ValidationStore
 
+EVALUATED = "eval_"  # what the names of scores begin with in a run's log and metrics
+
 
 @dataclass(frozen=True)
 class Validation:

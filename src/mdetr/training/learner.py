@@ -25,7 +25,7 @@ from mdetr.training.backbone_weights import load_backbone_weights
 from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.training.evaluation import evaluate
 from mdetr.training.lora import add_lora
-from mdetr.training.recipe import BpeSettings, Recipe
+from mdetr.training.recipe import BpeSettings, ImageSettings, Recipe
 from mdetr.training.tokenizer import train_bpe
 
 
@@ -50,7 +50,7 @@ def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
     if recipe.model.baseline is not None:
         if recipe.model.lora is not None or recipe.run.gradient_checkpointing:
             raise RecipeError("A baseline trains without model.lora and run.gradient_checkpointing.")
-        processor = _image_processor(recipe)
+        processor = _image_processor(recipe.image, MdetrImageProcessor())
         named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
         classes = read_classes(named[0]) if named else classes_of(Store.open(recipe.data.train[0].store))
         settings = recipe.model
@@ -95,7 +95,9 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
         stores = [Store.open(entry.store) for entry in recipe.data.train]
         fields |= answer_fields(recipe.model.answers, stores)
     if recipe.model.start_from is not None:
-        return _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
+        model, processor = _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
+        processor.image_processor = _image_processor(recipe.image, processor.image_processor)
+        return model, processor
     tokenizer = _tokenizer(recipe)
     text = dict(fields.pop("text_config", {}))
     if recipe.model.text_weights is not None:
@@ -111,7 +113,7 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
     processor = MdetrProcessor(
-        _image_processor(recipe),
+        _image_processor(recipe.image, MdetrImageProcessor()),
         tokenizer,
         max_text_tokens=config.num_token_positions,
         answer_types=config.answer_types,
@@ -141,12 +143,13 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, Mdetr
     return model, start.processor
 
 
-def _image_processor(recipe: Recipe) -> MdetrImageProcessor:
-    image = recipe.image
+def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:
+    """A processor with what the recipe says, and for the rest what `start` has."""
+    sides = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
     return MdetrImageProcessor(
-        size={"shortest_edge": image.shortest_edge, "longest_edge": image.longest_edge},
-        image_mean=list(image.mean),
-        image_std=list(image.std),
+        size={**start.size, **{name: side for name, side in sides.items() if side is not None}},
+        image_mean=list(settings.mean or start.image_mean),
+        image_std=list(settings.std or start.image_std),
     )
 
 

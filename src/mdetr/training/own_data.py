@@ -52,15 +52,22 @@ def _store_of(path: Path, folder: Path, held_out: bool | None) -> Path:
     if path.suffix != ".jsonl":
         return path
     part = {None: "all", False: "train", True: "validation"}[held_out]
-    target = folder / "stores" / f"{path.stem}-{part}"
+    target = folder / "stores" / f"{path.stem}-{part}-{_version(path)}"
     if not target.exists():
         records = read_json_lines(path, part)
-        chosen = records if held_out is None else _part(records, held_out)
-        if not len(write_store(target, chosen, path.resolve().parent)):
-            raise RecipeError(
-                f"{path} has too few images to keep one in {HELD_OUT} for validation; name another file."
-            )
-    return Store.open(target).path
+        write_store(target, records if held_out is None else _part(records, held_out), path.resolve().parent)
+    store = Store.open(target)
+    if not len(store):
+        raise RecipeError(
+            f"{path} has too few images to keep one in {HELD_OUT} for validation; name another file."
+        )
+    return store.path
+
+
+def _version(path: Path) -> str:
+    """What tells a file from others of its name, and from what it was before a change."""
+    status = path.stat()
+    return f"{zlib.crc32(f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'.encode()):08x}"
 
 
 def _part(records: Iterator[Record], held_out: bool) -> Iterator[Record]:

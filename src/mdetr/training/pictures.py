@@ -21,6 +21,7 @@ from mdetr.training.judgements import read_groundings
 from mdetr.ui.plot import contact_sheet, draw_groundings
 
 COLUMNS = 4
+STEP_DIGITS = 7  # of the files' names
 WORST_WIDTH = 480  # of a picture among the worst, in pixels
 
 
@@ -53,7 +54,7 @@ class PredictionPictures:
 
     def drawn(self, name: str) -> list[Path]:
         """The pictures of a validation store that there are, the earliest first."""
-        return sorted(self.folder.glob(f"{name}-*.png"))
+        return sorted(self.folder.glob(f"{name}-{'[0-9]' * STEP_DIGITS}.png"))
 
     def _draw(self, name: str, model: MdetrModel, step: int) -> Path:
         validation = self.validations[name]
@@ -78,7 +79,7 @@ class PredictionPictures:
         ]
         sheet = contact_sheet(drawn, columns=COLUMNS)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{name}-{step:07d}.png"
+        path = self.folder / f"{name}-{step:0{STEP_DIGITS}d}.png"
         sheet.save(path)
         if self.writer is not None:
             self.writer.add_image(f"predictions/{name}", np.asarray(sheet), step, dataformats="HWC")

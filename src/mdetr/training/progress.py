@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerCallback
 
+from mdetr.training.evaluation import EVALUATED
+
 ROWS = 12  # of the table
 COLUMNS = {
     "loss": ("loss", "{:.3f}"),
@@ -25,8 +27,6 @@ COLUMNS = {
     "gpu_memory_gib": ("GPU GiB", "{:.1f}"),
 }
 """Key of the log -> name and form of what is shown of it; all of it is in TensorBoard."""
-
-EVALUATED = "eval_"
 
 
 class Progress(TrainerCallback):

@@ -83,12 +83,15 @@ class ModelSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class ImageSettings:
-    """How images become tensors: sides in pixels when evaluating, mean and deviation per channel."""
+    """How images become tensors: sides in pixels when evaluating, mean and deviation per channel.
 
-    shortest_edge: PositiveInt = 800
-    longest_edge: PositiveInt = 1333
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    What is left out is as the model to start from has it; for a new one 800, 1333, and ImageNet's.
+    """
+
+    shortest_edge: PositiveInt | None = None
+    longest_edge: PositiveInt | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -366,6 +369,12 @@ def _check_names(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f"{where}: run.early_stopping.score should begin with the name of a validation store "
             f"({', '.join(recipe.data.validation) or 'there is none'}); found {stopping.score!r}."
+        )
+    brought = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
+    given = [name for name, value in brought.items() if getattr(recipe.model, name) != value]
+    if recipe.model.start_from is not None and given:
+        raise RecipeError(
+            f"{where}: the model of model.start_from brings its own; leave out model.{given[0]}."
         )
     if (recipe.optimiser.epochs is None) == (recipe.optimiser.steps is None):
         raise RecipeError(f"{where}: give either optimiser.epochs or optimiser.steps.")

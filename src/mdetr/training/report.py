@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 import transformers
 
+from mdetr.training.evaluation import EVALUATED
+
 Curve = tuple[list[int], list[float]]
 """Steps and values."""
 
-EVALUATED = "eval_"
 _LAYER = re.compile(r"_(\d+|proposals)$")
 _SPEED = ("grad_norm", "images_per_second", "data_wait", "padding", "gpu_memory_gib")
 

@@ -26,7 +26,7 @@ from mdetr.training.pictures import PredictionPictures
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe, RunSettings, check_files, to_yaml
 from mdetr.training.report import write_report
-from mdetr.training.trainer import MdetrTrainer, last_checkpoint
+from mdetr.training.trainer import MdetrTrainer, has_checkpoint, last_checkpoint
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
 
@@ -52,17 +52,17 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     with state.main_process_first():  # the others find what it made
         recipe = import_own_data(recipe, output)
     checkpoint = last_checkpoint(output) if resume else None
-    if not resume and any(output.glob("checkpoint-*")):
+    if not resume and has_checkpoint(output):
         raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")
     output.mkdir(parents=True, exist_ok=True)
-    if recipe.run.push_to_hub is not None:
+    if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)
     set_seed(recipe.seed)
     learner = make_learner(recipe, checkpoint)
     validations = {
         name: Validation.open(entry, learner.processor) for name, entry in recipe.data.validation.items()
     }
-    writer = SummaryWriter(str(output / "logs")) if PartialState().is_main_process else None
+    writer = SummaryWriter(str(output / "logs")) if state.is_main_process else None
     count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
     pictures = PredictionPictures(output / "pictures", validations, count, writer)
     trainer = MdetrTrainer(
@@ -133,6 +133,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         disable_tqdm=True,
         **_precision(run),
     )
+    arguments._n_gpu = min(arguments._n_gpu, 1)  # a process has one; many are for a launcher to start
     arguments.per_device_train_batch_size = _share(recipe, arguments.world_size)
     arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
     return arguments

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +20,8 @@ from accelerate import DistributedType
 from accelerate.utils import FullyShardedDataParallelPlugin
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -28,7 +30,7 @@ from mdetr.errors import CheckpointError, TrainingError
 from mdetr.images import Size, resized_size
 from mdetr.training.datasets import Mixture
 from mdetr.training.ema import ExponentialMovingAverage, whole_tensor
-from mdetr.training.evaluation import Validation
+from mdetr.training.evaluation import EVALUATED, Validation
 from mdetr.training.grouping import EpochSampler, ShapeGroupedSampler
 from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
@@ -101,6 +103,8 @@ class MdetrTrainer(Trainer):
             layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
             names = sorted({type(layer).__name__ for layer in layers})
             arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = names
+            # lower precision comes from autocast, as without sharding: boxes and sums stay float32
+            arguments.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy()
         super().__init__(
             model=model,
             args=arguments,
@@ -167,7 +171,9 @@ class MdetrTrainer(Trainer):
         records = inputs.pop("records")
         self.meters.see(inputs)
         try:
-            output = model(**inputs)
+            # accelerate gives a model its autocast, but not a sharded one
+            with nullcontext() if self._twin is None else self.accelerator.autocast():
+                output = model(**inputs)
             if not torch.isfinite(output.loss):
                 raise TrainingError(f"The loss is {output.loss.item()}.")
         except TrainingError as error:
@@ -218,7 +224,7 @@ class MdetrTrainer(Trainer):
     def last_metrics(self) -> dict[str, float]:
         """What the last evaluation gave; empty without one."""
         for entry in reversed(self.state.log_history):
-            scores = {name: value for name, value in entry.items() if name.startswith("eval_")}
+            scores = {name: value for name, value in entry.items() if name.startswith(EVALUATED)}
             if scores:
                 return scores
         return {}
@@ -227,13 +233,21 @@ class MdetrTrainer(Trainer):
         """Write the averaged model and its processor to a folder that `from_pretrained` reads."""
         with self._averaged() as model:
             if self.is_world_process_zero():
-                cast(PreTrainedModel, merge_lora(model)).save_pretrained(folder)
-                self.processor.save_pretrained(folder)
+                new = folder.with_name(f"{folder.name}.new")
+                cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
+                self.processor.save_pretrained(new)
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        """The model without what the engine puts around it."""
+        return cast(nn.Module, self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
 
     @contextmanager
     def _averaged(self) -> Iterator[nn.Module]:
         """The model with its averaged weights, where it has them, whole in every process."""
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._bare_model
         if self._twin is not None:
             state = self.ema.whole() if self.ema is not None else _whole_state(model)
             self._twin.to(self.args.device).load_state_dict(state)
@@ -248,8 +262,7 @@ class MdetrTrainer(Trainer):
         """Begin the average of the weights, if the recipe wants one and it is not there yet."""
         settings = self.recipe.ema
         if self.ema is None and settings is not None:
-            model = self.accelerator.unwrap_model(self.model)
-            self.ema = ExponentialMovingAverage(model, settings.decay, settings.ramp)
+            self.ema = ExponentialMovingAverage(self._bare_model, settings.decay, settings.ramp)
         return self.ema
 
     def continue_data(self, epoch: float) -> None:
@@ -269,13 +282,18 @@ class MdetrTrainer(Trainer):
             return sampler
         return ShapeGroupedSampler(sampler, self._shape, self.recipe.optimiser.batch_size, seed)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step < self.state.max_steps:  # else a run that was over is resumed
+            super()._run_epoch(*args, **kwargs)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return self.sampler
 
     def _shape(self, index: int) -> Size:
-        size, image = self.mixture.shape(index), self.recipe.image
+        size = self.mixture.shape(index)
         if self.recipe.data.augmentation == "none":  # then the processor resizes
-            return resized_size(size, image.shortest_edge, image.longest_edge)
+            images = getattr(self.processor, "image_processor", self.processor)
+            return resized_size(size, images.size["shortest_edge"], images.size["longest_edge"])
         return size
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -283,7 +301,9 @@ class MdetrTrainer(Trainer):
         if self._twin is None:
             super().save_model(output_dir, _internal_call)
         else:
-            self._save(output_dir, _whole_state(self.accelerator.unwrap_model(self.model)))
+            state = _whole_state(self._bare_model)
+            if self.args.should_save:
+                self._save(output_dir, state)
 
     def _keep_bad_batch(self, records: Sequence[Any], reason: str) -> str:
         path = self.folder / BAD_BATCH_FILE
@@ -300,9 +320,11 @@ class MdetrTrainer(Trainer):
         folder = self.folder / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # each writes the state of its random numbers
             if self.is_world_process_zero():
                 (folder / COMPLETE).touch()
-        except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
+        # each library has its own for a full disk
+        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
             if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
                 raise
             shutil.rmtree(folder, ignore_errors=True)
@@ -338,16 +360,19 @@ class _FollowTraining(TrainerCallback):
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         ema = self.trainer.ema
         if ema is not None:
-            ema.update(self.trainer.accelerator.unwrap_model(self.trainer.model))
+            ema.update(self.trainer._bare_model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.meters.end_step()
-        if state.global_step >= state.max_steps and self.trainer.validations:
-            control.should_evaluate = True
 
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has a checkpoint that was written to its end."""
+    return any(folder.glob(f"checkpoint-*/{COMPLETE}"))
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -356,7 +381,7 @@ def last_checkpoint(folder: Path) -> Path:
     Raises:
         CheckpointError: the run has none.
     """
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    if not complete:
+    if not has_checkpoint(folder):
         raise CheckpointError(f"There is no checkpoint in {folder} to resume from; train without --resume.")
+    complete = (path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}"))
     return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")))
