@@ -81,7 +81,14 @@ def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: P
     assert len(found) > 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     score = metrics["eval_mine_phrase_grounding_recall@1"]
-    evaluate([FINETUNE], str(folder), tmp_path / "scores.json", changes[:1], tmp_path / "evaluation", worst=0)
+    evaluate(
+        [FINETUNE],
+        model=str(folder),
+        changes=changes[:1],
+        json_file=tmp_path / "scores.json",
+        output=tmp_path / "evaluation",
+        worst=0,
+    )
     assert json.loads((tmp_path / "scores.json").read_text())["mine"]["phrase_grounding_recall@1"] == score
     (store,) = (tmp_path / "evaluation" / "stores").iterdir()
     assert store.name.startswith("mine-validation-")
