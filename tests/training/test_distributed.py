@@ -81,4 +81,4 @@ def test_sharding_and_bfloat16_go_together(content: dict[str, Any], tmp_path: Pa
             "log_history"
         ]
         losses.append([entry["loss"] for entry in log if "loss" in entry])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)

@@ -89,12 +89,12 @@ def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp
     short = replace(recipe, optimiser=replace(recipe.optimiser, steps=3))  # in the middle of an epoch
     folder = train(short, tmp_path / "run")
     before = MdetrModel.from_pretrained(folder).state_dict()
-    metrics = (tmp_path / "run" / "metrics.json").read_text()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     shutil.rmtree(folder)  # as if killed before it was written
     train(short, tmp_path / "run", resume=True)
     after = MdetrModel.from_pretrained(folder).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (tmp_path / "run" / "metrics.json").read_text() == metrics
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == metrics
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
 
 
