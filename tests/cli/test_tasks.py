@@ -73,9 +73,9 @@ def test_a_call_without_names_or_with_a_missing_file_is_refused(
 
 
 def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> None:
-    code, _, error = command("answer", picture, "What is it?", "--model", "clevr-tiny")
+    code, _, error = command("segment", picture, "a cube", "--model", "clevr-tiny")
     assert code == 1
-    assert "no head that answers questions" in error
+    assert "no head that predicts masks" in error
 
 
 def test_models_are_listed_and_each_says_how_to_get_it(command: Command) -> None:

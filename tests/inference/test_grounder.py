@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+import mdetr
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import GroundingResult, ReferringResult
 from mdetr.model.answers import CLEVR_VOCABULARY
+from tests.model.models import small_model
 
 TEXT = "a red cube and a ball"
 
@@ -214,10 +216,25 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("How many purple balls are there?", "2"),
+        ("What color is the tiny cube?", "cyan"),
+        ("What shape is the big red thing?", "cube"),
+        ("Are there any yellow things?", "no"),
+        ("Is there a purple cylinder?", "yes"),
+    ],
+)
+def test_the_bundled_model_answers_what_anyone_can_see(question: str, answer: str) -> None:
+    picture = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
+    assert Mdetr.from_pretrained("clevr-tiny", device="cpu").answer(picture, question).answer == answer
+
+
 def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image]) -> None:
     model = Mdetr.from_pretrained("clevr-tiny", device="cpu")
     with pytest.raises(InvalidInputError, match=r"no head that answers questions; .* GQA or CLEVR"):
-        model.answer(images[0], "What is this?")
+        Mdetr(small_model(), model.processor).answer(images[0], "What is this?")
     with pytest.raises(InvalidInputError, match=r"no head that predicts masks; .* PhraseCut"):
         model.segment(images[0], "a cube")
     with pytest.raises(InvalidInputError, match="at least one class name, and each but once"):

@@ -12,7 +12,7 @@ from mdetr.cli.common import (
     BatchSize,
     ImagesAndText,
     JsonFile,
-    NeededModel,
+    ModelName,
     Output,
     Threshold,
     print_groundings,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def answer(
     images_and_text: ImagesAndText,
-    model: NeededModel,
+    model: ModelName = "clevr-tiny",
     also: Also = None,
     threshold: Threshold = 0.7,
     output: Output = None,
@@ -34,7 +34,7 @@ def answer(
 ) -> None:
     """Answer a question about an image, and find the things that it speaks of.
 
-    Example: mdetr answer street.jpg "What colour is the bus?" --model models/gqa
+    Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """
 
     def show(console: Console, image: Path, result: AnswerResult) -> None:

@@ -59,7 +59,7 @@ def evaluate(
     """
     from accelerate import Accelerator
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from mdetr.training.recipe import check_files, load_recipe
 
@@ -79,7 +79,7 @@ def evaluate(
         return
     if submission is not None:
         write_submission(_answers(tables), submission)
-    table = Table("recipe", "store", "figure", "value")
+    table = Table("recipe", "store", Column("figure", overflow="fold"), "value")
     for recipe, of_recipe in scores.items():
         for store, figures in of_recipe.items():
             for figure, value in figures.items():

@@ -28,7 +28,9 @@ def models(
     if name is None:
         table = Table(Column("name", no_wrap=True), "task", "backbone", "the paper's figures, in %", "size")
         for bundled in bundled_models():
-            table.add_row(bundled, "grounding in a world of shapes", "", "comes with the package", "")
+            table.add_row(
+                bundled, "grounding and answers in a world of shapes", "", "comes with the package", ""
+            )
         for entry in PUBLISHED:
             table.add_row(entry.name, entry.task, entry.backbone, entry.figures, f"{entry.gigabytes} GB")
         console.print(table)

@@ -113,7 +113,7 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
 
 
 def _with_answer(text: str, answer: str | None) -> str:
-    return text if answer is None else f"{text} \u2013 {answer}"
+    return text if answer is None else f"{text} Answer: {answer}"
 
 
 def _first_text(example: Example) -> Example:
