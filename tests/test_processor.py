@@ -241,6 +241,13 @@ def test_grounding_reads_words_off_the_token_distribution(processor: MdetrProces
     assert found[0].score > found[1].score > 0.9
 
 
+def test_a_long_phrase_whose_tokens_share_the_probability_is_read_too(processor: MdetrProcessor) -> None:
+    text = "the very tall man in the old red hat with a broad green ribbon"
+    output = _output_for({0: list(range(1, 15))})  # 1/14 each, less than the threshold of 0.1
+    (found,) = processor.post_process_grounding(output, [text], [(9, 9)])
+    assert [grounding.phrase for grounding in found] == [text]
+
+
 def test_special_tokens_and_padding_never_give_words(processor: MdetrProcessor) -> None:
     (found,) = processor.post_process_grounding(_output_for({0: [0, 3, 40]}), ["a cat"], [(9, 9)])
     assert (found[0].phrase, found[0].spans) == ("", ())

@@ -85,8 +85,9 @@ def post_process_grounding(
         max_overlap: a box is left out if its intersection over union with a better one of the same words
             is above this; 1 keeps all.
         token_threshold: a query's words are the tokens with a probability above this. Tokens that touch,
-            or have only white space between them, make one span; special tokens are never words. A query
-            without such a token is kept with an empty phrase.
+            or have only white space between them, make one span; special tokens are never words. Where no
+            token is as probable, since a long phrase shares its probability among many, they are those at
+            least half as probable as the likeliest.
     """
     probabilities = _logits(output).float().softmax(-1).cpu()  # (B, Q, positions)
     results: list[list[Grounding]] = []
@@ -101,7 +102,9 @@ def post_process_grounding(
         for query in scores.argsort(descending=True, stable=True).tolist():
             if not scores[query] > threshold:
                 break
-            tokens = (probabilities[row, query, :-1] > token_threshold).nonzero()[:, 0].tolist()
+            chances = probabilities[row, query, :-1]
+            least = token_threshold if chances.max() > token_threshold else float(chances.max()) / 2
+            tokens = (chances > least).nonzero()[:, 0].tolist()
             spans = _spans_of_tokens(encoding, row, tokens, text)
             place, others = boxes[query][None], places.get(spans, boxes[:0])
             if (box_iou(place, others) > max_overlap).any():

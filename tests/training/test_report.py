@@ -26,7 +26,7 @@ def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Pat
     report = tmp_path / "report.html"
     write_report(report, "first", HISTORY, "seed: 1 # <odd>", {"shapes": picture})
     text = report.read_text()
-    assert "30 steps in 0:01:01" in text
+    assert "30 steps, 0:01:01 since the run was last started, on" in text
     assert "<td>shapes_recall@1</td>" in text
     assert re.search(r"0\.5000</td><td[^>]*>0\.7500</td><td[^>]*>20</td>", text)
     assert "seed: 1 # &lt;odd&gt;" in text

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mdetr.post_processing import Grounding
-from mdetr.ui.plot import PALETTE, contact_sheet, draw_boxes, draw_groundings
+from mdetr.ui.plot import PALETTE, _font, contact_sheet, draw_boxes, draw_groundings
 
 TEXT = "a red cube and two balls"
 CUBE = Grounding("a red cube", ((0, 10),), (20, 60, 60, 90), 0.99)
@@ -22,6 +22,14 @@ BALLS = [
 @pytest.fixture
 def image() -> Image.Image:
     return Image.new("RGB", (320, 160), (128, 128, 128))
+
+
+def test_letters_beyond_ascii_are_drawn() -> None:
+    text = "Würfel, groß, красный, Σ"
+    missing = bytes(_font(20, text).getmask("\uffff"))
+    drawn = {bytes(_font(20, text).getmask(letter)) for letter in "üßкрΣ"}
+    assert len(drawn) == 5
+    assert missing not in drawn
 
 
 def _where(picture: Image.Image, color: tuple[int, int, int]) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
+from textwrap import wrap
 
 import torch
 import transformers
@@ -20,6 +21,8 @@ Curve = tuple[list[int], list[float]]
 """Steps and values."""
 
 _LAYER = re.compile(r"_(\d+|proposals)$")
+TITLE_WIDTH = 48  # characters of a line above a chart
+_ALSO_LOGGED = ("accuracy_", "cardinality_")
 _SPEED = ("grad_norm", "images_per_second", "data_wait", "padding", "gpu_memory_gib")
 
 
@@ -40,6 +43,7 @@ def write_report(
     sections = [
         ("Scores over the run", _by_rank(scores)),
         ("Losses", _by_layer({name: curves[name] for name in losses})),
+        ("In training batches", _by_layer({n: c for n, c in curves.items() if n.startswith(_ALSO_LOGGED)})),
         ("Rates", {"learning rate": {n[3:]: c for n, c in curves.items() if n.startswith("lr_")}}),
         ("Speed", {name: {name: curves[name]} for name in _SPEED if name in curves}),
     ]
@@ -99,7 +103,7 @@ def _draw(name: str, lines: Mapping[str, Curve]) -> str:
     axes = figure.add_subplot()
     for label, (steps, values) in lines.items():
         axes.plot(steps, values, label=label, linewidth=1.2, marker="." if len(steps) < 20 else None)
-    axes.set_title(name, fontsize=10)
+    axes.set_title("\n".join(wrap(name, TITLE_WIDTH)), fontsize=10)
     axes.set_xlabel("step", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
@@ -121,7 +125,7 @@ def _summary(history: Sequence[Mapping[str, float]]) -> str:
     seconds = sum(entry.get("train_runtime", 0.0) for entry in history)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "a CPU"
     return (
-        f"{steps:,} steps in {timedelta(seconds=round(seconds))} on {device}, "
+        f"{steps:,} steps, {timedelta(seconds=round(seconds))} since the run was last started, on {device}, "
         f"with torch {torch.__version__} and transformers {transformers.__version__}."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -41,6 +42,15 @@ class _Word:
     joined: bool  # whether the space before it has the colour of both neighbours
 
 
+def _font(size: int, text: str) -> Font:
+    """Pillow's own font, or for letters beyond ASCII, which it lacks, the one that comes with Matplotlib."""
+    if text.isascii():
+        return ImageFont.load_default(size)
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
 def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Grounding]) -> Image.Image:
     """Draw boxes on the image and the text below it; a phrase's boxes and words share a colour.
 
@@ -56,13 +66,13 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
         (image.width * scale, image.height * scale), Image.Resampling.LANCZOS
     )
     size = max(15, round(canvas.width / 42))
-    font = ImageFont.load_default(size)
+    font = _font(size, text)
     colors = _colors(groundings)
     draw = ImageDraw.Draw(canvas)
     for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
         _draw_box(draw, grounding, color, scale, max(2, size // 6))
     for grounding, color in zip(groundings, colors, strict=True):
-        _draw_label(draw, grounding, color, scale, ImageFont.load_default(round(size * 0.8)), canvas.size)
+        _draw_label(draw, grounding, color, scale, _font(round(size * 0.8), text), canvas.size)
     return _above(canvas, _caption(text, groundings, colors, canvas.width, font))
 
 
