@@ -50,5 +50,5 @@ def push(name: str, model: Path, others: list[Path]) -> str:
     return str(url.repo_url)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

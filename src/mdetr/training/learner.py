@@ -146,8 +146,9 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, Mdetr
 def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:
     """A processor with what the recipe says, and for the rest what `start` has."""
     sides = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
+    size = (start.size or {}) | {name: side for name, side in sides.items() if side is not None}
     return MdetrImageProcessor(
-        size={**start.size, **{name: side for name, side in sides.items() if side is not None}},
+        size=size or None,
         image_mean=list(settings.mean or start.image_mean),
         image_std=list(settings.std or start.image_std),
     )

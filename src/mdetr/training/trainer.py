@@ -291,9 +291,9 @@ class MdetrTrainer(Trainer):
 
     def _shape(self, index: int) -> Size:
         size = self.mixture.shape(index)
-        if self.recipe.data.augmentation == "none":  # then the processor resizes
-            images = getattr(self.processor, "image_processor", self.processor)
-            return resized_size(size, images.size["shortest_edge"], images.size["longest_edge"])
+        wanted = getattr(self.processor, "image_processor", self.processor).size
+        if self.recipe.data.augmentation == "none" and wanted is not None:  # then the processor resizes
+            return resized_size(size, wanted["shortest_edge"], wanted.get("longest_edge"))
         return size
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
