@@ -26,7 +26,8 @@ class _Hub(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != "Bearer right":
             self._answer({"error": "Invalid username or password."}, 401)
         elif self.path == "/api/repos/create":
-            self._answer({"url": f"{self.server.url}/{json.loads(body)['name']}"})  # type: ignore[attr-defined]
+            asked = json.loads(body)
+            self._answer({"url": f"{self.server.url}/{asked['organization']}/{asked['name']}"})  # type: ignore[attr-defined]
         elif "/preupload/" in self.path:
             paths = [file["path"] for file in json.loads(body)["files"]]
             files = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
@@ -42,7 +43,10 @@ class _Hub(BaseHTTPRequestHandler):
             self._answer({}, 200)
 
     def do_GET(self) -> None:
-        self._answer({"id": "me/shapes", "sha": "1", "siblings": []})
+        if self.headers.get("Authorization") != "Bearer right":
+            self._answer({"error": "Invalid username or password."}, 401)
+        else:
+            self._answer({"id": "me/shapes", "sha": "1", "siblings": []})
 
     def _answer(self, content: dict[str, object], status: int = 200) -> None:
         self.send_response(status)
