@@ -31,7 +31,7 @@ def explained(timeout: float) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, OSError, ValueError, EOFError) as error:
         reason = _explain(error, timeout)
         if reason is None:
             raise
@@ -44,7 +44,8 @@ def _explain(error: Exception, timeout: float) -> str | None:
         return inner["reason"]
     if isinstance(error, MdetrError):
         return None
-    if _DEAD_WORKER.search(text):
+    # a pipe to a dead worker breaks; between processes of a run there are no Python connections
+    if _DEAD_WORKER.search(text) or isinstance(error, (ConnectionError, EOFError)):
         return (
             "A process that reads data died, most often for want of memory: set run.workers lower "
             f"({RESUME})."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -42,6 +43,7 @@ from mdetr.training.skipping import SkippingDataset
 COMPLETE = "complete"  # a checkpoint without this file was interrupted while it was written
 EMA_FILE = "ema.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
+_CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # in what torch says of a full disk
 BROKEN_FILE = "broken_examples.jsonl"
 
 
@@ -325,7 +327,7 @@ class MdetrTrainer(Trainer):
                 (folder / COMPLETE).touch()
         # each library has its own for a full disk
         except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
-            if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
+            if type(error) is RuntimeError and not _CANNOT_WRITE.search(str(error)):
                 raise
             shutil.rmtree(folder, ignore_errors=True)
             raise TrainingError(
