@@ -53,6 +53,7 @@ def test_the_averaged_weights_are_taken(file: Path, tmp_path: Path) -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
     assert processor.image_processor.size is None  # CLEVR's pictures are looked at as they are
     assert len(processor.tokenizer) == 50265
+    assert len({file.stat().st_mode for file in (tmp_path / "model").iterdir()}) == 1  # none is hidden
 
 
 def test_the_last_weights_can_be_taken(file: Path, tmp_path: Path) -> None:

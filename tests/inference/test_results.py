@@ -42,6 +42,9 @@ def test_a_result_is_a_sequence_and_json(result: GroundingResult) -> None:
 def test_a_picture_is_written_where_it_is_wanted(result: GroundingResult, tmp_path: Path) -> None:
     picture = result.plot(tmp_path / "found.png")
     assert Image.open(tmp_path / "found.png").size == picture.size
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "found.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "plain").unlink()
     ReferringResult(result.image, "the cube", FOUND.box, 0.8).plot(tmp_path / "one.jpg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "one.jpg"]
 

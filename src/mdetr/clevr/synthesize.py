@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,6 +21,7 @@ from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
 from mdetr.clevr.scenes import SIZES, Scene, sample_scene
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.errors import InvalidInputError
+from mdetr.files import atomic_write
 
 CHUNK = 25  # scenes a worker makes before it reports
 VISIBLE_SHARE = 0.4  # of an object's outline that others must leave free
@@ -247,9 +247,5 @@ def _file(folder: Path, kind: str, split: str) -> Path:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(content))

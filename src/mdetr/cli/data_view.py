@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import atomic_write
 
 WIDTH = 480  # of a picture in the sheet, in pixels
 
@@ -48,5 +49,6 @@ def view(
             for box, spans in zip(record.boxes, record.spans, strict=True)
         ]
         pictures.append(draw_groundings(to_pil_image(opened.load_image(record)), record.text, drawn))
-    contact_sheet(pictures, columns, WIDTH).save(output)
+    with atomic_write(output) as file:
+        contact_sheet(pictures, columns, WIDTH).save(file)
     typer.echo(f"{len(pictures)} of {len(opened):,} records are in {output}.")

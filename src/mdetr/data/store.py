@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.files import temporary_path
 from mdetr.images import load_image
 
 SCHEMA_VERSION = 1
@@ -256,7 +256,8 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
             f"{folder} exists and is not a store, so it is not overwritten; choose another path."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = temporary_path(folder)
+    unfinished.mkdir()
     try:
         yield unfinished
         shards = sorted(unfinished.glob("*.parquet"))
@@ -267,7 +268,6 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
             "shards": [shard.name for shard in shards],
         }
         (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        unfinished.chmod(0o755)
         _put_in_place(unfinished, folder)
     except OSError as error:
         if error.errno not in _FULL:
@@ -344,8 +344,8 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(unfinished, folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.replace(folder, old / "store")
+    old = temporary_path(folder)
+    os.replace(folder, old)
     os.replace(unfinished, folder)
     shutil.rmtree(old, ignore_errors=True)
 

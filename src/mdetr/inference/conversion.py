@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.errors import CheckpointError
+from mdetr.files import give_ordinary_permissions
 from mdetr.model.answers import UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
@@ -27,6 +28,7 @@ from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokeniz
 Weights = Literal["ema", "model"]
 ENTRIES = {"ema": "model_ema", "model": "model"}
 ANSWER_FILES = ("gqa_answer2id.json", "gqa_answer2id_by_type.json")
+WEIGHTS = "model.safetensors"
 NAMED = 10  # keys in a message
 
 
@@ -75,7 +77,8 @@ def convert(
         temporary.mkdir(parents=True)
         config.save_pretrained(temporary)
         _processor(args, config, tokenizer).save_pretrained(temporary)
-        save_file(renamed, temporary / "model.safetensors", metadata={"format": "pt"})
+        save_file(renamed, temporary / WEIGHTS, metadata={"format": "pt"})
+        give_ordinary_permissions(temporary / WEIGHTS)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

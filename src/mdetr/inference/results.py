@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import atomic_write
 from mdetr.inference.detection import Detection
 from mdetr.post_processing import Box, Grounding
 from mdetr.rle import run_lengths
@@ -215,7 +214,6 @@ def _head(image: Image.Image, text: str) -> dict[str, Any]:
 
 
 def _write(picture: Image.Image, path: str | Path | None) -> Image.Image:
-    """Write beside the target first, so that no half picture is left behind."""
     if path is None:
         return picture
     target = Path(path)
@@ -225,11 +223,6 @@ def _write(picture: Image.Image, path: str | Path | None) -> Image.Image:
         raise InvalidInputError(
             f"There is no folder {target.parent} to write {target.name} to; make it first."
         )
-    handle, temporary = tempfile.mkstemp(suffix=target.suffix, prefix=".", dir=target.parent)
-    os.close(handle)
-    try:
-        picture.save(temporary)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with atomic_write(target) as file:
+        picture.save(file)
     return picture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
+from mdetr.files import give_ordinary_permissions
 from mdetr.model.answers import AnswerHeads
 from mdetr.model.backbone import Backbone
 from mdetr.model.config import MdetrConfig
@@ -111,6 +114,13 @@ class MdetrModel(PreTrainedModel):
         # Loading puts new parameters in place, all of which would train.
         (loaded[0] if isinstance(loaded, tuple) else loaded)._fix_parameters()
         return loaded
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save the model as `PreTrainedModel` does, with the usual permissions of its files."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            for weights in Path(save_directory).glob("*.safetensors"):
+                give_ordinary_permissions(weights)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text encoder's, as `PreTrainedModel` wants (sharding asks for them)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import atomic_write
 
 
 def write_submission(answers: Mapping[str, str], file: Path) -> None:
@@ -32,12 +32,8 @@ def write_submission(answers: Mapping[str, str], file: Path) -> None:
         raise InvalidInputError(
             f"Name a .json file (GQA) or a .txt file (CLEVR) for answers; found {file.name!r}."
         )
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with atomic_write(file) as temporary:
         temporary.write_text(content, encoding="utf-8")
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _number(id: str) -> int:

@@ -26,6 +26,7 @@ from transformers import DetrConfig, DetrForObjectDetection
 
 from mdetr.data.examples import Example
 from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.files import give_ordinary_permissions
 from mdetr.images import MdetrImageProcessor
 from mdetr.rle import decode_masks
 from mdetr.tasks.detection import Found, NamedClass, class_of
@@ -123,6 +124,7 @@ class Baseline(nn.Module, ABC):
         path.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous().clone() for name, tensor in self.state_dict().items()}
         save_file(state, path / WEIGHTS)
+        give_ordinary_permissions(path / WEIGHTS)
         classes = [asdict(named) for named in self.classes]
         content = {"kind": self.kind, "config": self.config_fields, "classes": classes}
         (path / DESCRIPTION).write_text(json.dumps(content))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import Accelerator
 
+from mdetr.files import atomic_write
 from mdetr.post_processing import Grounding
 from mdetr.tasks.judgement import Judgement
 
@@ -84,9 +84,8 @@ def judgement_table(file: Path, accelerator: Accelerator) -> Iterator[JudgementT
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             rows = pa.concat_tables([pq.read_table(part) for part in parts])
-            unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-            pq.write_table(rows.sort_by([(name, "ascending") for name in SCHEMA.names[:4]]), unfinished)
-            os.replace(unfinished, file)
+            with atomic_write(file) as unfinished:
+                pq.write_table(rows.sort_by([(name, "ascending") for name in SCHEMA.names[:4]]), unfinished)
         accelerator.wait_for_everyone()
     finally:
         mine.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from textwrap import wrap
 import torch
 import transformers
 
+from mdetr.files import atomic_write
 from mdetr.training.evaluation import EVALUATED
 
 Curve = tuple[list[int], list[float]]
@@ -62,7 +63,8 @@ def write_report(
         pictures=[(name, _base64(picture.read_bytes())) for name, picture in pictures.items()],
         recipe=recipe,
     )
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, Curve]:

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mdetr.errors import CheckpointError, TrainingError
+from mdetr.files import give_ordinary_permissions
 from mdetr.images import Size, resized_size
 from mdetr.training.datasets import Mixture
 from mdetr.training.ema import ExponentialMovingAverage, whole_tensor
@@ -324,6 +325,8 @@ class MdetrTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()  # each writes the state of its random numbers
             if self.is_world_process_zero():
+                for weights in folder.glob("*.safetensors"):
+                    give_ordinary_permissions(weights)
                 (folder / COMPLETE).touch()
         # each library has its own for a full disk
         except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
