@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import MdetrImageProcessor, load_image, resized_size
+from mdetr.images import MdetrImageProcessor, image_size, load_image, resized_size
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :20, 0] = 255
@@ -51,6 +51,94 @@ def test_image_is_turned_upright_as_its_exif_data_says(tmp_path: Path) -> None:
     assert loaded.shape == (3, 60, 40)
     assert loaded[0, :15].float().mean() > 200
     assert loaded[0, 30:].float().mean() < 50
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_in_a_header_is_that_of_the_upright_picture(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    path = tmp_path / f"turned.{suffix}"
+    image = Image.fromarray(RED_LEFT)  # 60 x 40
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    expected = (40, 60) if orientation < 5 else (60, 40)
+    assert image_size(path) == image_size(path.read_bytes()) == expected
+    assert load_image(path).shape == (3, *expected)
+
+
+def test_exif_data_behind_the_pixels_of_a_png_count_too(tmp_path: Path) -> None:
+    path = tmp_path / "late.png"
+    Image.fromarray(RED_LEFT).save(path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(data)) + b"eXIf" + data + struct.pack(">I", zlib.crc32(b"eXIf" + data))
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + chunk + content[-12:])
+    assert image_size(path) == (60, 40)
+    assert load_image(path).shape == (3, 60, 40)
+
+
+def _tiff_entry(tag: int, kind: int, count: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", tag, kind, count) + value.ljust(4, b"\0")
+
+
+TURNED = _tiff_entry(0x0112, 3, 1, struct.pack("<H", 6))
+ODD_TAGS = {
+    "an orientation that is a word": ([_tiff_entry(0x0112, 2, 2, b"6")], False),
+    "an orientation of two numbers": ([_tiff_entry(0x0112, 3, 2, struct.pack("<HH", 6, 6))], True),
+    "an orientation that is no integer": ([_tiff_entry(0x0112, 11, 1, struct.pack("<f", 6.0))], False),
+    "an orientation beyond 8": ([_tiff_entry(0x0112, 3, 1, struct.pack("<H", 60))], False),
+    "a width that is a word": ([_tiff_entry(0x0100, 2, 2, b"x"), TURNED], True),
+    "a resolution of no length": ([TURNED, _tiff_entry(0x011A, 5, 0, b"")], True),
+    "a value outside the file": ([TURNED, _tiff_entry(0x8769, 4, 1, struct.pack("<I", 2**31))], True),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TAGS)
+def test_odd_exif_tags_do_not_stop_a_picture_from_being_read(tmp_path: Path, name: str) -> None:
+    entries, is_turned = ODD_TAGS[name]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+    path = tmp_path / "odd.jpg"
+    Image.fromarray(RED_LEFT).save(path, exif=b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory)
+    expected = (60, 40) if is_turned else (40, 60)
+    assert load_image(path).shape == (3, *expected)
+    assert image_size(path) == expected
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_exif_data_that_are_no_such_data_turn_nothing(tmp_path: Path, exif: bytes) -> None:
+    path = tmp_path / "odd.jpg"
+    Image.fromarray(RED_LEFT).save(path, exif=exif)
+    assert load_image(path).shape == (3, 40, 60)
+    assert image_size(path) == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 0.25, 0.5], [0, 64, 128]),
+        ([0.0, 60.0, 200.0], [0, 60, 200]),
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([0.0, 500.0, 2000.0], [0, 64, 255]),
+        ([0.0, 0.51, 1.02], [0, 128, 255]),
+        ([float("nan"), 0.2, float("inf")], [0, 51, 0]),
+        ([7.5, 7.5, 7.5], [0, 0, 0]),
+    ],
+)
+def test_float_grey_is_scaled_by_its_range(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.array([values], np.float32)).save(path)
+    assert load_image(path)[0].tolist() == [expected]
+
+
+def test_integers_beyond_16_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.array([[-100_000, 0, 100_000]], np.int32)).save(path)
+    assert load_image(path)[0].tolist() == [[0, 128, 255]]
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

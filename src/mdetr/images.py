@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 from transformers import BaseImageProcessor
@@ -30,7 +32,26 @@ Size = tuple[int, int]
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _PUBLISHED_SIZE = MappingProxyType({"shortest_edge": 800, "longest_edge": 1333})
-_DAMAGED_FILE_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+_DAMAGED_FILE_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError),
+    *(LookupError, ArithmeticError, struct.error),
+)
+"""All that PIL's many decoders raise on files that are cut off or hold nonsense."""
+
+_TURNS = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+"""What turns an image upright, by the value of its EXIF orientation."""
+
+_LYING = frozenset({5, 6, 7, 8})  # the EXIF orientations that exchange width and height
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,10 @@ def placements(given: Sequence[Size], pixel_mask: Tensor) -> list[Placement]:
 def load_image(image: ImageInput) -> Tensor:
     """Read any image as RGB, turned upright as its EXIF data says.
 
-    Transparency is dropped, grey is repeated three times, and 16 bits become 8.
+    Transparency is dropped, grey is repeated three times, and 16 bits become 8. Grey values that are floats
+    (float TIFF) are taken as 0 (black) to 1 (white) where none is outside, as they are where all are whole
+    numbers from 0 to 255, and else as running from the image's least to its largest value; what is not finite
+    is black. EXIF data that cannot be read turn nothing.
 
     Args:
         image: a path, the bytes of an encoded image, a PIL image, a (H, W, 3) uint8 array or a (3, H, W)
@@ -74,14 +98,34 @@ def load_image(image: ImageInput) -> Tensor:
         return _from_array(image)
     if isinstance(image, Image.Image):
         return _decode(image, "the PIL image")
-    if isinstance(image, bytes):
-        return _open_and_decode(io.BytesIO(image), f"the encoded image of {len(image)} bytes")
-    if isinstance(image, str | os.PathLike):
-        return _from_path(Path(image))
+    if isinstance(image, bytes | str | os.PathLike):
+        return _open_and_decode(image)
     raise InvalidInputError(
         f"Expected an image as a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W); "
         f"found {type(image).__name__}."
     )
+
+
+def image_size(image: str | os.PathLike[str] | bytes) -> Size:
+    """The (height, width) that `load_image` gives an image, read from its header.
+
+    Args:
+        image: A path, or the bytes of an encoded image.
+
+    Returns:
+        The size of the upright picture, in pixels.
+
+    Raises:
+        InvalidInputError: The file is missing, no image, damaged, or too large to be decoded safely.
+    """
+    source, name = _source_of(image)
+    with _opened(source, name) as opened:
+        _check_size(opened, name)
+        is_turned = isinstance(opened, TiffImagePlugin.TiffImageFile) and (
+            ExifTags.Base.Orientation in opened.tag_v2  # PIL gives these files their upright size itself
+        )
+        lies = not is_turned and _orientation(opened) in _LYING
+        return (opened.width, opened.height) if lies else (opened.height, opened.width)
 
 
 def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
@@ -175,21 +219,36 @@ class MdetrImageProcessor(BaseImageProcessor):
         return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
 
 
-def _from_path(path: Path) -> Tensor:
+def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO, str]:
+    """What PIL opens, and its name in errors."""
+    if isinstance(image, bytes):
+        return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
+    path = Path(image)
     if not path.exists():
         raise InvalidInputError(f"There is no image at {path}; check the path.")
     if path.is_dir():
         raise InvalidInputError(f"Expected an image file, found the folder {path}; name a file in it.")
-    return _open_and_decode(path, str(path))
+    return path, str(path)
 
 
-def _open_and_decode(source: Path | io.BytesIO, name: str) -> Tensor:
+def _open_and_decode(image: str | os.PathLike[str] | bytes) -> Tensor:
+    source, name = _source_of(image)
+    with _opened(source, name) as opened:
+        return _decode(opened, name)
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """An image of which only the header is read."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_decode` refuses them itself
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # `_check_size` refuses them itself
+            warnings.simplefilter("ignore", UserWarning)  # of odd EXIF data
             opened = Image.open(source)
         with opened:
-            return _decode(opened, name)
+            yield opened
     except UnidentifiedImageError:
         raise InvalidInputError(
             f"{name} is not an image in a known format; give a PNG, JPEG or another image file."
@@ -203,15 +262,12 @@ def _open_and_decode(source: Path | io.BytesIO, name: str) -> Tensor:
 
 
 def _decode(image: Image.Image, name: str) -> Tensor:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
-        raise InvalidInputError(_too_large(name, image.width, image.height))
-    if image.width == 0 or image.height == 0:
-        raise InvalidInputError(
-            f"{name} has no pixels ({image.width} x {image.height}); give an image that has some."
-        )
+    _check_size(image, name)
     try:
-        rgb = _to_8_bit(ImageOps.exif_transpose(image)).convert("RGB")
+        image.load()  # before its EXIF data are asked for: some formats turn the picture themselves
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        rgb = _to_8_bit(upright).convert("RGB")
     except _DAMAGED_FILE_ERRORS as error:
         raise InvalidInputError(
             f"{name} is damaged or cut off ({error}); get the whole file again."
@@ -219,13 +275,76 @@ def _decode(image: Image.Image, name: str) -> Tensor:
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
 
+def _check_size(image: Image.Image, name: str) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise InvalidInputError(_too_large(name, image.width, image.height))
+    if image.width == 0 or image.height == 0:
+        raise InvalidInputError(
+            f"{name} has no pixels ({image.width} x {image.height}); give an image that has some."
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation from 1 to 8; 1, upright, where there is none or it cannot be read."""
+    decodes_all = image.format == "PNG" and not _has_late_exif(image)  # if its own `getexif` is called
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of odd tags
+            exif = Image.Image.getexif(image) if decodes_all else image.getexif()
+            value = exif.get(ExifTags.Base.Orientation)
+    except _DAMAGED_FILE_ERRORS:
+        return 1
+    return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _has_late_exif(image: Image.Image) -> bool:
+    """Whether a PNG file has chunks that may hold EXIF data behind its pixels, where PIL has not read yet."""
+    file = getattr(image, "fp", None)
+    if file is None or "exif" in image.info:
+        return False
+    start = file.tell()
+    try:
+        file.seek(8)
+        is_late = False
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            is_late = is_late or kind == b"IDAT"
+            if is_late and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            file.seek(length + 4, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(start)
+
+
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Keep the high byte of 16-bit grey images, which PIL's own conversion would clip at 255."""
+    """Scale grey images of more than 8 bits, whose values PIL's own conversion would clip at 255.
+
+    Of 16 bits the high byte is kept.
+    """
+    if image.mode == "F":
+        return Image.fromarray(_scaled(np.asarray(image)))
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image)
-    wide = image.mode != "I" or int(values.max()) > 255
-    return Image.fromarray(np.clip(values >> 8 if wide else values, 0, 255).astype(np.uint8))
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        return Image.fromarray(_scaled(values.astype(np.float64)))
+    return Image.fromarray((values >> 8 if image.mode != "I" or high > 255 else values).astype(np.uint8))
+
+
+def _scaled(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values (H, W) of any range -> uint8, as `load_image` says."""
+    finite = np.isfinite(values)
+    values = np.where(finite, values, 0).astype(np.float64)
+    known = values[finite]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    if low >= 0 and high <= 1:
+        values = values * 255
+    elif not (low >= 0 and high <= 255 and bool((known == known.round()).all())):
+        values = (values - low) / max(high - low, np.finfo(np.float64).tiny) * 255
+    return np.where(finite, values.clip(0, 255).round(), 0).astype(np.uint8)
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Tensor:

@@ -86,6 +86,105 @@ def test_own_data_are_imported_counted_and_viewed(
     assert "make it first" in error
 
 
+def _save_image(path: Path, width: int, height: int, orientation: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (width, height)).save(path, exif=exif)
+
+
+def _only_record(store: Path) -> tuple[int, int]:
+    """The width and height in a store of one record, whose image can be read."""
+    opened = Store.open(store)
+    (record,) = opened
+    opened.load_image(record)  # refuses another size
+    return record.width, record.height
+
+
+def test_images_are_taken_from_the_folder_that_is_named_though_others_lie_beside_the_data(
+    command: Command, tmp_path: Path
+) -> None:
+    data, pictures = tmp_path / "data", tmp_path / "pictures"
+    _save_image(pictures / "a.png", 40, 30)
+    _save_image(data / "a.png", 50, 50)
+    (data / "mine.jsonl").write_text(json.dumps({"image": "a.png", "text": "a cat"}))
+    arguments = ("data", "import", "jsonl", data / "mine.jsonl")
+    assert command(*arguments, tmp_path / "beside")[0] == 0
+    assert command(*arguments, tmp_path / "elsewhere", "--images", pictures)[0] == 0
+    assert _only_record(tmp_path / "beside") == (50, 50)
+    assert _only_record(tmp_path / "elsewhere") == (40, 30)
+
+
+@pytest.mark.parametrize("place", ["", "images"])
+def test_gqa_without_scene_graphs_takes_images_from_the_folder_that_is_named(
+    command: Command, tmp_path: Path, place: str
+) -> None:
+    _save_image(tmp_path / "pictures" / place / "1.jpg", 40, 30)
+    (tmp_path / "gqa").mkdir()
+    question = {"imageId": "1", "question": "What is red?", "answer": "cube"}
+    (tmp_path / "gqa" / "testdev_questions.json").write_text(json.dumps({"7": question}))
+    arguments = ("data", "import", "gqa", tmp_path / "gqa", tmp_path / "store", "--split", "testdev")
+    assert command(*arguments, "--images", tmp_path / "pictures")[0] == 0
+    assert _only_record(tmp_path / "store") == (40, 30)
+
+
+def test_clevr_takes_images_from_the_folder_that_is_named(
+    command: Command, shapes: Path, tmp_path: Path
+) -> None:
+    (shapes / "images").rename(tmp_path / "images")
+    arguments = ("data", "import", "clevr", shapes, tmp_path / "store", "--skip-bad", "--images", tmp_path)
+    assert command(*arguments)[0] == 0
+    assert _only_record(tmp_path / "store") == (30, 20)
+
+
+@pytest.mark.parametrize("embedding", [(), ("--embed-images",)])
+def test_a_photo_with_an_exif_turn_has_its_upright_size(
+    command: Command, tmp_path: Path, embedding: tuple[str, ...]
+) -> None:
+    _save_image(tmp_path / "photo.jpg", 240, 160, orientation=6)
+    line = {"image": "photo.jpg", "text": "a cat", "boxes": [[10, 100, 150, 230]], "phrases": ["cat"]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(line))
+    arguments = ("data", "import", "jsonl", tmp_path / "mine.jsonl", tmp_path / "store", *embedding)
+    assert command(*arguments)[0] == 0
+    assert _only_record(tmp_path / "store") == (160, 240)
+
+
+def _coco_file(folder: Path, file_name: str) -> Path:
+    content = {
+        "images": [{"id": 1, "file_name": file_name, "width": 40, "height": 30}],
+        "categories": [{"id": 7, "name": "cube"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 8, 9], "area": 72}],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    return folder / "coco.json"
+
+
+@pytest.mark.parametrize("source", ["coco", "jsonl"])
+def test_backslashes_separate_folders(command: Command, tmp_path: Path, source: str) -> None:
+    _save_image(tmp_path / "imgs" / "a.png", 40, 30)
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"image": "imgs\\a.png", "text": "a cat"}))
+    file = _coco_file(tmp_path, "imgs\\a.png") if source == "coco" else tmp_path / "mine.jsonl"
+    code, _, error = command("data", "import", source, file, tmp_path / "store")
+    assert (code, "images are not in" in error) == (0, False)
+    assert _only_record(tmp_path / "store") == (40, 30)
+
+
+@pytest.mark.skipif("os.name == 'nt'")
+def test_a_backslash_in_the_name_of_a_file_stays(command: Command, tmp_path: Path) -> None:
+    _save_image(tmp_path / "imgs\\a.png", 40, 30)
+    _save_image(tmp_path / "imgs" / "a.png", 50, 50)
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"image": "imgs\\a.png", "text": "a cat"}))
+    assert command("data", "import", "jsonl", tmp_path / "mine.jsonl", tmp_path / "store")[0] == 0
+    assert _only_record(tmp_path / "store") == (40, 30)
+
+
+def test_an_import_says_which_images_cannot_be_found(command: Command, tmp_path: Path) -> None:
+    code, output, error = command("data", "import", "coco", _coco_file(tmp_path, "a.png"), tmp_path / "store")
+    assert code == 0
+    assert "Wrote 1 records" in output
+    assert f"1 images are not in {tmp_path}, such as a.png" in " ".join(error.split())
+
+
 def test_images_may_be_elsewhere(command: Command, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from mdetr.data.sources.clevr_ref import read_clevr_ref
 from mdetr.data.sources.coco import read_coco
 from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.data.sources.gqa import read_gqa
+from mdetr.data.sources.image_sizes import with_found_images
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.data.sources.lvis import read_lvis
@@ -25,10 +27,12 @@ from mdetr.data.sources.official import read_official
 from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
 from mdetr.data.sources.visual_genome import read_visual_genome
-from mdetr.data.store import OnBad, Store, write_store
+from mdetr.data.store import Store, write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
-Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
+Reader = Callable[..., Iterator[Record]]
+"""(root, split, on_bad) -> the records; with a keyword `images` if the reader looks at the images itself."""
+
 READERS: dict[str, Reader] = {
     "clevr": read_clevr,
     "clevr-questions": partial(read_clevr, kinds=("question",)),
@@ -93,13 +97,22 @@ def import_data(
     image_root = images or (root.parent if root.is_file() else root)
     if not image_root.is_dir():
         raise InvalidInputError(f"There is no folder {image_root} with images.")
-    records = _with_progress(reader(root, split, on_bad))
+    if "images" in inspect.signature(reader).parameters:
+        reader = partial(reader, images=image_root)
+    missing: dict[str, None] = {}
+    records = with_found_images(_with_progress(reader(root, split, on_bad)), image_root, missing)
     if embed_images:
         records = embedded(records, image_root, on_bad)
     written = write_store(
         store, records, None if embed_images else image_root, overwrite=overwrite, on_bad=on_bad
     )
     _report(written, skipped)
+    if missing and not embed_images:
+        typer.echo(
+            f"{len(missing):,} images are not in {image_root}, such as {next(iter(missing))}: put them there "
+            "before training, or import again with --images DIR.",
+            err=True,
+        )
 
 
 def _with_progress(records: Iterator[Record]) -> Iterator[Record]:

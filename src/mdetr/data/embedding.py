@@ -32,10 +32,10 @@ def embedded(records: Iterable[Record], image_root: Path, on_bad: OnBad | None =
             continue
         where = f"Record {record.id!r} of source {record.source!r}"
         try:
-            size = size_of(record.image, where)
-            if size != (record.width, record.height):
+            found, *size = size_of.locate(record.image, where)
+            if tuple(size) != (record.width, record.height):
                 raise InvalidRecordError(
-                    f"{where}: {image_root / record.image} has {size[0]} x {size[1]} pixels, not "
+                    f"{where}: {image_root / found} has {size[0]} x {size[1]} pixels, not "
                     f"{record.width} x {record.height}, so its boxes cannot be right."
                 )
         except InvalidRecordError as error:
@@ -43,6 +43,6 @@ def embedded(records: Iterable[Record], image_root: Path, on_bad: OnBad | None =
                 raise
             on_bad(error)
             continue
-        if record.image != name:
-            name, content = record.image, (image_root / record.image).read_bytes()
+        if found != name:
+            name, content = found, (image_root / found).read_bytes()
         yield replace(record, image=content)

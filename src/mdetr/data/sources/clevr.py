@@ -30,6 +30,7 @@ def read_clevr(
     on_bad: OnBad | None = None,
     kinds: Sequence[str] = tuple(_KINDS),
     medium: bool = False,
+    images: Path | None = None,
 ) -> Iterator[Record]:
     """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
 
@@ -46,6 +47,7 @@ def read_clevr(
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
         kinds: which of "caption", "refexp" and "question" are read.
         medium: only questions that name each object at most once (and none without a program).
+        images: The folder that holds images/SPLIT; `root` if left out.
 
     Raises:
         InvalidInputError: a file is missing or damaged, or there are no texts.
@@ -63,8 +65,9 @@ def read_clevr(
     entries = heapq.merge(
         *(_entries(file, kind) for kind, file in files.items() if file.exists()), key=lambda entry: entry[0]
     )
-    size_of = ImageSizes(folder / "images" / split)
-    scenes = ClevrScenes(scenes_file, folder / "images" / split) if scenes_file.is_file() else nullcontext()
+    image_folder = (images or folder) / "images" / split
+    size_of = ImageSizes(image_folder)
+    scenes = ClevrScenes(scenes_file, image_folder) if scenes_file.is_file() else nullcontext()
     with scenes as opened:
 
         def convert(entry: Entry, where: str) -> list[Record]:
@@ -89,12 +92,15 @@ def read_clevr(
         yield from convert_entries(named, convert, on_bad)
 
 
-def read_clevr_humans(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_clevr_humans(
+    root: str | Path, split: str, on_bad: OnBad | None = None, images: Path | None = None
+) -> Iterator[Record]:
     """Read CLEVR-Humans: questions with answers, without boxes, about CLEVR's images.
 
     Args:
         root: CLEVR's folder, in which CLEVR-Humans-SPLIT.json lies beside images/. split: train, val or test.
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        images: The folder that holds images/SPLIT; `root` if left out.
 
     Raises:
         InvalidInputError: the file is missing or damaged.
@@ -103,7 +109,7 @@ def read_clevr_humans(root: str | Path, split: str, on_bad: OnBad | None = None)
     Source: arXiv 2104.12763, appendix D.
     """
     file = Path(root) / f"CLEVR-Humans-{split}.json"
-    size_of = ImageSizes(Path(root) / "images" / split)
+    size_of = ImageSizes((images or Path(root)) / "images" / split)
 
     def convert(entry: tuple[int, Mapping[str, Any]], where: str) -> list[Record]:
         number, fields = entry

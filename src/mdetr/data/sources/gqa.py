@@ -33,7 +33,9 @@ class _Graph:
     objects: Mapping[str, tuple[str, tuple[float, float, float, float]]]
 
 
-def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_gqa(
+    root: str | Path, split: str, on_bad: OnBad | None = None, images: Path | None = None
+) -> Iterator[Record]:
     """Read the questions of one part, in the order of their files.
 
     A question's record has its answer, the answer's type, and a box for each object that it names, that its
@@ -47,6 +49,7 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
             for validity and plausibility, val_choices.json or testdev_choices.json.
         split: train_balanced, val_balanced, train_all, testdev_balanced, ...
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        images: The folder that holds the images, or images/; `root` if left out.
 
     Raises:
         InvalidInputError: the questions are missing, or a file is damaged.
@@ -57,7 +60,9 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
     folder = Path(root)
     shards = _shards(folder, split)
     graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json")
-    size_of = ImageSizes(folder)
+    image_root = images or folder
+    prefix = "images/" if images is None or (images / "images").is_dir() else ""
+    size_of = ImageSizes(image_root)
 
     part = split.split("_")[0]
     choices_file = folder / f"{part}_choices.json"
@@ -70,7 +75,7 @@ def read_gqa(root: str | Path, split: str, on_bad: OnBad | None = None) -> Itera
             facts = {"questionId": number}
             if is_scored:
                 facts |= _facts(fields) | next(iter(choices.of(number)), {})
-            return [_to_record(number, fields, facts, split, graphs, size_of, where)]
+            return [_to_record(number, fields, facts, split, graphs, size_of, prefix, where)]
 
         questions = (
             (f"{shard}, question {number}", (number, question))
@@ -115,10 +120,11 @@ def _to_record(
     split: str,
     graphs: Mapping[str, _Graph],
     size_of: ImageSizes,
+    prefix: str,
     where: str,
 ) -> Record:
     image_id, text = str(question["imageId"]), str(question["question"])
-    file_name = f"images/{image_id}.jpg"
+    file_name = f"{prefix}{image_id}.jpg"
     graph = graphs.get(image_id)
     if graph is None:
         graph = _Graph(*size_of(file_name, where), {})

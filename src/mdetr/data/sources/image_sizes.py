@@ -1,35 +1,83 @@
-"""Names of images in, their sizes from the files' headers out."""
+"""Names of images in, the files that they mean and their sizes out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
+from mdetr.data.record import Record
+from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.images import image_size
 
-from mdetr.errors import InvalidRecordError
+
+def find_image(folder: Path, name: str) -> str | None:
+    r"""The name of an image's file as it is in a folder; None if there is no such file.
+
+    Annotation tools on Windows write `imgs\a.png`: a backslash separates folders unless a file is named so.
+    """
+    for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
+        try:
+            if candidate and (folder / candidate).is_file():
+                return candidate
+        except (OSError, ValueError):  # too long for a name, or with a null character
+            continue
+    return None
+
+
+def with_found_images(records: Iterable[Record], folder: Path, missing: dict[str, None]) -> Iterator[Record]:
+    """Records that name their images as the files in a folder are named; see `find_image`.
+
+    Args:
+        records: Any; those whose images cannot be found stay as they are.
+        folder: The folder that their images are relative to.
+        missing: Gets the name of each image that cannot be found.
+    """
+    asked, found = "", None
+    for record in records:
+        if isinstance(record.image, bytes):
+            yield record
+            continue
+        if record.image != asked:
+            asked, found = record.image, find_image(folder, record.image)
+            if found is None:
+                missing[asked] = None
+        yield record if found is None or found == asked else replace(record, image=found)
 
 
 class ImageSizes:
-    """Reads sizes of images in a folder; keeps the last, as texts of one image follow each other."""
+    """Finds images in a folder, and reads and keeps sizes: texts of one image often follow each other."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._asked = ""
         self._image = ""
         self._size = (0, 0)
 
-    def __call__(self, image: str, where: str) -> tuple[int, int]:
-        """The width and height of an image, in pixels; `where` is named in errors.
+    def locate(self, image: str, where: str) -> tuple[str, int, int]:
+        """An image's name as it is in the folder, and the width and height in pixels of the upright picture.
+
+        Args:
+            image: The name that the data give it, relative to the folder.
+            where: The entry that names it, for errors.
 
         Raises:
-            InvalidRecordError: the image is missing or damaged.
+            InvalidRecordError: The image is missing or damaged.
         """
-        if image != self._image:
-            try:
-                with Image.open(self._folder / image) as opened:
-                    self._size = opened.size
-            except (OSError, ValueError):
+        if image != self._asked or not image:
+            found = find_image(self._folder, image)
+            if found is None:
                 raise InvalidRecordError(
-                    f"{where}: {self._folder / image} is missing or not an image."
-                ) from None
-            self._image = image
-        return self._size
+                    f"{where}: {self._folder / image} is missing or not an image; name the folder that its "
+                    "images are relative to with --images."
+                )
+            try:
+                height, width = image_size(self._folder / found)
+            except InvalidInputError as error:
+                raise InvalidRecordError(f"{where}: its image is missing or not an image: {error}") from None
+            self._asked, self._image, self._size = image, found, (width, height)
+        return self._image, *self._size
+
+    def __call__(self, image: str, where: str) -> tuple[int, int]:
+        """The width and height of an image alone; see `locate`."""
+        return self.locate(image, where)[1:]

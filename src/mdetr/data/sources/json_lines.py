@@ -16,7 +16,9 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 FIELDS = frozenset({"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type"})
 
 
-def read_json_lines(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_json_lines(
+    root: str | Path, split: str, on_bad: OnBad | None = None, images: Path | None = None
+) -> Iterator[Record]:
     """Read a file with a JSON object on each line.
 
     Such as
@@ -25,11 +27,11 @@ def read_json_lines(root: str | Path, split: str, on_bad: OnBad | None = None) -
     `boxes` are x0, y0, x1, y1 in pixels. `phrases` say, for each box, which words it belongs to: the words
     themselves, whose first occurrence in the text is meant, or spans [[start, end], ...] of characters.
     Optional: id (the line's number if left out), is_referred (a list of true and false), answer, answer_type.
-    Images are relative to the file's folder.
 
     Args:
         root: the file, or a folder that holds SPLIT.jsonl. split: the name of the part.
         on_bad: called with the error of each line that breaks a rule, which is then left out; None to stop.
+        images: The folder that images are relative to; the file's own if left out.
 
     Raises:
         InvalidInputError: there is no such file.
@@ -39,7 +41,7 @@ def read_json_lines(root: str | Path, split: str, on_bad: OnBad | None = None) -
     file = file / f"{split}.jsonl" if file.is_dir() else file
     if not file.is_file():
         raise InvalidInputError(f"There is no file {file}; give a file with a JSON object on each line.")
-    size_of = ImageSizes(file.parent)
+    size_of = ImageSizes(images or file.parent)
     seen: set[str] = set()
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -78,8 +80,8 @@ def _parse(line: str, where: str) -> dict[str, Any]:
 def _to_record(
     entry: Mapping[str, Any], number: int, split: str, source: str, size_of: ImageSizes, where: str
 ) -> Record:
-    text, image = str(entry["text"]), str(entry["image"])
-    width, height = size_of(image, where)
+    text = str(entry["text"])
+    image, width, height = size_of.locate(str(entry["image"]), where)
     try:
         boxes = tuple(_to_box(box) for box in entry.get("boxes") or ())
         phrases = entry.get("phrases") or [[] for _ in boxes]
