@@ -18,6 +18,8 @@ from mdetr.model.answers import CLEVR_VOCABULARY
 from tests.model.models import small_model
 
 TEXT = "a red cube and a ball"
+CAPTION = "two purple metal balls, a red cube and the tiny cyan block"
+PICTURE = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
 
 
 @pytest.fixture(scope="module")
@@ -227,8 +229,26 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
     ],
 )
 def test_the_bundled_model_answers_what_anyone_can_see(question: str, answer: str) -> None:
-    picture = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
-    assert Mdetr.from_pretrained("clevr-tiny", device="cpu").answer(picture, question).answer == answer
+    assert Mdetr.from_pretrained("clevr-tiny", device="cpu").answer(PICTURE, question).answer == answer
+
+
+@pytest.mark.parametrize(("dtype", "pixels", "score"), [(torch.float16, 1, 0.01), (torch.bfloat16, 6, 0.05)])
+def test_weights_of_half_precision_answer_as_whole_ones_do(
+    dtype: torch.dtype, pixels: float, score: float
+) -> None:
+    whole = Mdetr.from_pretrained("clevr-tiny", device="cpu")
+    half = Mdetr.from_pretrained("clevr-tiny", device="cpu", dtype=dtype)
+    assert half.model.dtype == dtype
+    expected, found = (model.ground(PICTURE, CAPTION) for model in (whole, half))
+    assert len(expected) == 4
+    assert [f.phrase for f in found] == [f.phrase for f in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.box == pytest.approx(other.box, abs=pixels)
+        assert one.score == pytest.approx(other.score, abs=score)
+    assert half.answer(PICTURE, "How many purple balls are there?").answer == "2"
+    assert half.detect(PICTURE, ["the purple cylinder"])[0].name == "the purple cylinder"
+    one, other = (model.refer(PICTURE, "the purple cylinder") for model in (whole, half))
+    assert one.box == pytest.approx(other.box, abs=pixels)
 
 
 def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image]) -> None:

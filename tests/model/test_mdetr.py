@@ -126,6 +126,43 @@ def test_bfloat16_autocast_runs_and_stays_close() -> None:
     torch.testing.assert_close(rough.pred_boxes, exact.pred_boxes, rtol=0.1, atol=0.1)
 
 
+HEADS = {name: OPTIONS[name] for name in OPTIONS if name not in ("query_type", "token_head", "proposals")}
+HALF = {
+    torch.float16: 2e-2,
+    torch.bfloat16: 0.15,
+}  # of logits of about one to ten; boxes are ten times closer
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("query_type", ["learned", "reference"])
+def test_weights_of_half_precision_find_the_same_with_every_head(query_type: str, dtype: torch.dtype) -> None:
+    model, inputs = small_model(**HEADS | {"query_type": query_type}), small_inputs()
+    with torch.no_grad():
+        exact = model(**inputs)
+        rough = torch.nn.Module.to(model, dtype)(**inputs)
+    assert rough.logits.dtype == dtype
+    assert rough.pred_boxes.dtype == torch.float32
+    torch.testing.assert_close(rough.pred_boxes, exact.pred_boxes, rtol=0, atol=HALF[dtype] / 10)
+    for name in ("logits", "query_embeddings", "token_embeddings", "referred_logits", "pred_masks"):
+        torch.testing.assert_close(rough[name].float(), exact[name], rtol=0, atol=HALF[dtype], msg=name)
+    for name, logits in exact.answer_logits.items():
+        torch.testing.assert_close(
+            rough.answer_logits[name].float(), logits, rtol=0, atol=HALF[dtype], msg=name
+        )
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_proposals_of_half_precision_are_boxes_in_float32_and_close(dtype: torch.dtype) -> None:
+    model, inputs = small_model(**OPTIONS), small_inputs()
+    with torch.no_grad():
+        exact = model(**inputs).proposals
+        output = torch.nn.Module.to(model, dtype)(**inputs)
+    assert output.pred_boxes.dtype == output.proposals.pred_boxes.dtype == torch.float32
+    rough = output.proposals.logits.float().softmax(-1)
+    torch.testing.assert_close(rough, exact.logits.softmax(-1), rtol=0, atol=HALF[dtype])
+    torch.testing.assert_close(output.proposals.pred_boxes, exact.pred_boxes, rtol=0, atol=HALF[dtype] / 10)
+
+
 def test_a_compiled_model_gives_the_same_boxes() -> None:
     model, inputs = small_model(encoder_layers=1, decoder_layers=1), small_inputs()
     compiled = torch.compile(model, backend="aot_eager")

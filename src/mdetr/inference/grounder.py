@@ -14,6 +14,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list
 from mdetr.inference.asking import Batch, Progress, ask
 from mdetr.inference.detection import ClassPrompts, merge_classes
+from mdetr.inference.devices import choose_device
 from mdetr.inference.loading import load
 from mdetr.inference.results import (
     AnswerResult,
@@ -48,14 +49,15 @@ class Mdetr:
 
         Args:
             name: a bundled name such as "clevr-tiny", a folder, or a Hub id.
-            device: where it runs; a GPU where there is one, if left out.
-            dtype: of the weights.
+            device: where it runs, such as "cpu" or "cuda:1"; a GPU where there is one, if left out.
+            dtype: of the weights, such as torch.bfloat16, which needs half the memory.
 
         Raises:
             CheckpointError: there is no such model, its files are damaged, or it is not an MDETR.
+            InvalidInputError: this machine has no such device.
         """
+        chosen = choose_device(device)
         model, processor = load(name, dtype)
-        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
 

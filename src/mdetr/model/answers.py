@@ -118,8 +118,9 @@ class SumAttention(nn.Module):
             layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, n or Q, C / heads)
             for layer, hidden in ((self.query, asking), (self.key, found), (self.value, found))
         )
-        likeness = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        weights = (likeness - math.log(found.shape[1])).sigmoid()  # which add up to about one at first
+        # Scaled before the product, which float16 could not hold otherwise.
+        similarity = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        weights = (similarity - math.log(found.shape[1])).sigmoid()  # which add up to about one at first
         sums = (weights @ value).transpose(1, 2).flatten(2)
         return asking + self.combine(torch.cat((asking, sums), dim=-1))
 

@@ -56,7 +56,8 @@ class DotProductTokenHead(nn.Module):
         """queries (B, Q, C), text_memory (B, L, C), text_padding (B, L) -> (B, Q, positions)."""
         tokens = self.token(text_memory)[:, : self.num_positions - 1]
         padding = text_padding[:, None, : self.num_positions - 1]
-        similarity = self.query(queries) @ tokens.transpose(1, 2) * queries.shape[-1] ** -0.5
+        # Scaled before the product, which float16 could not hold otherwise.
+        similarity = (self.query(queries) * queries.shape[-1] ** -0.5) @ tokens.transpose(1, 2)
         similarity = similarity.masked_fill(padding, ABSENT_TOKEN_LOGIT)
         absent = self.num_positions - 1 - similarity.shape[-1]
         similarity = F.pad(similarity, (0, absent), value=ABSENT_TOKEN_LOGIT)

@@ -148,7 +148,7 @@ class MdetrModel(PreTrainedModel):
         """Find in each text's image what the text speaks of.
 
         Args:
-            pixel_values: (I, 3, H, W) float, normalised.
+            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
             pixel_mask: (I, H, W), 1 on the image, 0 on padding.
             input_ids, attention_mask: (B, L) int64.
             targets: what to compute the losses against; see `Targets`.
@@ -164,7 +164,7 @@ class MdetrModel(PreTrainedModel):
 
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
         """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
-        coarse, *fine_maps = self.backbone(pixel_values)
+        coarse, *fine_maps = self.backbone(pixel_values.to(self.dtype))
         features = self.input_projection(coarse)  # (I, C, h, w)
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])

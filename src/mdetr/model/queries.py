@@ -60,11 +60,12 @@ class ReferenceQueries(nn.Module):
     def forward(self, image_memory: Tensor, proposals: MdetrOutput | None) -> Queries:
         """image_memory (B, P, C) and, where the model makes them, its P proposals -> Q queries."""
         if proposals is None:
-            references = self.references.weight.sigmoid().expand(len(image_memory), -1, -1)
+            references = self.references.weight.float().sigmoid().expand(len(image_memory), -1, -1)
             content = self.content.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
             return Queries(content, None, references)
         assert proposals.logits is not None and proposals.pred_boxes is not None
-        objectness = proposals.logits[..., :-1].logsumexp(-1) - proposals.logits[..., -1]
+        logits = proposals.logits.float()  # half precision would rank many proposals alike
+        objectness = logits[..., :-1].logsumexp(-1) - logits[..., -1]
         best = objectness.topk(min(self.content.num_embeddings, objectness.shape[1]), dim=1).indices  # (B, Q)
         references = _take(proposals.pred_boxes, best).detach()
         content = self.from_memory(_take(image_memory, best)) + self.content.weight[: best.shape[1]]
