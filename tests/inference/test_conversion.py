@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mdetr.errors import CheckpointError
 from mdetr.inference.conversion import convert, read_answers
@@ -109,6 +111,10 @@ def _swapped(released: dict[str, Any]) -> dict[str, Any]:
     return {**released, "model_ema": state}
 
 
+def _other(released: dict[str, Any], **changes: object) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(released["args"]), **changes})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -119,6 +125,8 @@ def _swapped(released: dict[str, Any]) -> dict[str, Any]:
         (lambda r: {**r, "model_ema": {"fc.weight": torch.zeros(2)}}, "fc.weight is unknown; .* more"),
         (lambda r: r["model_ema"], "holds no arguments of the original program"),
         (lambda r: {**r, "args": argparse.Namespace(lr=1)}, "without 'text_encoder_type'"),
+        (lambda r: {**r, "args": _other(r, hidden_dim="big")}, "its arguments describe no model"),
+        (lambda r: {**r, "args": _other(r, nheads=7)}, "multiple of twice the 7 attention heads"),
         (
             lambda r: {**r, "when": Fraction(1, 2)},
             r"tensors and settings only, this one also fractions\.Fraction",
@@ -132,6 +140,8 @@ def _swapped(released: dict[str, Any]) -> dict[str, Any]:
         "another-model",
         "bare-state",
         "bare-args",
+        "text-for-number",
+        "impossible-args",
         "foreign-class",
     ],
 )
@@ -141,6 +151,51 @@ def test_a_file_that_does_not_fit_is_refused_and_nothing_is_written(
     torch.save(change(released), tmp_path / "released.pth")
     with pytest.raises(CheckpointError, match=message):
         convert(tmp_path / "released.pth", tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["released.pth"]
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("<html>Not found</html>"), "a page that was saved instead of the file"),
+        (lambda path: path.touch(), "is empty; download it again"),
+        (lambda path: path.mkdir(), "is a folder; name the released file"),
+        (_zip, "is damaged or no PyTorch checkpoint"),
+        (lambda path: save_file({"weight": torch.zeros(1)}, path), "is damaged or no PyTorch checkpoint"),
+        (lambda path: torch.save([1, 2], path), "holds no arguments of the original program"),
+    ],
+    ids=["page", "empty", "folder", "zip", "safetensors", "list"],
+)
+def test_what_is_no_checkpoint_is_refused_in_a_sentence_without_torchs_own_words(
+    tmp_path: Path, make: Callable[[Path], object], message: str
+) -> None:
+    make(tmp_path / "released.pth")
+    with pytest.raises(CheckpointError, match=message) as refusal:
+        convert(tmp_path / "released.pth", tmp_path / "model")
+    assert "mmap" not in str(refusal.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_safetensors_file_is_told_that_it_needs_no_conversion(tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="needs no conversion"):
+        convert(tmp_path / "model.safetensors", tmp_path / "model")
+
+
+def test_a_tokenizer_that_is_not_there_and_a_place_that_cannot_be_written_are_named(
+    file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="Could not load 'no-tokenizer'"):
+        convert(file, tmp_path / "model", tokenizer="no-tokenizer")
+    with pytest.raises(CheckpointError, match="holds no tokenizer that can be read"):
+        convert(file, tmp_path / "model", tokenizer=tmp_path)
+    with pytest.raises(CheckpointError, match=r"The folder .*model could not be written"):
+        convert(file, file / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["released.pth"]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import RobertaConfig, RobertaModel
 
 from mdetr.errors import CheckpointError
+from mdetr.inference import loading
 from mdetr.inference.loading import bundled_models, load
 
 
@@ -40,6 +41,45 @@ def test_every_bundled_model_loads_without_a_network() -> None:
 def test_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match=f"There is no model '{name}': expected a bundled name"):
         load(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["gqa-r101", "models/gqa-r101", "some/where/gqa-r101/", "gqa_resnet101_checkpoint.pth"]
+)
+def test_a_released_checkpoint_that_is_not_here_says_what_to_type(name: str) -> None:
+    command = 'mdetr convert "gqa_resnet101_checkpoint.pth" models/gqa-r101 --answers mdetr_annotations'
+    with pytest.raises(
+        CheckpointError, match=f"There is no folder '{name}': gqa-r101 is a released.*{command}"
+    ):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["~/model", "runs/", "runs\\mine", "owner/weights.pth", "here/mine"])
+def test_a_path_is_never_looked_up_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "hub_folder", pytest.fail)
+    with pytest.raises(CheckpointError, match=r"There is no model .*: expected a bundled name"):
+        load(name)
+
+
+def test_a_wrong_path_is_told_which_models_are_beside_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parents[1])
+    with pytest.raises(CheckpointError, match=f"Did you mean {folder.parent.name}/model?"):
+        load(f"{folder.parent.name}/modle")
+    with pytest.raises(CheckpointError, match=f"There are {folder.parent.name}/model"):
+        load(f"{folder.parent.name}/xyz")
+
+
+def test_a_file_is_told_how_it_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my weights.pth").touch()
+    with pytest.raises(CheckpointError, match=r"mdetr convert 'my weights\.pth' 'models/my weights'"):
+        load("my weights.pth")
 
 
 def test_a_hub_id_that_cannot_be_reached_says_so() -> None:

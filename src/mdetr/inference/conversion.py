@@ -11,14 +11,17 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
+from zipfile import BadZipFile, ZipFile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
+from mdetr.inference.hub import hub_folder
 from mdetr.model.answers import UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
@@ -68,6 +71,13 @@ def convert(
         raise CheckpointError(
             f"{checkpoint} is not a released MDETR checkpoint: its arguments are without {error}."
         ) from None
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint} is not a released MDETR checkpoint: its arguments describe no model "
+            f"({_line(error)})."
+        ) from None
     config.architectures = [MdetrModel.__name__]
     with torch.device("meta"):
         expected = MdetrModel(config).state_dict()
@@ -80,14 +90,17 @@ def convert(
         save_file(renamed, temporary / WEIGHTS, metadata={"format": "pt"})
         give_ordinary_permissions(temporary / WEIGHTS)
         os.replace(temporary, target)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The folder {target} could not be written ({_line(error)}); name another, or make room."
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
 def _read(file: Path) -> Any:
-    if not file.is_file():
-        raise CheckpointError(f"There is no file {file}; download the checkpoint first.")
+    _check_kind(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
@@ -103,6 +116,35 @@ def _read(file: Path) -> Any:
         ) from None
 
 
+def _check_kind(file: Path) -> None:
+    """Tell a file that is no checkpoint by its first look, since torch's own words do not."""
+    if file.is_dir():
+        raise CheckpointError(f"{file} is a folder; name the released file, which ends in .pth.")
+    if not file.is_file():
+        raise CheckpointError(f"There is no file {file}; download the checkpoint first.")
+    if file.suffix == ".safetensors":
+        raise CheckpointError(
+            f"{file} holds weights without the settings of a released checkpoint, which ends in .pth; a "
+            "folder that has a config.json beside such a file needs no conversion."
+        )
+    if file.stat().st_size == 0:
+        raise CheckpointError(f"{file} is empty; download it again.")
+    if not _is_archive(file):
+        raise CheckpointError(
+            f"{file} is damaged or no PyTorch checkpoint (perhaps a page that was saved instead of the "
+            "file); download it again."
+        )
+
+
+def _is_archive(file: Path) -> bool:
+    """Whether a file has the form that torch has written since 2020."""
+    try:
+        with ZipFile(file) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (BadZipFile, OSError):
+        return False
+
+
 def _parts(
     content: Any, file: Path, weights: Weights | None
 ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
@@ -114,7 +156,9 @@ def _parts(
     chosen: Weights = weights or ("ema" if content.get(ENTRIES["ema"]) else "model")
     entry = ENTRIES[chosen]
     state = content.get(entry)
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         other = "model" if chosen == "ema" else "ema"
         raise CheckpointError(f"{file} has no weights {entry!r}; try --weights {other}.")
     return vars(content["args"]), state
@@ -185,7 +229,7 @@ def _processor(args: Mapping[str, Any], config: MdetrConfig, tokenizer: str | Pa
     # CLEVR's pictures are looked at as they are; all others as in the paper.
     as_they_are = any(name.startswith("clevr") for name in args.get("combine_datasets", ()))
     images = MdetrImageProcessor(size=None) if as_they_are else MdetrImageProcessor()
-    words = roberta_tokenizer() if tokenizer is None else AutoTokenizer.from_pretrained(tokenizer)
+    words = roberta_tokenizer() if tokenizer is None else _tokenizer(str(tokenizer))
     return MdetrProcessor(
         images,
         cast(PreTrainedTokenizerFast, words),
@@ -193,6 +237,14 @@ def _processor(args: Mapping[str, Any], config: MdetrConfig, tokenizer: str | Pa
         answer_types=config.answer_types,
         answer_vocabulary=config.answer_vocabulary,
     )
+
+
+def _tokenizer(name: str) -> Any:
+    folder = Path(name) if Path(name).is_dir() else hub_folder(name)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{name} holds no tokenizer that can be read: {_line(error)}") from None
 
 
 def _line(error: Exception) -> str:

@@ -1,0 +1,68 @@
+"""Repositories of the Hugging Face Hub: found quickly or not at all, and downloaded once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from mdetr.errors import CheckpointError
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a model and its processor
+TIMEOUT = 5  # seconds until an answer
+# OSError, and all errors of whichever HTTP library the Hub's client uses
+_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError)
+
+
+def hub_folder(name: str) -> Path:
+    """The local copy of a repository, which is downloaded where the Hub has something newer.
+
+    Args:
+        name: Its id, such as "owner/name".
+
+    Raises:
+        CheckpointError: There is no such repository, or neither the Hub can be reached nor is a copy here.
+    """
+    reason = None
+    with _without_notices():
+        try:
+            # One request that is not repeated tells whether the Hub can be reached at all.
+            HfApi().model_info(name, timeout=TIMEOUT)
+        except HFValidationError:
+            raise CheckpointError(f"There is no model {name!r}: it is no folder and no Hub id.") from None
+        except (RepositoryNotFoundError, GatedRepoError):
+            reason = "there is no such repository that you may read (log in with `hf auth login`)"
+        except OfflineModeIsEnabled:
+            reason = "it is not on this machine, and HF_HUB_OFFLINE forbids to download it"
+        except _ERRORS:
+            reason = "it is not on this machine, and the Hub cannot be reached"
+        try:
+            copy = snapshot_download(
+                name, allow_patterns=list(FILES), ignore_patterns="*/*", local_files_only=bool(reason)
+            )
+            return Path(copy)
+        except _ERRORS as error:
+            reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    raise CheckpointError(f"Could not load {name!r} from the Hugging Face Hub: {reason}.")
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep the client's log of its attempts out of the output; what failed is told once, in an error."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
