@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -27,11 +28,15 @@ from mdetr.data.sources.official import read_official
 from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
 from mdetr.data.sources.visual_genome import read_visual_genome
-from mdetr.data.store import Store, write_store
+from mdetr.data.store import write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 Reader = Callable[..., Iterator[Record]]
-"""(root, split, on_bad) -> the records; with a keyword `images` if the reader looks at the images itself."""
+"""(root, split, on_bad) -> the records.
+
+With a keyword `images` if the reader looks at the images itself, and `left_out` if it leaves out something on
+purpose.
+"""
 
 READERS: dict[str, Reader] = {
     "clevr": read_clevr,
@@ -97,22 +102,43 @@ def import_data(
     image_root = images or (root.parent if root.is_file() else root)
     if not image_root.is_dir():
         raise InvalidInputError(f"There is no folder {image_root} with images.")
-    if "images" in inspect.signature(reader).parameters:
-        reader = partial(reader, images=image_root)
+    left_out: Counter[str] = Counter()
+    options = {"images": image_root, "left_out": left_out}
+    taken = options.keys() & inspect.signature(reader).parameters.keys()
+    read = reader(root, split, on_bad, **{name: options[name] for name in taken})
     missing: dict[str, None] = {}
-    records = with_found_images(_with_progress(reader(root, split, on_bad)), image_root, missing)
+    records = with_found_images(_with_progress(read), image_root, missing)
     if embed_images:
         records = embedded(records, image_root, on_bad)
-    written = write_store(
-        store, records, None if embed_images else image_root, overwrite=overwrite, on_bad=on_bad
-    )
-    _report(written, skipped)
+    try:
+        written = write_store(
+            store,
+            _at_least_one(records, f"No record of {root} is left, so no store was written"),
+            None if embed_images else image_root,
+            overwrite=overwrite,
+            on_bad=on_bad,
+        )
+    except InvalidInputError:  # nothing is left: what went says why
+        _report_left_out(skipped, left_out)
+        raise
+    typer.echo(f"Wrote {len(written):,} records to {written.path}.")
+    _report_left_out(skipped, left_out)
     if missing and not embed_images:
         typer.echo(
             f"{len(missing):,} images are not in {image_root}, such as {next(iter(missing))}: put them there "
             "before training, or import again with --images DIR.",
             err=True,
         )
+
+
+def _at_least_one(records: Iterable[Record], message: str) -> Iterator[Record]:
+    """The records as they come; an InvalidInputError at the end if none came."""
+    count = 0
+    for record in records:
+        count += 1
+        yield record
+    if not count:
+        raise InvalidInputError(f"{message}; check the file and the split.")
 
 
 def _with_progress(records: Iterator[Record]) -> Iterator[Record]:
@@ -125,8 +151,11 @@ def _with_progress(records: Iterator[Record]) -> Iterator[Record]:
             yield record
 
 
-def _report(store: Store, skipped: list[str]) -> None:
-    typer.echo(f"Wrote {len(store):,} records to {store.path}.")
+def _report_left_out(skipped: list[str], left_out: Counter[str]) -> None:
+    """Say what was left out on purpose, and which entries were left out since they break a rule."""
+    if left_out:
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in left_out.items())
+        typer.echo(f"Left out on purpose: {counts}.", err=True)
     if not skipped:
         return
     typer.echo(f"Left out {len(skipped):,} entries that break a rule:", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +100,8 @@ def validate_record(record: Record, where: str | None = None) -> None:
         InvalidRecordError: naming the entry, the rule and the value that breaks it.
     """
     problem = (
-        _problem_of_image(record)
+        _problem_of_kinds(record)
+        or _problem_of_image(record)
         or _problem_of_boxes(record)
         or _problem_of_text(record)
         or _problem_of_answer(record)
@@ -107,6 +109,16 @@ def validate_record(record: Record, where: str | None = None) -> None:
     if problem:
         entry = f"{record.id!r} of source {record.source!r}, split {record.split!r}"
         raise InvalidRecordError(f"{where + ': r' if where else 'R'}ecord {entry} breaks a rule: {problem}.")
+
+
+def as_stored(box: Box) -> Box:
+    """A box as a store keeps it, in 32 bits: its edges may move a little, and may meet.
+
+    Raises:
+        OverflowError: an edge is too far away for 32 bits.
+    """
+    x0, y0, x1, y1 = struct.unpack("4f", struct.pack("4f", *box))
+    return x0, y0, x1, y1
 
 
 def to_row(record: Record) -> dict[str, Any]:
@@ -141,6 +153,13 @@ _SCALAR_FIELDS = (
     *("source", "split", "id", "image_id", "width", "height", "text"),
     *("answer", "answer_type", "extra"),
 )
+_OPTIONAL_TEXT_FIELDS = ("answer", "answer_type", "extra")
+_TEXT_FIELDS = ("source", "split", "id", "image", "image_id", "text", *_OPTIONAL_TEXT_FIELDS)
+_LIST_KINDS = (
+    ("is_referred", bool, "true or false for each box"),
+    ("masks", bytes, "run lengths (bytes) for each box"),
+    ("category_ids", int, "whole numbers"),
+)
 _UNCHANGED_FIELDS = (*_SCALAR_FIELDS, *_FLAT_LIST_FIELDS, "boxes", "spans")
 
 
@@ -152,6 +171,37 @@ def _to_spans(spans: Sequence[Sequence[int]]) -> Spans:
     return tuple((start, end) for start, end in spans)
 
 
+def _problem_of_kinds(record: Record) -> str | None:
+    """Whether a field holds what its type does not allow, which Python itself does not check."""
+    for name in _TEXT_FIELDS:
+        value = getattr(record, name)
+        if (value is None and name in _OPTIONAL_TEXT_FIELDS) or (
+            name == "image" and isinstance(value, bytes)
+        ):
+            continue
+        if not isinstance(value, str):
+            return f"its {name} must be a text, found {value!r:.40}"
+        if not _is_unicode(value):
+            return f"its {name} is not valid Unicode (it has half a character)"
+    for name, kind, words in _LIST_KINDS:
+        for value in getattr(record, name) or ():
+            if type(value) is not kind:
+                return f"its {name} must be {words}, found {value!r:.40}"
+    if any(abs(number) >= _INT32_LIMIT for number in record.category_ids or ()):
+        return "its category_ids must be below 2**31"
+    if not (type(record.width) is int and type(record.height) is int):
+        return f"its width and height must be whole numbers, found {record.width!r} and {record.height!r}"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _problem_of_image(record: Record) -> str | None:
     if not record.image:
         return "it names no image"
@@ -161,14 +211,9 @@ def _problem_of_image(record: Record) -> str | None:
 
 
 def _problem_of_boxes(record: Record) -> str | None:
-    for index, (x0, y0, x1, y1) in enumerate(record.boxes):
-        where = f"box {index} ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-        if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
-            return f"{where} is not finite"
-        if not (x0 < x1 and y0 < y1):
-            return f"{where} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1)"
-        if not (x0 >= 0 and y0 >= 0 and x1 <= record.width and y1 <= record.height):
-            return f"{where} leaves the image of {record.width} x {record.height} pixels"
+    for index, box in enumerate(record.boxes):
+        if problem := _problem_of_box(box, record.width, record.height):
+            return f"box {index} {problem}"
     per_box = {
         "spans": record.spans,
         "is_referred": record.is_referred,
@@ -181,11 +226,27 @@ def _problem_of_boxes(record: Record) -> str | None:
     return None
 
 
+def _problem_of_box(box: Box, width: int, height: int) -> str | None:
+    if len(box) != 4 or not all(isinstance(value, float | int) for value in box):
+        return f"must be four numbers x0, y0, x1, y1, found {box!r:.60}"
+    x0, y0, x1, y1 = box
+    place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+    try:
+        x0, y0, x1, y1 = as_stored(box)
+    except OverflowError:
+        return f"{place} leaves the image of {width} x {height} pixels"
+    if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+        return f"{place} is not finite"
+    if not (x0 < x1 and y0 < y1):
+        return f"{place} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, also in 32 bits)"
+    if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):
+        return f"{place} leaves the image of {width} x {height} pixels"
+    return None
+
+
 def _problem_of_text(record: Record) -> str | None:
     if not record.text.strip():
         return "its text is empty"
-    if any("\ud800" <= character <= "\udfff" for character in record.text):
-        return "its text is not valid Unicode (it has half a character)"
     for index, spans in enumerate(record.spans):
         if problem := _problem_of_spans(spans, record.text):
             return f"{problem} (spans of box {index})"
@@ -193,13 +254,15 @@ def _problem_of_text(record: Record) -> str | None:
         if problem := _problem_of_spans(phrase.spans, record.text):
             return f"{problem} (phrase {index})"
         for box_index in phrase.box_indices:
-            if not 0 <= box_index < len(record.boxes):
+            if type(box_index) is not int or not 0 <= box_index < len(record.boxes):
                 return f"phrase {index} names box {box_index}, but there are {len(record.boxes)} boxes"
     return None
 
 
 def _problem_of_spans(spans: Spans, text: str) -> str | None:
     for start, end in spans:
+        if type(start) is not int or type(end) is not int:
+            return f"span ({start!r}, {end!r}) must be whole numbers"
         if not 0 <= start < end <= len(text):
             return f"span ({start}, {end}) is outside its text of {len(text)} characters, or empty"
     return None

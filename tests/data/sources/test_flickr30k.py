@@ -58,13 +58,13 @@ def copy(tmp_path: Path) -> Path:
 def test_damaged_and_missing_files_are_refused_or_listed(copy: Path) -> None:
     (copy / "Annotations" / "1000.xml").write_text("<annotation><size>")
     (copy / "Annotations" / "1001.xml").unlink()
-    with pytest.raises(InvalidRecordError, match=r"1000\.xml is damaged"):
+    with pytest.raises(InvalidRecordError, match=r"1000\.xml: it is damaged"):
         list(read_flickr30k(copy, "test"))
     bad: list[InvalidRecordError] = []
     records = list(read_flickr30k(copy, "test", bad.append))
     assert len(records) == 18
     assert "damaged" in str(bad[0])
-    assert "There is no file" in str(bad[1])
+    assert "it does not exist" in str(bad[1])
 
 
 def test_a_box_outside_its_image_is_refused_with_its_line(copy: Path) -> None:

@@ -57,8 +57,11 @@ def test_a_phrase_has_a_box_and_a_mask_for_each_instance(tmp_path: Path) -> None
     [
         ({"image_id": 6}, "image 6 is not in the list of images"),
         ({"instance_boxes": [[2, 3, 10, 6]]}, "it has not as many polygons as boxes"),
-        ({"Polygons": [[], [[[0, 0], [5, 0], [5, 5]]]]}, "an instance has no polygon"),
-        ({"phrase": None, "instance_boxes": None}, "a field is missing or of the wrong kind"),
+        (
+            {"Polygons": [[], [[[0, 0], [5, 0], [5, 5]]]]},
+            "instance 0: its mask has no polygon of three points",
+        ),
+        ({"phrase": None, "instance_boxes": None}, 'its "phrase" must be a text, found null'),
     ],
 )
 def test_a_bad_task_is_named_or_left_out(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mdetr.data.record import Box, Record, Span
+from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
-from mdetr.data.sources.coco import clamp_box
 from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.json_lists import iterate_list

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from mdetr.data.record import Box
-from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list

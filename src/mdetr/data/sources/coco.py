@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.prompts import class_prompt
+from mdetr.data.record import Record
+from mdetr.data.sources.annotations import CROWDS, masks_of, name_of, read_annotations
+from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import encode_polygons, encode_run_lengths
 
 SOURCE = "coco"
-Shown = tuple[Mapping[str, Any], int, list[Any], list[Any]]
-"""An image, the number of a class, its annotations there; with the first class, the crowds of all classes."""
 
 
-def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What the file says of an image; width, height in pixels."""
+
+    id: str
+    file_name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A class that an image shows: its number, its annotations there; with the first class, all crowds."""
+
+    image: _Image
+    category: int
+    things: list[Any]
+    crowds: list[Any]
+
+
+def read_coco(
+    root: str | Path, split: str, on_bad: OnBad | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Record]:
     """Read the instances of one split, image after image.
 
-    Each class that an image shows is a text, its name, with all its boxes, their masks where they are given,
-    and their category. Crowds and boxes without area are left out, others cut at the border of the image;
-    the first text of an image keeps its crowds, each with its class, in `extra`, for evaluation.
+    Each class that an image shows is a text, the one that asks for it (`class_prompt`), with all its boxes,
+    their masks where they are given, and their category. Crowds and boxes without area are left out, others
+    cut at the border of the image; the first text of an image keeps its crowds, each with its class, in
+    `extra`, for evaluation. Ids of images may be texts.
     Files with captions and `tokens_positive` are read by `mdetr.data.sources.official`.
 
     Args:
@@ -33,6 +58,7 @@ def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iter
             images are named as in it.
         split: train2017, val2017, ...
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: the file is missing or damaged.
@@ -44,114 +70,110 @@ def read_coco(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iter
         found = sorted(path.stem for path in folder.glob("annotations/instances_*.json"))
         raise InvalidInputError(f"There is no file {file}; found {', '.join(found) or 'no annotations'}.")
     prefix = f"{split}/" if folder.is_dir() else ""
-    try:
-        names = {int(entry["id"]): str(entry["name"]) for entry in iterate_list(file, "categories")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
-    seen: set[int] = set()
-    with EntryIndex(_annotations(file, seen)) as annotations:
+    categories = numbered(iterate_list(file, "categories"), f"{file}, category")
+    texts = dict(read_entries(categories, _read_category, on_bad))
+    waiting: dict[str, None] = {}  # images that have annotations, and whose entry has not come yet
+    with EntryIndex(_annotations(file, waiting, on_bad)) as annotations:
 
-        def convert(entry: Shown, where: str) -> list[Record]:
-            record = _to_record(*entry, names, prefix, split)
-            return [] if record is None else [record]
+        def convert(shown: _Shown, where: str) -> list[Record | LeftOut]:
+            if shown.category not in texts:
+                raise InvalidRecordError(f"{where}: category {shown.category} is not in the file.")
+            return _to_records(shown, texts[shown.category], prefix, split)
 
-        yield from convert_entries(_classes(file, annotations, seen), convert, on_bad)
-    if seen:
+        shown = _shown(file, annotations, waiting, on_bad, left_out)
+        yield from convert_entries(shown, convert, on_bad, left_out)
+    if waiting:
         problem = InvalidRecordError(
-            f"{file}: {len(seen)} images have annotations but no entry, such as image {min(seen)}."
+            f"{file}: {len(waiting)} images have annotations but no entry, such as image "
+            f"{next(iter(waiting))}."
         )
         if on_bad is None:
             raise problem
         on_bad(problem)
 
 
-def _annotations(file: Path, seen: set[int]) -> Iterator[tuple[int, Any]]:
-    """Annotations with the number of their image, which is also added to `seen`."""
-    for entry in iterate_list(file, "annotations"):
-        try:
-            number = int(entry["image_id"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
-        seen.add(number)
-        yield number, entry
+def _read_category(entry: Any) -> tuple[int, str]:
+    fields = Fields(entry)
+    return fields.whole("id"), class_prompt(fields.text("name"))
 
 
-def _classes(file: Path, annotations: EntryIndex, seen: set[int]) -> Iterator[tuple[str, Shown]]:
-    """Each image with each class that it shows; images leave `seen`."""
-    for place, image in enumerate(iterate_list(file, "images")):
-        where = f"{file}, image {place}"
-        try:
-            number = int(image["id"])
-            classes: dict[int, list[Any]] = {}
-            crowds: list[Any] = []
-            for entry in annotations.of(number):
-                if entry.get("iscrowd"):
-                    crowds.append(entry)
-                else:
-                    classes.setdefault(int(entry["category_id"]), []).append(entry)
-        except (KeyError, TypeError, ValueError):
-            raise InvalidInputError(
-                f"{where}: its id or a category is missing; get the file again."
-            ) from None
-        seen.discard(number)
+def _annotations(file: Path, waiting: dict[str, None], on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
+    """Annotations with the id of their image, which is also added to `waiting`."""
+    entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
+    for image, entry in read_entries(
+        entries, lambda entry: (Fields(entry).identifier("image_id"), entry), on_bad
+    ):
+        waiting[image] = None
+        yield image, entry
+
+
+def _shown(
+    file: Path,
+    annotations: EntryIndex,
+    waiting: dict[str, None],
+    on_bad: OnBad | None,
+    left_out: Counter[str] | None,
+) -> Iterator[tuple[str, _Shown]]:
+    """Each image with each class that it shows; images leave `waiting`."""
+    for where, entry in numbered(iterate_list(file, "images"), f"{file}, image"):
+        number = attempt(lambda entry: Fields(entry).identifier("id"), entry, where, on_bad)
+        if number is None:
+            continue
+        waiting.pop(number, None)
+        image = attempt(_read_image, entry, where, on_bad)
+        if image is None:
+            continue
+        classes: dict[int, list[Any]] = {}
+        crowds: list[Any] = []
+        of_image = ((f"{where}, {name_of(own)}", own) for own in annotations.of(number))
+        for category, is_crowd, annotation in read_entries(of_image, _read_class, on_bad):
+            if is_crowd:
+                crowds.append(annotation)
+            else:
+                classes.setdefault(category, []).append(annotation)
+        if left_out is not None and crowds:
+            left_out[CROWDS] += len(crowds)
         for category, things in sorted(classes.items()):
-            yield where, (image, category, things, crowds)
+            yield where, _Shown(image, category, things, crowds)
             crowds = []
 
 
-def _to_record(
-    image: Mapping[str, Any],
-    category: int,
-    things: Sequence[Mapping[str, Any]],
-    crowds: Sequence[Mapping[str, Any]],
-    names: Mapping[int, str],
-    prefix: str,
-    split: str,
-) -> Record | None:
-    """None where no box has an area."""
-    width, height = int(image["width"]), int(image["height"])
-    text = names[category]
-    clamped = [(clamp_box(entry["bbox"], width, height), entry) for entry in things]
-    kept = [(box, entry) for box, entry in clamped if box is not None]
-    masks = [_mask(entry.get("segmentation"), width, height) for _, entry in kept]
-    if not kept:
-        return None
-    present = [mask for mask in masks if mask is not None]
-    facts = {
-        "annotation_ids": [entry.get("id") for _, entry in kept],
-        "areas": [entry.get("area", 0.0) for _, entry in kept],
+def _read_image(entry: Any) -> _Image:
+    fields = Fields(entry)
+    return _Image(fields.identifier("id"), fields.text("file_name"), *fields.size())
+
+
+def _read_class(entry: Any) -> tuple[int, bool, Any]:
+    fields = Fields(entry)
+    return fields.whole("category_id"), fields.flag("iscrowd"), entry
+
+
+def _to_records(shown: _Shown, text: str, prefix: str, split: str) -> list[Record | LeftOut]:
+    """The record of a class, unless none of its boxes has an area; and what is left out."""
+    image = shown.image
+    things, _, left_out = read_annotations(shown.things, image.width, image.height)
+    _, crowds, _ = read_annotations(shown.crowds, image.width, image.height)
+    if not things:
+        return [*left_out]
+    facts: dict[str, Any] = {
+        "annotation_ids": [thing.fields.value("id", None) for thing in things],
+        "areas": [thing.area for thing in things],
     }
-    in_crowds = [(entry["category_id"], clamp_box(entry["bbox"], width, height)) for entry in crowds]
-    if in_crowds:
-        facts["crowds"] = [[number, *box] for number, box in in_crowds if box is not None]
-    return Record(
+    if crowds:
+        facts["crowds"] = [[crowd.fields.whole("category_id"), *crowd.box] for crowd in crowds]
+    record = Record(
         source=SOURCE,
         split=split,
-        id=f"{image['id']}-{category}",
-        image=prefix + str(image["file_name"]),
-        image_id=str(image["id"]),
-        width=width,
-        height=height,
+        id=f"{image.id}-{shown.category}",
+        image=prefix + image.file_name,
+        image_id=image.id,
+        width=image.width,
+        height=image.height,
         text=text,
-        boxes=tuple(box for box, _ in kept),
-        spans=tuple(((0, len(text)),) for _ in kept),
-        masks=tuple(present) if len(present) == len(kept) else None,
-        category_ids=tuple(category for _ in kept),
+        boxes=tuple(thing.box for thing in things),
+        spans=tuple(((0, len(text)),) for _ in things),
+        masks=masks_of(things),
+        category_ids=tuple(shown.category for _ in things),
         extra=json.dumps(facts),
     )
-
-
-def clamp_box(bbox: Sequence[float], width: int, height: int) -> Box | None:
-    """COCO's x, y, width, height -> x0, y0, x1, y1 within the image; None where nothing is left."""
-    x, y, w, h = map(float, bbox)
-    x0, y0 = min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
-    x1, y1 = min(max(x + w, 0.0), float(width)), min(max(y + h, 0.0), float(height))
-    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
-def _mask(segmentation: Any, width: int, height: int) -> bytes | None:
-    if not segmentation:
-        return None
-    if isinstance(segmentation, dict):
-        return encode_run_lengths(segmentation["counts"], height, width)
-    return encode_polygons(segmentation, height, width)
+    return [record, *left_out]

@@ -1,45 +1,108 @@
-"""Entries of original files in; valid records out, and those that break a rule refused or set aside."""
+"""The one way from the entries of original files to valid records: checked, or refused with their place."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from mdetr.data.record import Record, validate_record
+from mdetr.data.sources.fields import reason_of
 from mdetr.data.store import OnBad
-from mdetr.errors import InvalidRecordError
+from mdetr.errors import InvalidRecordError, MissingDependencyError
 
 Entry = TypeVar("Entry")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a reader leaves out on purpose, by the rules of its data set: "boxes of crowds", and how many."""
+
+    kind: str
+    count: int = 1
 
 
 def convert_entries(
     entries: Iterable[tuple[str, Entry]],
-    convert: Callable[[Entry, str], Iterable[Record]],
+    convert: Callable[[Entry, str], Iterable[Record | LeftOut]],
     on_bad: OnBad | None,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """Convert entries one after the other; of a bad entry nothing is kept.
 
     Args:
         entries: each with its file and place, which errors name.
-        convert: an entry and its place -> its records. That a field is missing or of the wrong kind may come
-            as Python's own error.
+        convert: an entry and its place -> its records, and what is left out of it on purpose. Whatever
+            exception it raises makes the entry a bad one.
+        on_bad: called with the error of each entry that breaks a rule; None to stop.
+        left_out: counts what `convert` says it left out, by kind.
+
+    Raises:
+        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+    """
+    for where, entry in entries:
+        converted = attempt(partial(_convert, convert, where), entry, where, on_bad)
+        for found in converted or ():
+            if isinstance(found, Record):
+                yield found
+            elif left_out is not None and found.count:
+                left_out[found.kind] += found.count
+
+
+def read_entries(
+    entries: Iterable[tuple[str, Entry]], read: Callable[[Entry], Value], on_bad: OnBad | None
+) -> Iterator[Value]:
+    """Read entries that are no records yet, such as the sizes of images; bad ones are left out.
+
+    Args:
+        entries: each with its file and place, which errors name.
+        read: an entry -> what is needed of it; whatever exception it raises makes the entry a bad one.
         on_bad: called with the error of each entry that breaks a rule; None to stop.
 
     Raises:
         InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
     """
     for where, entry in entries:
-        try:
-            records = list(convert(entry, where))
-            for record in records:
-                validate_record(record, where)
-        except InvalidRecordError as error:
-            problem = error
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            problem = InvalidRecordError(f"{where}: a field is missing or of the wrong kind ({error!r}).")
-        else:
-            yield from records
-            continue
-        if on_bad is None:
-            raise problem
-        on_bad(problem)
+        value = attempt(read, entry, where, on_bad)
+        if value is not None:
+            yield value
+
+
+def numbered(entries: Iterable[Entry], name: str) -> Iterator[tuple[str, Entry]]:
+    """Entries with their places: "instances.json, annotation 7" for the eighth, of the name up to 7."""
+    return ((f"{name} {place}", entry) for place, entry in enumerate(entries))
+
+
+def attempt(read: Callable[[Entry], Value], entry: Entry, where: str, on_bad: OnBad | None) -> Value | None:
+    """Read an entry; None if that failed and `on_bad` was told.
+
+    Raises:
+        InvalidRecordError: it failed, and `on_bad` is None.
+        MissingDependencyError: an optional part of the installation is needed, which is no entry's fault.
+    """
+    try:
+        return read(entry)
+    except MissingDependencyError:
+        raise
+    except InvalidRecordError as error:
+        problem = error
+    except Exception as error:  # whatever a file makes a library raise is that entry's fault
+        problem = InvalidRecordError(f"{where}: {reason_of(error)}.")
+        problem.__cause__ = error
+    if on_bad is None:
+        raise problem
+    on_bad(problem)
+    return None
+
+
+def _convert(
+    convert: Callable[[Entry, str], Iterable[Record | LeftOut]], where: str, entry: Entry
+) -> list[Record | LeftOut]:
+    converted = list(convert(entry, where))
+    for found in converted:
+        if isinstance(found, Record):
+            validate_record(found, where)
+    return converted

@@ -22,10 +22,10 @@ class EntryIndex(AbstractContextManager["EntryIndex"]):
         self._connection = sqlite3.connect(Path(self._folder.name) / "entries.sqlite")
         try:
             self._connection.execute("PRAGMA synchronous = OFF")
-            self._connection.execute("CREATE TABLE entries (key, content TEXT)")
-            batch: list[tuple[Key, str]] = []
+            self._connection.execute("CREATE TABLE entries (key TEXT, content TEXT)")
+            batch: list[tuple[str, str]] = []
             for key, entry in entries:
-                batch.append((key, json.dumps(entry)))
+                batch.append((json.dumps(key), json.dumps(entry)))
                 if len(batch) >= _BATCH:
                     self._write(batch)
                     batch = []
@@ -40,13 +40,16 @@ class EntryIndex(AbstractContextManager["EntryIndex"]):
 
     def of(self, key: Key) -> list[Any]:
         """The entries of a number or name, in the order in which they came."""
-        rows = self._connection.execute("SELECT content FROM entries WHERE key = ? ORDER BY rowid", (key,))
+        # Keys are JSON too: the database knows no numbers of over 64 bits, and no halves of characters.
+        rows = self._connection.execute(
+            "SELECT content FROM entries WHERE key = ? ORDER BY rowid", (json.dumps(key),)
+        )
         return [json.loads(content) for (content,) in rows]
 
     def close(self) -> None:
         self._connection.close()
         self._folder.cleanup()
 
-    def _write(self, batch: Sequence[tuple[Key, str]]) -> None:
+    def _write(self, batch: Sequence[tuple[str, str]]) -> None:
         with self._connection:
             self._connection.executemany("INSERT INTO entries VALUES (?, ?)", batch)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mdetr.data.record import Box, Phrase, Record, Span, validate_record
+from mdetr.data.record import Box, Phrase, Record, Span
+from mdetr.data.sources.converting import attempt, convert_entries
+from mdetr.data.sources.fields import to_finite, to_text, to_whole
 from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.store import OnBad
-from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 SOURCE = "flickr30k"
 NOT_VISIBLE = "0"  # the entity of phrases that nothing in the image stands for
@@ -35,6 +37,16 @@ class _Picture:
     width: int
     height: int
     boxes: Mapping[str, Sequence[Box]]
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A line with its image's name, its number among the image's sentences, from 0, and the picture."""
+
+    line: str
+    image: str
+    number: int
+    picture: _Picture
 
 
 def read_flickr30k(
@@ -66,66 +78,68 @@ def read_flickr30k(
                 f"There is no {part}; give the folder of Flickr30k Entities, which holds Sentences, "
                 "Annotations and the lists train.txt, val.txt and test.txt."
             )
-    for image in dict.fromkeys(listed.read_text(encoding="utf-8").split()):
-        try:
-            picture = _read_picture(folder / "Annotations" / f"{image}.xml")
-            sentences = _read_sentences(folder / "Sentences" / f"{image}.txt")
-        except InvalidRecordError as error:
-            _refuse(error, on_bad)
-            continue
-        for number, line in enumerate(sentences):
-            where = f"{folder / 'Sentences' / image}.txt, line {number + 1}"
-            try:
-                record = _to_record(line, image, number, split, picture, merged_boxes)
-                validate_record(record, where)
-            except InvalidRecordError as error:
-                _refuse(error, on_bad)
-            else:
-                yield record
+    try:
+        images = dict.fromkeys(listed.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{listed} is not UTF-8 text ({error}); save it in UTF-8.") from None
+
+    def convert(entry: _Sentence, where: str) -> list[Record]:
+        return [_to_record(entry, split, merged_boxes)]
+
+    yield from convert_entries(_sentences(folder, images, on_bad), convert, on_bad)
 
 
-def _refuse(error: InvalidRecordError, on_bad: OnBad | None) -> None:
-    if on_bad is None:
-        raise error
-    on_bad(error)
+def _sentences(folder: Path, images: Iterable[str], on_bad: OnBad | None) -> Iterator[tuple[str, _Sentence]]:
+    """The sentences of each image with their lines; none of one whose files cannot be read."""
+    for image in images:
+        annotations, file = folder / "Annotations" / f"{image}.xml", folder / "Sentences" / f"{image}.txt"
+        picture = attempt(_read_picture, annotations, str(annotations), on_bad)
+        lines = None if picture is None else attempt(_read_lines, file, str(file), on_bad)
+        for number, line in enumerate(lines or ()):
+            if picture is not None:
+                yield f"{file}, line {number + 1}", _Sentence(line, image, number, picture)
 
 
-def _read_sentences(file: Path) -> list[str]:
-    if not file.is_file():
-        raise InvalidRecordError(f"There is no file {file}, though the split lists its image.")
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise InvalidInputError("it does not exist, though the split lists its image") from None
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"it is not UTF-8 text ({error}); save it in UTF-8") from None
 
 
 def _read_picture(file: Path) -> _Picture:
     try:
         tree = ElementTree.parse(file).getroot()
-        width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
-        boxes: dict[str, list[Box]] = {}
-        for thing in tree.iter("object"):
-            corner = thing.find("bndbox")
-            if corner is None:  # a scene, or nothing visible
-                continue
-            x0, y0, x1, y1 = (float(_text(corner, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
-            for name in thing.iter("name"):
-                boxes.setdefault(str(name.text).strip(), []).append((x0, y0, x1, y1))
-    except OSError:
-        raise InvalidRecordError(f"There is no file {file}, though the split lists its image.") from None
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InvalidRecordError(f"{file} is damaged ({error}); get the annotations again.") from None
+    except FileNotFoundError:
+        raise InvalidInputError("it does not exist, though the split lists its image") from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InvalidInputError(f"it is damaged ({error}); get the annotations again") from None
+    width, height = (to_whole(_text(tree, f"size/{side}"), side) for side in ("width", "height"))
+    if width <= 0 or height <= 0:
+        raise InvalidInputError(f"its width and height must be positive, found {width} x {height}")
+    boxes: dict[str, list[Box]] = {}
+    for thing in tree.iter("object"):
+        corner = thing.find("bndbox")
+        if corner is None:  # a scene, or nothing visible
+            continue
+        x0, y0, x1, y1 = (to_finite(_text(corner, side), side) for side in ("xmin", "ymin", "xmax", "ymax"))
+        for name in thing.iter("name"):
+            boxes.setdefault(to_text(name.text, "name of an object").strip(), []).append((x0, y0, x1, y1))
     return _Picture(width, height, boxes)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
     found = element.findtext(path)
     if found is None:
-        raise ValueError(f"it has no {path}")
-    return found
+        raise InvalidInputError(f"it has no {path}")
+    return found.strip()
 
 
-def _to_record(
-    line: str, image: str, number: int, split: str, picture: _Picture, merged_boxes: bool
-) -> Record:
-    text, mentions = _parse(line)
+def _to_record(sentence: _Sentence, split: str, merged_boxes: bool) -> Record:
+    picture, image, number = sentence.picture, sentence.image, sentence.number
+    text, mentions = _parse(sentence.line)
     seen = [m for m in mentions if m.entity != NOT_VISIBLE and picture.boxes.get(m.entity)]
     boxes: list[Box] = []
     spans: list[list[Span]] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mdetr.data.record import Box, Record, Span
-from mdetr.data.sources.coco import clamp_box
+from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.image_sizes import ImageSizes

@@ -44,8 +44,14 @@ def _stream(path: Path, kind: str, read: Callable[[_Reader], Iterator[Any]]) -> 
     if not path.is_file():
         raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(
+            encoding="utf-8-sig"
+        ) as file:  # a byte order mark, as Windows programs write, is no text
             yield from read(_Reader(file))
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path} is not UTF-8 text ({error}); save it in UTF-8.") from None
+    except RecursionError:
+        raise InvalidInputError(f"{path} is not {kind}: it is nested too deeply.") from None
     except (ValueError, EOFError) as error:
         raise InvalidInputError(f"{path} is not {kind} ({error}); it may be cut off.") from None
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mdetr.data.prompts import class_prompt
 from mdetr.data.record import Record
-from mdetr.data.sources.coco import clamp_box
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.annotations import CROWDS, masks_of, read_annotations
+from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.rle import encode_polygons
 
 SOURCE = "lvis"
 MINIVAL = "minival"  # the 5,000 images of val that are no training images of COCO 2017
@@ -27,23 +28,40 @@ _NEGATIVE_EVERY = 10  # of the choice of a subset: one pick in ten is for a clas
 
 
 @dataclass(frozen=True, slots=True)
+class _Category:
+    """A class: its name as the file has it, how many images show it, its frequency (r, c, f) or None."""
+
+    id: int
+    name: str
+    image_count: int
+    frequency: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Image:
-    """What the file says of an image; categories: the classes that it shows, in the order of the file."""
+    """What the file says of an image.
 
-    entry: Mapping[str, Any]
+    where: its place in the file, for errors. file_name: relative to COCO's folder:
+    train2017/000000000009.jpg. absent: the classes that it is known to lack. incomplete: those of which not
+    all is annotated. categories: those that it shows, in the order of the file.
+    """
+
+    id: int
+    where: str
+    file_name: str
+    width: int
+    height: int
+    absent: Sequence[int]
+    incomplete: Sequence[int]
     categories: dict[int, None] = field(default_factory=dict)
-
-    @property
-    def file_name(self) -> str:
-        """Relative to COCO's folder: train2017/000000000009.jpg."""
-        if "coco_url" in self.entry:
-            return "/".join(str(self.entry["coco_url"]).split("/")[-2:])
-        name = str(self.entry["file_name"])  # v0.5: COCO_train2014_000000000009.jpg; its images are 2017's
-        return f"{'val' if 'val' in name else 'train'}2017/{name.rsplit('_', 1)[-1]}"
 
 
 def read_lvis(
-    root: str | Path, split: str, on_bad: OnBad | None = None, fraction: float = 1.0
+    root: str | Path,
+    split: str,
+    on_bad: OnBad | None = None,
+    fraction: float = 1.0,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """Read LVIS as texts: every class that an image shows, with all its boxes, and every one it lacks.
 
@@ -53,36 +71,43 @@ def read_lvis(
     Args:
         root: the folder with lvis_v1_SPLIT.json or lvis_v0.5_SPLIT.json, or such a file.
         split: train, val, or minival: the images of val that are not in COCO's train2017.
-        on_bad: called with the error of each image that breaks a rule, which is then left out; None to stop.
+        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
         fraction: of the images to take, balanced over the classes as the published 1 % and 10 % are.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: the file is missing or damaged, or too small for the fraction.
-        InvalidRecordError: an image breaks a rule, and `on_bad` is None.
+        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, section 4.2.4 and appendix.
     """
     file = _find(Path(root), "val" if split == MINIVAL else split)
-    categories, images = _read(file)
-    with EntryIndex(_annotations(file, categories, images)) as annotations:
+    categories = _read_categories(file, on_bad)
+    entries = _read_images(file, on_bad)
+    images = {number: image for number, image in entries.items() if image is not None}
+    with EntryIndex(_annotations(file, categories, entries, on_bad)) as annotations:
         if split == MINIVAL:
             images = {number: image for number, image in images.items() if "val2017" in image.file_name}
         chosen = choose_subset(images, categories, fraction) if fraction < 1 else images.keys()
 
-        def convert(image: _Image, where: str) -> Iterator[Record]:
-            things = annotations.of(int(image.entry["id"]))
+        def convert(image: _Image, where: str) -> Iterator[Record | LeftOut]:
+            things: dict[int, list[Any]] = defaultdict(list)
+            for entry in annotations.of(image.id):
+                things[Fields(entry).whole("category_id")].append(entry)
+            for category in (*image.categories, *image.absent):
+                if category not in categories:
+                    raise InvalidInputError(f"class {category} is not in the file")
             for category in image.categories:
-                own = [thing for thing in things if thing["category_id"] == category]
-                yield _to_record(image, categories[category], own, split)
-            for category in image.entry["neg_category_ids"]:
-                yield _to_record(image, categories[category], (), split)
+                yield from _to_record(image, categories[category], things[category], split)
+            for category in image.absent:
+                yield from _to_record(image, categories[category], (), split)
 
-        entries = ((f"{file}, image {number}", images[number]) for number in images if number in chosen)
-        yield from convert_entries(entries, convert, on_bad)
+        shown = ((image.where, image) for number, image in images.items() if number in chosen)
+        yield from convert_entries(shown, convert, on_bad, left_out)
 
 
 def choose_subset(
-    images: Mapping[int, _Image], categories: Mapping[int, Mapping[str, Any]], fraction: float
+    images: Mapping[int, _Image], categories: Mapping[int, _Category], fraction: float
 ) -> set[int]:
     """The images of a small share of the data in which every class is present, and absent, somewhere.
 
@@ -98,14 +123,13 @@ def choose_subset(
     incomplete: dict[int, set[int]] = defaultdict(set)
     absent: dict[int, set[int]] = defaultdict(set)
     for number, image in images.items():
-        partly = set(image.entry.get("not_exhaustive_category_ids", ()))
         for category in image.categories:
-            (incomplete if category in partly else shown)[category].add(number)
-        for category in image.entry["neg_category_ids"]:
+            (incomplete if category in image.incomplete else shown)[category].add(number)
+        for category in image.absent:
             absent[category].add(number)
     for category in incomplete.keys() - shown.keys():
         shown[category] = incomplete[category]
-    order = sorted(categories, key=lambda number: (categories[number]["image_count"], number))
+    order = sorted(categories, key=lambda number: (categories[number].image_count, number))
     present, lacking = _Coverage(shown, order), _Coverage(absent, order)
     draw = random.Random(_SEED)
     chosen: set[int] = set()
@@ -119,7 +143,7 @@ def choose_subset(
     if missing:
         raise InvalidInputError(
             f"{len(chosen)} images do not cover all classes ({len(missing)} are missing, such as "
-            f"{categories[missing[0]]['name']!r}); take a larger fraction."
+            f"{categories[missing[0]].name!r}); take a larger fraction."
         )
     return chosen
 
@@ -161,64 +185,91 @@ def _find(root: Path, split: str) -> Path:
     raise InvalidInputError(f"There is neither {files[0]} nor {files[1].name}; get LVIS's annotations.")
 
 
-def _read(file: Path) -> tuple[dict[int, Mapping[str, Any]], dict[int, _Image]]:
-    try:
-        categories = {int(entry["id"]): entry for entry in iterate_list(file, "categories")}
-        images = {int(entry["id"]): _Image(entry) for entry in iterate_list(file, "images")}
-        for image in images.values():
-            _ = image.file_name, image.entry["neg_category_ids"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is damaged, or not LVIS's ({error!r}); get it again.") from None
-    return categories, images
+def _read_categories(file: Path, on_bad: OnBad | None) -> dict[int, _Category]:
+    entries = numbered(iterate_list(file, "categories"), f"{file}, category")
+    return {category.id: category for category in read_entries(entries, _read_category, on_bad)}
+
+
+def _read_category(entry: Any) -> _Category:
+    fields = Fields(entry)
+    count = fields.whole("image_count") if "image_count" in fields else 0
+    return _Category(fields.whole("id"), fields.text("name"), count, fields.optional_text("frequency"))
+
+
+def _read_images(file: Path, on_bad: OnBad | None) -> dict[int, _Image | None]:
+    """The images by their number; None for those that were refused."""
+    images: dict[int, _Image | None] = {}
+    for where, entry in numbered(iterate_list(file, "images"), f"{file}, image"):
+        number = attempt(lambda entry: Fields(entry).whole("id"), entry, where, on_bad)
+        if number is not None:
+            images[number] = attempt(partial(_read_image, where), entry, where, on_bad)
+    return images
+
+
+def _read_image(where: str, entry: Any) -> _Image:
+    fields = Fields(entry)
+    absent = [to_whole(number, '"neg_category_ids"') for number in fields.items("neg_category_ids")]
+    incomplete = [
+        to_whole(number, '"not_exhaustive_category_ids"')
+        for number in fields.value("not_exhaustive_category_ids", ())
+    ]
+    return _Image(fields.whole("id"), where, _file_name(fields), *fields.size(), absent, incomplete)
+
+
+def _file_name(fields: Fields) -> str:
+    if "coco_url" in fields:
+        return "/".join(fields.text("coco_url").split("/")[-2:])
+    name = fields.text("file_name")  # v0.5: COCO_train2014_000000000009.jpg; its images are 2017's
+    return f"{'val' if 'val' in name else 'train'}2017/{name.rsplit('_', 1)[-1]}"
 
 
 def _annotations(
-    file: Path, categories: Mapping[int, Any], images: Mapping[int, _Image]
+    file: Path, categories: Mapping[int, Any], images: Mapping[int, _Image | None], on_bad: OnBad | None
 ) -> Iterator[tuple[int, Any]]:
     """Annotations with the number of their image, which learns its classes in the order of the file."""
-    for number, entry in enumerate(iterate_list(file, "annotations")):
-        try:
-            image, category = int(entry["image_id"]), int(entry["category_id"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"{file} is damaged, or not LVIS's ({error!r}); get it again.") from None
+
+    def read(entry: Any) -> tuple[int, int, Any]:
+        fields = Fields(entry)
+        image, category = fields.whole("image_id"), fields.whole("category_id")
         if category not in categories or image not in images:
-            raise InvalidInputError(
-                f"{file}, annotation {number}: it names an unknown image or category; get the file again."
-            )
-        images[image].categories[category] = None
-        yield image, entry
+            raise InvalidInputError(f"it names an unknown image or category ({image}, {category})")
+        return image, category, entry
+
+    entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
+    for number, category, entry in read_entries(entries, read, on_bad):
+        image = images[number]
+        if image is not None:  # else it was refused, and its annotations go with it
+            image.categories[category] = None
+            yield number, entry
 
 
 def _to_record(
-    image: _Image, category: Mapping[str, Any], things: Iterable[Mapping[str, Any]], split: str
-) -> Record:
-    width, height = int(image.entry["width"]), int(image.entry["height"])
-    text, number = class_prompt(category["name"]), int(category["id"])
-    clamped = [(clamp_box(thing["bbox"], width, height), thing) for thing in things]
-    kept = [(box, thing) for box, thing in clamped if box is not None]
-    polygons = [thing.get("segmentation") for _, thing in kept]
+    image: _Image, category: _Category, entries: Sequence[Any], split: str
+) -> Iterator[Record | LeftOut]:
+    text = class_prompt(category.name)
+    things, crowds, left_out = read_annotations(entries, image.width, image.height)
     extra = {
-        "original_id": image.entry["id"],
-        "category_id": number,
-        "name": category["name"],
-        "frequency": category.get("frequency"),
-        "areas": [thing.get("area", 0.0) for _, thing in kept],
-        "exhaustive": number not in image.entry.get("not_exhaustive_category_ids", ()),
+        "original_id": image.id,
+        "category_id": category.id,
+        "name": category.name,
+        "frequency": category.frequency,
+        "areas": [thing.area for thing in things],
+        "exhaustive": category.id not in image.incomplete,
     }
-    return Record(
+    yield Record(
         source=SOURCE,
         split=split,
-        id=f"{image.entry['id']}-{number}",
+        id=f"{image.id}-{category.id}",
         image=image.file_name,
-        image_id=str(image.entry["id"]),
-        width=width,
-        height=height,
+        image_id=str(image.id),
+        width=image.width,
+        height=image.height,
         text=text,
-        boxes=tuple(box for box, _ in kept),
-        spans=tuple(((0, len(text)),) for _ in kept),
-        masks=tuple(encode_polygons(own, height, width) for own in polygons if own)
-        if polygons and all(polygons)
-        else None,
-        category_ids=tuple(number for _ in kept),
+        boxes=tuple(thing.box for thing in things),
+        spans=tuple(((0, len(text)),) for _ in things),
+        masks=masks_of(things),
+        category_ids=tuple(category.id for _ in things),
         extra=json.dumps(extra),
     )
+    yield LeftOut(CROWDS, len(crowds))
+    yield from left_out

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Phrase, Record, Span, Spans
+from mdetr.data.record import Phrase, Record, Span, Spans
+from mdetr.data.sources.annotations import CROWDS, Annotation, masks_of, read_annotations
 from mdetr.data.sources.clevr import answer_type
-from mdetr.data.sources.coco import clamp_box
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, inside, to_list, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import encode_polygons
 
 # Ids that a protocol or a person may need, kept in `extra` under the names of the release.
 KEPT = (
@@ -25,20 +26,23 @@ KEPT = (
 EXPRESSIONS = "refcoco"  # begins the names of data sets whose texts denote their boxes
 
 
-def read_official(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_official(
+    root: str | Path, split: str, on_bad: OnBad | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Record]:
     """Read a file of the release `mdetr_annotations`, entry by entry, in the order of the file.
 
     Boxes of crowds and boxes without area are left out, others cut at the border of the image, as the
-    published models were trained. Files of any size are read within little memory: the annotations go to a
-    temporary database first.
+    published models were trained. Ids of images may be texts. Files of any size are read within little
+    memory: the annotations go to a temporary database first.
 
     Args:
         root: the JSON file, or the folder that holds it. split: its name without ".json", where root is a
             folder; else the name of the part.
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
-        InvalidInputError: the file is missing or damaged, or an annotation names no entry of it.
+        InvalidInputError: the file is missing or damaged.
         InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
     """
     file = Path(root)
@@ -47,93 +51,81 @@ def read_official(root: str | Path, split: str, on_bad: OnBad | None = None) -> 
         if not file.is_file():
             found = ", ".join(sorted(path.stem for path in Path(root).glob("*.json"))) or "none"
             raise InvalidInputError(f"There is no {file}; the JSON files of that folder are: {found}.")
-    with EntryIndex(_annotations(file)) as annotations:
+    with EntryIndex(_annotations(file, on_bad)) as annotations:
         seen: set[str] = set()
 
-        def convert(entry: Mapping[str, Any], where: str) -> list[Record]:
-            record = _to_record(entry, annotations.of(int(entry["id"])), split)
-            if record.id in seen:
-                raise InvalidRecordError(f"{where}: the id {record.id} is there twice.")
-            seen.add(record.id)
-            return [record]
+        def convert(entry: Any, where: str) -> list[Record | LeftOut]:
+            fields = Fields(entry)
+            number = fields.identifier("id")
+            if number in seen:
+                raise InvalidRecordError(f"{where}: the id {number} is there twice.")
+            converted = _to_records(fields, annotations.of(number), split)
+            seen.add(number)
+            return converted
 
-        entries = enumerate(iterate_list(file, "images"))
-        yield from convert_entries(
-            ((f"{file}, image {place}", entry) for place, entry in entries), convert, on_bad
-        )
-
-
-def _annotations(file: Path) -> Iterator[tuple[int, Any]]:
-    for place, entry in enumerate(iterate_list(file, "annotations")):
-        try:
-            yield int(entry["image_id"]), entry
-        except (KeyError, TypeError, ValueError):
-            raise InvalidInputError(
-                f"{file}, annotation {place}: it has no image_id; get the file again."
-            ) from None
+        entries = numbered(iterate_list(file, "images"), f"{file}, image")
+        yield from convert_entries(entries, convert, on_bad, left_out)
 
 
-def _to_record(entry: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], split: str) -> Record:
-    width, height = int(entry["width"]), int(entry["height"])
-    boxes: list[Box] = []
-    kept: list[Mapping[str, Any]] = []
-    for annotation in annotations:
-        box = clamp_box(annotation["bbox"], width, height)
-        if box is not None and not annotation.get("iscrowd"):
-            boxes.append(box)
-            kept.append(annotation)
-    spans = tuple(_to_spans(annotation["tokens_positive"]) for annotation in kept)
-    name = str(entry.get("dataset_name", "official"))
-    answer = entry.get("answer")
-    return Record(
+def _annotations(file: Path, on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
+    """Annotations with the id of their image."""
+    entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
+    return read_entries(entries, lambda entry: (Fields(entry).identifier("image_id"), entry), on_bad)
+
+
+def _to_records(entry: Fields, annotations: Sequence[Any], split: str) -> list[Record | LeftOut]:
+    """The record of an entry, and what is left out of it."""
+    width, height = entry.size()
+    kept, crowds, left_out = read_annotations(annotations, width, height)
+    spans = tuple(_to_spans(thing.fields.value("tokens_positive"), "tokens_positive") for thing in kept)
+    name = entry.optional_text("dataset_name") or "official"
+    answer = entry.label("answer")
+    record = Record(
         source=name,
         split=split,
-        id=str(entry["id"]),
-        image=str(entry["file_name"]),
-        image_id=str(entry["file_name"]),
+        id=entry.identifier("id"),
+        image=entry.text("file_name"),
+        image_id=entry.text("file_name"),
         width=width,
         height=height,
-        text=str(entry["caption"]),
-        boxes=tuple(boxes),
+        text=entry.text("caption"),
+        boxes=tuple(thing.box for thing in kept),
         spans=spans,
         is_referred=_referred(kept, name),
-        masks=_masks(kept, width, height),
-        phrases=_phrases(entry.get("tokens_positive_eval"), spans),
-        answer=None if answer is None else str(answer),
-        answer_type=None if answer is None else _answer_type(str(answer), entry.get("question_type")),
-        category_ids=tuple(int(a["category_id"]) for a in kept) if "lvis" in name else None,
-        extra=json.dumps({key: entry[key] for key in KEPT if key in entry}),
+        masks=masks_of(kept),
+        phrases=_phrases(entry.value("tokens_positive_eval", None), spans),
+        answer=answer,
+        answer_type=None if answer is None else _answer_type(answer, entry.optional_text("question_type")),
+        category_ids=tuple(thing.fields.whole("category_id") for thing in kept) if "lvis" in name else None,
+        extra=json.dumps({key: entry.value(key) for key in KEPT if key in entry}),
     )
+    return [record, LeftOut(CROWDS, len(crowds)), *left_out]
 
 
-def _to_spans(tokens: Sequence[Sequence[int]]) -> Spans:
-    spans: list[Span] = [(int(start), int(end)) for start, end in tokens]
+def _to_spans(tokens: Any, name: str) -> Spans:
+    spans: list[Span] = []
+    for span in to_list(tokens, f'"{name}"'):
+        with inside(f'its "{name}"'):
+            start, end = to_list(span, "span")
+            spans.append((to_whole(start, "span"), to_whole(end, "span")))
     return tuple(spans)
 
 
-def _referred(annotations: Sequence[Mapping[str, Any]], name: str) -> tuple[bool, ...] | None:
+def _referred(annotations: Sequence[Annotation], name: str) -> tuple[bool, ...] | None:
     if name.startswith(EXPRESSIONS):
         return tuple(True for _ in annotations)
-    if annotations and all("isfinal" in annotation for annotation in annotations):
-        return tuple(bool(annotation["isfinal"]) for annotation in annotations)
+    if annotations and all("isfinal" in annotation.fields for annotation in annotations):
+        return tuple(annotation.fields.flag("isfinal") for annotation in annotations)
     return None
 
 
-def _masks(annotations: Sequence[Mapping[str, Any]], width: int, height: int) -> tuple[bytes, ...] | None:
-    if not annotations or not all(annotation.get("segmentation") for annotation in annotations):
-        return None
-    return tuple(encode_polygons(annotation["segmentation"], height, width) for annotation in annotations)
-
-
-def _phrases(
-    asked: Sequence[Sequence[Sequence[int]]] | None, spans: Sequence[Spans]
-) -> tuple[Phrase, ...] | None:
+def _phrases(asked: Any, spans: Sequence[Spans]) -> tuple[Phrase, ...] | None:
     """What evaluation asks about: phrases, with the boxes whose spans include theirs."""
     if asked is None:
         return None
     phrases = []
-    for tokens in asked:
-        wanted = _to_spans(tokens)
+    for tokens in to_list(asked, '"tokens_positive_eval"'):
+        wanted = _to_spans(tokens, "tokens_positive_eval")
         phrases.append(
             Phrase(wanted, tuple(place for place, own in enumerate(spans) if set(wanted) <= set(own)))
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mdetr.data.record import Record
-from mdetr.data.sources.coco import clamp_box
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.annotations import NO_AREA, clamp_box
+from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
+from mdetr.data.sources.fields import Fields, inside, to_list
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -19,7 +21,9 @@ SOURCE = "phrasecut"
 KEPT = ("task_id", "ann_ids", "phrase_structure")
 
 
-def read_phrasecut(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_phrasecut(
+    root: str | Path, split: str, on_bad: OnBad | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Record]:
     """Read the phrases of one split.
 
     A record has a box and a mask for each instance, all tied to the whole phrase. Its structure (name,
@@ -29,6 +33,7 @@ def read_phrasecut(root: str | Path, split: str, on_bad: OnBad | None = None) ->
         root: the folder with refer_SPLIT.json and image_data_split3000.json (or image_data_split.json).
         split: train, val, miniv or test.
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: a file is missing or damaged.
@@ -38,62 +43,64 @@ def read_phrasecut(root: str | Path, split: str, on_bad: OnBad | None = None) ->
     """
     folder = Path(root)
     file = folder / f"refer_{split}.json"
-    sizes = _read_sizes(folder)
+    sizes = _read_sizes(folder, on_bad)
 
-    def convert(task: Mapping[str, Any], where: str) -> list[Record]:
-        image = int(task["image_id"])
+    def convert(task: Any, where: str) -> list[Record | LeftOut]:
+        fields = Fields(task)
+        image = fields.identifier("image_id")
         if image not in sizes:
             raise InvalidRecordError(f"{where}: image {image} is not in the list of images.")
-        return [_to_record(task, image, *sizes[image], split, where)]
+        return _to_record(fields, image, *sizes[image], split)
 
-    entries = enumerate(iterate_entries(file))
-    yield from convert_entries(((f"{file}, entry {n}", entry) for n, entry in entries), convert, on_bad)
+    entries = numbered(iterate_entries(file), f"{file}, entry")
+    yield from convert_entries(entries, convert, on_bad, left_out)
 
 
-def _read_sizes(folder: Path) -> dict[int, tuple[int, int]]:
+def _read_sizes(folder: Path, on_bad: OnBad | None) -> dict[str, tuple[int, int]]:
     files = [folder / name for name in ("image_data_split3000.json", "image_data_split.json")]
     file = next((file for file in files if file.is_file()), files[0])
-    try:
-        return {
-            int(entry["image_id"]): (int(entry["width"]), int(entry["height"]))
-            for entry in iterate_entries(file)
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is no list of images with their sizes ({error!r}).") from None
+    return dict(read_entries(numbered(iterate_entries(file), f"{file}, entry"), _read_size, on_bad))
 
 
-def _to_record(
-    task: Mapping[str, Any], image: int, width: int, height: int, split: str, where: str
-) -> Record:
-    text = str(task["phrase"])
-    if len(task["instance_boxes"]) != len(task["Polygons"]):
-        raise InvalidRecordError(f"{where}: it has not as many polygons as boxes.")
+def _read_size(entry: Any) -> tuple[str, tuple[int, int]]:
+    fields = Fields(entry)
+    return fields.identifier("image_id"), fields.size()
+
+
+def _to_record(task: Fields, image: str, width: int, height: int, split: str) -> list[Record | LeftOut]:
+    text = task.text("phrase")
+    bboxes, outlines = task.items("instance_boxes"), task.items("Polygons")
+    if len(bboxes) != len(outlines):
+        raise InvalidInputError("it has not as many polygons as boxes")
     things = []
-    for bbox, polygons in zip(task["instance_boxes"], task["Polygons"], strict=True):
-        box = clamp_box(bbox, width, height)
-        if box is not None:
-            things.append((box, _mask(polygons, height, width, where)))
-    return Record(
+    for place, (bbox, polygons) in enumerate(zip(bboxes, outlines, strict=True)):
+        with inside(f"instance {place}"):
+            box = clamp_box(bbox, width, height)
+            if box is not None:
+                things.append((box, _mask(polygons, height, width)))
+    record = Record(
         source=SOURCE,
         split=split,
-        id=str(task["task_id"]),
+        id=task.identifier("task_id"),
         image=f"images/{image}.jpg",
-        image_id=str(image),
+        image_id=image,
         width=width,
         height=height,
         text=text,
         boxes=tuple(box for box, _ in things),
         spans=tuple(((0, len(text)),) for _ in things),
         masks=tuple(mask for _, mask in things),
-        extra=json.dumps({key: task[key] for key in KEPT if key in task}),
+        extra=json.dumps({key: task.value(key) for key in KEPT if key in task}),
     )
+    return [record, LeftOut(NO_AREA, len(bboxes) - len(things))]
 
 
-def _mask(polygons: Sequence[Sequence[Sequence[float]]], height: int, width: int, where: str) -> bytes:
+def _mask(polygons: Any, height: int, width: int) -> bytes:
     """Polygons of points x, y -> COCO compressed RLE counts; lines and points are left out."""
-    flat = [
-        [float(value) for point in polygon for value in point] for polygon in polygons if len(polygon) > 2
-    ]
-    if not flat:
-        raise InvalidRecordError(f"{where}: an instance has no polygon.")
+    flat = []
+    for polygon in to_list(polygons, '"Polygons"'):
+        points = [to_list(point, "point") for point in to_list(polygon, "polygon")]
+        if any(len(point) != 2 for point in points):
+            raise InvalidInputError("a point of its polygons must be x, y")
+        flat.append([value for point in points for value in point])
     return encode_polygons(flat, height, width)

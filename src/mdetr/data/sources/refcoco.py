@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mdetr.data.record import Record
 from mdetr.data.root_phrase import root_spans
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.annotations import clamp_box
+from mdetr.data.sources.converting import attempt, convert_entries, numbered, read_entries
+from mdetr.data.sources.fields import Fields
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
@@ -20,11 +22,21 @@ from mdetr.errors import InvalidInputError
 SPLITS_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Image:
     file_name: str
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ref:
+    """A thing that is referred to: its image, its annotation, its numbers and sentences as in the file."""
+
+    image_id: str
+    annotation_id: str
+    facts: dict[str, Any]
+    sentences: list[Any]
 
 
 def read_refcoco(
@@ -52,22 +64,35 @@ def read_refcoco(
     folder = Path(root)
     refs_file = folder / dataset / f"refs({SPLITS_BY[dataset]}).p"
     refs = _read_refs(refs_file)
-    wanted = [ref for ref in refs if ref.get("split") == split]
+    wanted = [
+        (f"{refs_file}, reference {place}", ref)
+        for place, ref in enumerate(refs)
+        if ref.get("split") == split
+    ]
     if not wanted:
         known = ", ".join(sorted({str(ref.get("split")) for ref in refs})) or "none"
         raise InvalidInputError(f"{refs_file} has no split {split!r}; its splits are: {known}.")
+    things = [(where, attempt(_read_ref, ref, where, on_bad)) for where, ref in wanted]
     instances = _find_instances(folder, dataset)
-    images, boxes = _read_instances(instances, {ref.get("ann_id") for ref in wanted})
+    images = _read_images(instances, on_bad)
+    boxes = _read_boxes(instances, {ref.annotation_id for _, ref in things if ref is not None}, on_bad)
 
-    def convert(expression: tuple[Mapping[str, Any], Mapping[str, Any]], where: str) -> list[Record]:
-        return [_to_record(*expression, images, boxes, dataset)]
+    def convert(expression: tuple[_Ref, Any], where: str) -> list[Record]:
+        return [_to_record(*expression, images, boxes, dataset, split)]
 
     expressions = (
-        (f"{refs_file}, reference {ref.get('ref_id')}, sentence {sentence.get('sent_id')}", (ref, sentence))
-        for ref in wanted
-        for sentence in ref.get("sentences", ())
+        (f"{where}, sentence {place}", (ref, sentence))
+        for where, ref in things
+        if ref is not None
+        for place, sentence in enumerate(ref.sentences)
     )
     return convert_entries(expressions, convert, on_bad)
+
+
+def _read_ref(entry: Any) -> _Ref:
+    fields = Fields(entry)
+    facts = {"ref_id": fields.value("ref_id", None), "ann_id": fields.value("ann_id")}
+    return _Ref(fields.identifier("image_id"), fields.identifier("ann_id"), facts, fields.items("sentences"))
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -105,44 +130,55 @@ def _find_instances(folder: Path, dataset: str) -> Path:
     return found
 
 
-def _read_instances(file: Path, wanted: set[Any]) -> tuple[dict[int, _Image], dict[int, list[float]]]:
-    """The sizes of all images, and the boxes of the wanted annotations."""
-    try:
-        images = {
-            int(entry["id"]): _Image(str(entry["file_name"]), int(entry["width"]), int(entry["height"]))
-            for entry in iterate_list(file, "images")
-        }
-        boxes = {
-            int(entry["id"]): [float(value) for value in entry["bbox"]]
-            for entry in iterate_list(file, "annotations")
-            if entry["id"] in wanted
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
-    return images, boxes
+def _read_images(file: Path, on_bad: OnBad | None) -> dict[str, _Image]:
+    def read(entry: Any) -> tuple[str, _Image]:
+        fields = Fields(entry)
+        return fields.identifier("id"), _Image(fields.text("file_name"), *fields.size())
+
+    return dict(read_entries(numbered(iterate_list(file, "images"), f"{file}, image"), read, on_bad))
+
+
+def _read_boxes(file: Path, wanted: Collection[str], on_bad: OnBad | None) -> dict[str, Any]:
+    """The boxes of the wanted annotations, x, y, width, height, as in the file."""
+
+    def read(entry: Any) -> tuple[str, Any]:
+        fields = Fields(entry)
+        number = fields.identifier("id")
+        return number, fields.value("bbox") if number in wanted else None
+
+    entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
+    return {number: bbox for number, bbox in read_entries(entries, read, on_bad) if number in wanted}
 
 
 def _to_record(
-    ref: Mapping[str, Any],
-    sentence: Mapping[str, Any],
-    images: Mapping[int, _Image],
-    boxes: Mapping[int, list[float]],
+    ref: _Ref,
+    sentence: Any,
+    images: Mapping[str, _Image],
+    boxes: Mapping[str, Any],
     dataset: str,
+    split: str,
 ) -> Record:
-    image, (x, y, width, height) = images[ref["image_id"]], boxes[ref["ann_id"]]
-    text, number = str(sentence["sent"]), str(sentence["sent_id"])
-    box = (x, y, min(x + width, float(image.width)), min(y + height, float(image.height)))
+    fields = Fields(sentence)
+    text = fields.text("sent")
+    if ref.image_id not in images:
+        raise InvalidInputError(f"its image {ref.image_id} is not in the file of instances")
+    if ref.annotation_id not in boxes:
+        raise InvalidInputError(f"its annotation {ref.annotation_id} is not in the file of instances")
+    image = images[ref.image_id]
+    box = clamp_box(boxes[ref.annotation_id], image.width, image.height)
+    if box is None:
+        raise InvalidInputError(f"the box of annotation {ref.annotation_id} is outside its image, or empty")
     return Record(
         source=dataset,
-        split=str(ref["split"]),
-        id=number,
+        split=split,
+        id=fields.identifier("sent_id"),
         image=image.file_name,
-        image_id=str(ref["image_id"]),
+        image_id=ref.image_id,
         width=image.width,
         height=image.height,
         text=text,
         boxes=(box,),
         spans=(root_spans(text),),
         is_referred=(True,),
-        extra=json.dumps({"ref_id": ref.get("ref_id"), "ann_id": ref["ann_id"]}),
+        extra=json.dumps(ref.facts),
     )

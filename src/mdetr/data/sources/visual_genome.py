@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,9 +15,10 @@ from torchvision.ops import box_iou
 
 from mdetr.data.record import Box, Record, Span, Spans
 from mdetr.data.root_phrase import root_spans_of
-from mdetr.data.sources.coco import clamp_box
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.annotations import NO_AREA, clamp_box
+from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, inside, to_finite, to_list, to_text
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.spans import consolidate_spans
@@ -28,6 +29,9 @@ SOURCE = "visual_genome"
 SAME_REGION = 0.5  # IoU over which two regions with the same words are one
 INSIDE = 0.5  # share of an object that lies in a region that may speak of it
 UNINFORMATIVE = frozenset({"wall", "side", "building"})
+OUTSIDE = "regions outside their image"
+SAYS_NOTHING = "regions whose phrase is empty, or of nothing but wall, side or building"
+REPEATED = "regions that repeat another of their image"
 _WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(
     _WORD.findall(
@@ -64,15 +68,20 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """id, cleaned phrase, own box; objects: box and spans of each thing that the phrase names."""
+    """id, cleaned phrase, own box; objects: box and spans of each thing that the phrase names, and how many
+    more there are that have no area in the image.
+    """
 
     id: str
     text: str
     box: Box | None
     objects: Sequence[tuple[Box, Spans]]
+    without_area: int
 
 
-def read_visual_genome(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
+def read_visual_genome(
+    root: str | Path, split: str, on_bad: OnBad | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Record]:
     """Read the regions of all images, image after image.
 
     With region_graphs.json, a synset that a phrase has once ties the objects of that synset to its words.
@@ -88,6 +97,7 @@ def read_visual_genome(root: str | Path, split: str, on_bad: OnBad | None = None
         split: the name that the records get; Visual Genome itself is not split.
         on_bad: called with the error of each image whose entry breaks a rule, which is then left out; None to
             stop.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: a file is missing or damaged.
@@ -96,78 +106,88 @@ def read_visual_genome(root: str | Path, split: str, on_bad: OnBad | None = None
     Source: arXiv 2104.12763, appendix B.
     """
     folder = Path(root)
-    images = _read_images(folder / "image_data.json")
+    images = _read_images(folder / "image_data.json", on_bad)
     graphs = folder / "region_graphs.json"
     regions_file = graphs if graphs.is_file() else folder / "region_descriptions.json"
     if not regions_file.is_file():
         raise InvalidInputError(
             f"There is neither {graphs} nor {regions_file}; the phrases are in one of these."
         )
-    with EntryIndex(() if graphs.is_file() else _objects(folder)) as objects:
+    with EntryIndex(() if graphs.is_file() else _objects(folder, on_bad)) as objects:
 
-        def convert(entry: Mapping[str, Any], where: str) -> list[Record]:
-            number = _image_of(entry)
+        def convert(entry: Any, where: str) -> list[Record | LeftOut]:
+            fields = Fields(entry)
+            regions = fields.items("regions")
+            number = _image_of(fields, regions)
             if number is None:  # an image without regions
                 return []
             if number not in images:
                 raise InvalidRecordError(f"{where}: image {number} is not in {folder / 'image_data.json'}.")
             image, things = images[number], objects.of(number)
-            regions = [_to_region(region, things, image) for region in entry["regions"]]
-            return _to_records(regions, number, image, split)
+            return _to_records(
+                [_to_region(region, things, image) for region in regions], number, image, split
+            )
 
-        entries = enumerate(iterate_entries(regions_file))
-        yield from convert_entries(
-            ((f"{regions_file}, entry {n}", entry) for n, entry in entries), convert, on_bad
-        )
-
-
-def _read_images(file: Path) -> dict[int, _Image]:
-    images = {}
-    try:
-        for entry in iterate_entries(file):
-            found = _FILE.search(entry["url"])
-            name = found[0] if found else f"VG_100K/{entry['image_id']}.jpg"
-            images[int(entry["image_id"])] = _Image(name, int(entry["width"]), int(entry["height"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is not Visual Genome's image_data.json ({error!r}).") from None
-    return images
+        entries = numbered(iterate_entries(regions_file), f"{regions_file}, entry")
+        yield from convert_entries(entries, convert, on_bad, left_out)
 
 
-def _objects(folder: Path) -> Iterator[tuple[int, Any]]:
-    """Objects with the number of their image; those of attributes.json also say how they look."""
-    for name in ("attributes", "objects"):
-        file = folder / f"{name}.json"
-        if file.is_file():
-            for place, entry in enumerate(iterate_entries(file)):
-                try:
-                    number, things = int(entry["image_id"]), entry[name]
-                except (KeyError, TypeError, ValueError) as error:
-                    raise InvalidInputError(f"{file}, entry {place}: it is damaged ({error!r}).") from None
-                yield from ((number, thing) for thing in things)
-            return
+def _read_images(file: Path, on_bad: OnBad | None) -> dict[str, _Image]:
+    return dict(read_entries(numbered(iterate_entries(file), f"{file}, entry"), _read_image, on_bad))
 
 
-def _image_of(entry: Mapping[str, Any]) -> int | None:
-    regions = entry["regions"]
-    number = entry.get("image_id", entry.get("id", regions[0]["image_id"] if regions else None))
-    return None if number is None or not regions else int(number)
+def _read_image(entry: Any) -> tuple[str, _Image]:
+    fields = Fields(entry)
+    number = fields.identifier("image_id")
+    found = _FILE.search(fields.text("url"))
+    return number, _Image(found[0] if found else f"VG_100K/{number}.jpg", *fields.size())
 
 
-def _to_region(entry: Mapping[str, Any], things: Sequence[Mapping[str, Any]], image: _Image) -> _Region:
-    phrase = str(entry["phrase"])
-    text, places = _clean(phrase)
-    box = clamp_box([entry[key] for key in ("x", "y", "width", "height")], image.width, image.height)
-    if "synsets" in entry:
-        named = _named_by_synset(entry, phrase, places)
-    else:
-        named = _named_by_word(things, text, box)
-    objects = []
-    for thing, span in named:
-        own = clamp_box([thing[key] for key in "xywh"], image.width, image.height)
-        spans = consolidate_spans([span], text)
-        if own is not None and spans:
-            objects.append((own, spans))
-    return _Region(str(entry["region_id"]), text, box, objects)
+def _objects(folder: Path, on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
+    """Objects with the id of their image; those of attributes.json also say how they look."""
+    name = next((name for name in ("attributes", "objects") if (folder / f"{name}.json").is_file()), None)
+    if name is None:
+        return
+
+    def read(entry: Any) -> tuple[str, list[Any]]:
+        fields = Fields(entry)
+        return fields.identifier("image_id"), fields.items(name)
+
+    file = folder / f"{name}.json"
+    for number, things in read_entries(numbered(iterate_entries(file), f"{file}, entry"), read, on_bad):
+        yield from ((number, thing) for thing in things)
+
+
+def _image_of(entry: Fields, regions: Sequence[Any]) -> str | None:
+    if not regions:
+        return None
+    for fields, name in ((entry, "image_id"), (entry, "id"), (Fields(regions[0]), "image_id")):
+        if name in fields:
+            return fields.identifier(name)
+    raise InvalidInputError('it has no "image_id"')
+
+
+def _to_region(entry: Any, things: Sequence[Any], image: _Image) -> _Region:
+    with inside(f"region {entry.get('region_id')!r:.40}" if isinstance(entry, dict) else "a region"):
+        fields = Fields(entry)
+        phrase = fields.text("phrase")
+        text, places = _clean(phrase)
+        bbox = [fields.value(key) for key in ("x", "y", "width", "height")]
+        box = clamp_box(bbox, image.width, image.height)
+        if "synsets" in fields:
+            named = _named_by_synset(fields, phrase, places)
+        else:
+            named = _named_by_word(things, text, box)
+        objects = []
+        without_area = 0
+        for thing, span in named:
+            own = clamp_box([thing.value(key) for key in "xywh"], image.width, image.height)
+            spans = consolidate_spans([span], text)
+            if own is None:
+                without_area += 1
+            elif spans:
+                objects.append((own, spans))
+        return _Region(fields.identifier("region_id"), text, box, objects, without_area)
 
 
 def _clean(phrase: str) -> tuple[str, list[int]]:
@@ -184,53 +204,53 @@ def _clean(phrase: str) -> tuple[str, list[int]]:
     return text, [min(place, len(text)) for place in (*places, len(text))]
 
 
-def _named_by_synset(
-    entry: Mapping[str, Any], phrase: str, places: Sequence[int]
-) -> Iterator[tuple[Mapping[str, Any], Span]]:
-    counts = Counter(synset["synset_name"] for synset in entry["synsets"])
+def _named_by_synset(entry: Fields, phrase: str, places: Sequence[int]) -> Iterator[tuple[Fields, Span]]:
+    synsets = [Fields(synset) for synset in entry.items("synsets")]
+    counts = Counter(synset.text("synset_name") for synset in synsets)
     spans = {
-        synset["synset_name"]: (int(synset["entity_idx_start"]), int(synset["entity_idx_end"]))
-        for synset in entry["synsets"]
-        if counts[synset["synset_name"]] == 1
+        synset.text("synset_name"): (synset.whole("entity_idx_start"), synset.whole("entity_idx_end"))
+        for synset in synsets
+        if counts[synset.text("synset_name")] == 1
     }
-    for thing in entry["objects"]:
-        for name in thing["synsets"]:
-            start, end = spans.get(name, (0, 0))
+    for thing in map(Fields, entry.items("objects")):
+        for name in thing.items("synsets"):
+            start, end = spans.get(to_text(name, '"synsets"'), (0, 0))
             if 0 <= start < end <= len(phrase):
                 yield thing, (places[start], places[end])
 
 
-def _named_by_word(
-    things: Iterable[Mapping[str, Any]], text: str, region: Box | None
-) -> Iterator[tuple[Mapping[str, Any], Span]]:
+def _named_by_word(things: Sequence[Any], text: str, region: Box | None) -> Iterator[tuple[Fields, Span]]:
     if region is None:
         return
     words = [_lemma(word) for word in _WORD.findall(text.lower())]
-    named: dict[Span, list[Mapping[str, Any]]] = defaultdict(list)
-    for thing in things:
-        for name in thing["names"]:
-            found = (
-                []
-                if not name.strip()
-                else list(re.finditer(rf"\b{re.escape(name.strip())}\b", text, re.IGNORECASE))
-            )
+    named: dict[Span, list[Fields]] = defaultdict(list)
+    for thing in map(Fields, things):
+        for name in (to_text(name, '"names"').strip() for name in thing.items("names")):
+            found = list(re.finditer(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)) if name else []
             if len(found) == 1 and _share_inside(thing, region) >= INSIDE:
                 named[found[0].span()].append(thing)
     for span, candidates in named.items():
         described = [
-            t for t in candidates if any(a.strip().lower() in words for a in t.get("attributes") or ())
+            thing for thing in candidates if any(look.strip().lower() in words for look in _looks_of(thing))
         ]
         yield from ((thing, span) for thing in described or candidates)
 
 
-def _share_inside(thing: Mapping[str, Any], region: Box) -> float:
-    x, y, width, height = (float(thing[key]) for key in "xywh")
+def _looks_of(thing: Fields) -> list[str]:
+    return [
+        to_text(look, '"attributes"')
+        for look in to_list(thing.value("attributes", None) or [], '"attributes"')
+    ]
+
+
+def _share_inside(thing: Fields, region: Box) -> float:
+    x, y, width, height = (to_finite(thing.value(key), f'"{key}"') for key in "xywh")
     shared_width = min(x + width, region[2]) - max(x, region[0])
     shared_height = min(y + height, region[3]) - max(y, region[1])
     return max(shared_width, 0.0) * max(shared_height, 0.0) / max(width * height, 1.0)
 
 
-def _to_records(regions: Sequence[_Region], number: int, image: _Image, split: str) -> list[Record]:
+def _to_records(regions: Sequence[_Region], number: str, image: _Image, split: str) -> list[Record | LeftOut]:
     told = [region for region in regions if not _content(region.text) <= UNINFORMATIVE]
     records = []
     for region, root in zip(told, root_spans_of([region.text for region in told]), strict=True):
@@ -242,7 +262,7 @@ def _to_records(regions: Sequence[_Region], number: int, image: _Image, split: s
                     split=split,
                     id=region.id,
                     image=image.file,
-                    image_id=str(number),
+                    image_id=number,
                     width=image.width,
                     height=image.height,
                     text=region.text,
@@ -250,7 +270,14 @@ def _to_records(regions: Sequence[_Region], number: int, image: _Image, split: s
                     spans=tuple(consolidate_spans(own, region.text) for own in spans),
                 )
             )
-    return _without_repetitions(records, {region.id: region.box for region in told})
+    kept = _without_repetitions(records, {region.id: region.box for region in told})
+    return [
+        *kept,
+        LeftOut(SAYS_NOTHING, len(regions) - len(told)),
+        LeftOut(OUTSIDE, len(told) - len(records)),
+        LeftOut(REPEATED, len(records) - len(kept)),
+        LeftOut(NO_AREA, sum(region.without_area for region in told)),
+    ]
 
 
 def _boxes_of(region: _Region, root: Spans) -> tuple[list[Box], list[list[Span]]]:
