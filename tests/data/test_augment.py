@@ -31,6 +31,7 @@ from mdetr.data.augment import (
 )
 from mdetr.data.examples import Augmentation
 from mdetr.data.record import Phrase, Record, validate_record
+from mdetr.data.side_words import Language
 from mdetr.errors import InvalidInputError
 from mdetr.rle import decode_masks, encode_masks
 
@@ -111,14 +112,16 @@ def assert_everything_agrees(image: Tensor, record: Record) -> None:
 
 
 STEPS: dict[str, Augmentation] = {
-    "flip": HorizontalFlip(1.0),
+    "flip": HorizontalFlip(1.0, ("en",)),
     "resize": RandomResize((40, 60, 100), 130),
     "fixed": FixedResize(64, 64),
     "cautious crop": RandomSizeCrop(30, 100),
     "careless crop": RandomSizeCrop(20, 60, keep_all_boxes=False),
     "scale crop": RandomScaleCrop(0.5, 1.0, 0.5),
-    "fixed size": fixed_size_training_augmentation(64, 96, jitter=0.1),
-    "mixed": RandomSelect(Compose((HorizontalFlip(0.5), RandomSizeCrop(30, 90, False))), RandomResize((50,))),
+    "fixed size": fixed_size_training_augmentation(64, 96, jitter=0.1, flip_languages=("en",)),
+    "mixed": RandomSelect(
+        Compose((HorizontalFlip(0.5, ("en",)), RandomSizeCrop(30, 90, False))), RandomResize((50,))
+    ),
 }
 
 
@@ -187,7 +190,9 @@ def test_scale_crop_leaves_an_image_alone_that_has_no_room() -> None:
 
 
 def test_flip_mirrors_boxes_and_swaps_the_words() -> None:
-    image, (record,) = HorizontalFlip(1.0)(make_image(), (make_record("red", "green"),), generator(0))
+    image, (record,) = HorizontalFlip(1.0, ("en",))(
+        make_image(), (make_record("red", "green"),), generator(0)
+    )
     assert record.text == "the red thing right of the green thing"
     assert record.boxes == ((90.0, 10.0, 110.0, 40.0), (40.0, 20.0, 70.0, 50.0))
     assert record.spans == (((0, 13),), ((23, 38),))
@@ -205,10 +210,11 @@ def test_flip_mirrors_boxes_and_swaps_the_words() -> None:
 )
 def test_only_words_that_name_a_side_are_swapped(text: str, expected: str) -> None:
     record = replace(make_record("red"), text=text, spans=(((0, len(text)),),), phrases=None)
-    swapped = swap_sides(record)
+    swapped = swap_sides(record, ("en",))
+    assert swapped is not None
     assert swapped.text == expected
     assert swapped.spans == (((0, len(expected)),),)
-    assert swap_sides(swapped) == record
+    assert swap_sides(swapped, ("en",)) == record
 
 
 WORDS = st.sampled_from(["left", "right", "Left", "RIGHT", "ball", "bright", "a", "leftmost", "ok,"])
@@ -230,7 +236,8 @@ def test_spans_of_flipped_text_still_read_the_swapped_words(words: list[str], da
     record = replace(
         make_record("red"), text=" ".join(words), spans=((span,),), phrases=(Phrase((span,), (0,)),)
     )
-    swapped = swap_sides(record)
+    swapped = swap_sides(record, ("en",))
+    assert swapped is not None
     assert swapped.text == " ".join(swapped_words)
     assert swapped.spans == ((span_of(swapped_words),),)
     assert swapped.phrases == (Phrase((span_of(swapped_words),), (0,)),)
@@ -243,11 +250,13 @@ def test_spans_that_cut_a_swapped_word_stay_valid(text: str, data: st.DataObject
     start = data.draw(st.integers(0, len(text) - 1))
     end = data.draw(st.integers(start + 1, len(text)))
     record = replace(make_record("red"), text=text, spans=(((start, end),),), phrases=None)
-    validate_record(swap_sides(record))
+    swapped = swap_sides(record, ("en",))
+    assert swapped is not None
+    validate_record(swapped)
 
 
-def test_flip_in_skip_mode_leaves_texts_with_sides_alone() -> None:
-    flip = HorizontalFlip(1.0, "skip")
+def test_a_flip_that_knows_no_language_leaves_texts_with_sides_alone() -> None:
+    flip = HorizontalFlip(1.0)
     image, records = flip(make_image(), (make_record("green"), make_record("red", "green")), generator(0))
     assert torch.equal(image, make_image())
     assert records[1].text == "the red thing left of the green thing"
@@ -255,9 +264,64 @@ def test_flip_in_skip_mode_leaves_texts_with_sides_alone() -> None:
     assert torch.equal(image, make_image().flip(-1))
 
 
-def test_an_unknown_flip_mode_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match='"swap" or "skip"'):
-        HorizontalFlip(1.0, "both")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("languages", "text", "expected"),
+    [
+        (("de",), "der Würfel links der Kugel", "der Würfel rechts der Kugel"),
+        (("es",), "el cubo a la izquierda", "el cubo a la derecha"),
+        (("fr",), "le cube à gauche", "le cube à droite"),
+        (("zh",), "球在左边", "球在右边"),
+        (("en", "de"), "the left cube", "the right cube"),
+        (("en",), "der Würfel links der Kugel", None),
+        (("en",), "le cube à gauche", None),
+        (("de",), "球在左边", None),
+        ((), "the red cube", "the red cube"),
+        ((), "der rote Würfel", "der rote Würfel"),
+    ],
+)
+def test_an_image_is_mirrored_only_where_its_texts_stay_true(
+    languages: tuple[Language, ...], text: str, expected: str | None
+) -> None:
+    record = replace(make_record("red"), text=text, spans=(((0, len(text)),),), phrases=None)
+    without_sides = replace(make_record("green"), text="ball", spans=(((0, 4),),), phrases=None)
+    image, records = HorizontalFlip(1.0, languages)(make_image(), (without_sides, record), generator(0))
+    if expected is None:
+        assert torch.equal(image, make_image())
+        assert records == (without_sides, record)
+        return
+    assert torch.equal(image, make_image().flip(-1))
+    assert records[1].text == expected
+    assert records[1].spans == (((0, len(expected)),),)
+    assert records[1].boxes == ((90.0, 10.0, 110.0, 40.0),)
+    assert records[0].text == "ball"
+
+
+def test_spans_follow_their_words_in_a_mirrored_german_text() -> None:
+    text = "der rote Würfel rechts neben der linken Kugel"
+    record = replace(make_record("red", "green"), text=text, spans=(((0, 15),), ((29, 45),)), phrases=None)
+    mirrored = swap_sides(record, ("de",))
+    assert mirrored is not None
+    assert mirrored.text == "der rote Würfel links neben der rechten Kugel"
+    assert mirrored.spans == (((0, 15),), ((28, 45),))
+    assert [mirrored.text[start:end] for ((start, end),) in mirrored.spans] == [
+        "der rote Würfel",
+        "der rechten Kugel",
+    ]
+
+
+def test_an_answer_that_names_a_side_is_swapped_or_keeps_the_image_as_it_is() -> None:
+    record = replace(
+        make_record("red"), text="On which side is it?", answer="left", phrases=None, spans=((),)
+    )
+    mirrored = swap_sides(record, ("en",))
+    assert mirrored is not None
+    assert (mirrored.text, mirrored.answer) == ("On which side is it?", "right")
+    assert swap_sides(record, ("de",)) is None
+
+
+def test_a_language_whose_sides_cannot_be_swapped_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"texts of de, en, .*; found the language 'tlh'"):
+        HorizontalFlip(1.0, ("tlh",))  # type: ignore[arg-type]
 
 
 def test_resize_scales_boxes_and_masks() -> None:

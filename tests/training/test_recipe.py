@@ -38,6 +38,10 @@ def _with(change: str, tmp_path: Path) -> Path:
             "data.augmentation={heigth: 3, width: 4}",
             r"unknown key data.augmentation.heigth|height is missing",
         ),
+        (
+            "data.augmentation={height: 3, width: 4, flip_languages: [english]}",
+            r"data\.augmentation\.flip_languages.* 'de', 'en', 'es'",
+        ),
         ("data.train.0.sotre=x", r"unknown key data.train.0.sotre \(did you mean store\?\)"),
         ("model.config.num_querys=3", r"unknown key model.config.num_querys \(did you mean num_queries"),
         (

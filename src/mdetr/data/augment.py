@@ -6,9 +6,9 @@ records are about the one image, and undergo the same change. All randomness com
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -17,10 +17,10 @@ from torchvision.transforms.v2 import functional as tv
 from mdetr.data.examples import Augmentation, Records
 from mdetr.data.masks import move_masks
 from mdetr.data.record import Box, Phrase, Record, Spans
+from mdetr.data.side_words import LANGUAGES, Language, Swap, mirror_words
 from mdetr.errors import InvalidInputError
 from mdetr.images import Size, resized_size
 
-_SIDE_WORDS = re.compile(r"\b(left|right)(?=(?:most|hand|wards?)?\b)", re.IGNORECASE)
 _TRIES = 100
 _T = TypeVar("_T")
 
@@ -57,28 +57,36 @@ class RandomSelect:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirrors the image, and keeps what the texts say true.
+    """Mirrors the image, and keeps what the texts and answers say true.
 
-    mode: "swap" exchanges the words left and right (also leftmost, righthand, ...) in the texts and moves all
-    spans to where their words now are; "skip" leaves images alone whose texts have such words.
+    In texts of the languages that are named, words for left and right (also leftmost, righthand, ...) change
+    places, and all spans move to where their words now are. An image stays as it is if one of its texts has
+    such a word of another language, or one whose opposite is not known.
 
-    The published program swaps the words but leaves the spans at their old characters; here they move.
+    The published program swaps English words but leaves the spans at their old characters; here they move.
+
+    Attributes:
+        probability: From 0 to 1.
+        languages: The languages of the texts, such as ("en", "de"); see `mdetr.data.side_words`.
     """
 
     probability: float = 0.5
-    mode: Literal["swap", "skip"] = "swap"
+    languages: Sequence[Language] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in ("swap", "skip"):
-            raise InvalidInputError(f'The mode of a flip must be "swap" or "skip"; found {self.mode!r}.')
+        unknown = [language for language in self.languages if language not in LANGUAGES]
+        if unknown:
+            raise InvalidInputError(
+                f"Sides can be swapped in texts of {', '.join(LANGUAGES)}; found the language {unknown[0]!r}."
+            )
 
     def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
         """Mirror the image and its records, or leave them."""
         if _uniform(0, 1, generator) >= self.probability:
             return image, records
-        if self.mode == "skip" and any(_SIDE_WORDS.search(record.text) for record in records):
-            return image, records
-        return tv.horizontal_flip(image), tuple(swap_sides(_mirror(record)) for record in records)
+        mirrored = [swap_sides(record, self.languages) for record in records]
+        known = tuple(_mirror(record) for record in mirrored if record is not None)
+        return (tv.horizontal_flip(image), known) if len(known) == len(records) else (image, records)
 
 
 @dataclass(frozen=True)
@@ -220,7 +228,12 @@ def clevr_training_augmentation() -> Augmentation:
 
 
 def fixed_size_training_augmentation(
-    height: int, width: int, smallest_crop: float = 0.7, flip_probability: float = 0.5, jitter: float = 0.2
+    height: int,
+    width: int,
+    smallest_crop: float = 0.7,
+    flip_probability: float = 0.5,
+    jitter: float = 0.2,
+    flip_languages: Sequence[Language] = (),
 ) -> Augmentation:
     """For small models: flip, crop, colour jitter, and always the same output size.
 
@@ -229,10 +242,11 @@ def fixed_size_training_augmentation(
         smallest_crop: the least share of the image's sides that a crop keeps.
         flip_probability: of mirroring the image, with left and right swapped in the texts.
         jitter: the largest change of brightness, contrast and saturation.
+        flip_languages: Those of the texts; images whose texts name sides in another are not mirrored.
     """
     return Compose(
         (
-            HorizontalFlip(flip_probability),
+            HorizontalFlip(flip_probability, flip_languages),
             RandomScaleCrop(smallest_crop),
             FixedResize(height, width),
             ColourJitter(jitter, jitter, jitter),
@@ -309,19 +323,31 @@ def _choose(values: tuple[_T, ...] | None, kept: list[int]) -> tuple[_T, ...] | 
     return None if values is None else tuple(values[index] for index in kept)
 
 
-def swap_sides(record: Record) -> Record:
-    """Exchange left and right in a record's text, and move its spans to where their words now are."""
-    words = [(match.start(), match.end()) for match in _SIDE_WORDS.finditer(record.text)]
-    if not words:
+def swap_sides(record: Record, languages: Sequence[Language]) -> Record | None:
+    """Exchange left and right in a record's text and answer, and move its spans to where their words now are.
+
+    Args:
+        record: Any.
+        languages: Those whose words may be swapped.
+
+    Returns:
+        The changed record; None if a word for a side cannot be swapped.
+    """
+    swaps = mirror_words(record.text, languages)
+    answer_swaps = mirror_words(record.answer or "", languages)
+    if swaps is None or answer_swaps is None:
+        return None
+    if not swaps and not answer_swaps:
         return record
 
     def move(spans: Spans) -> Spans:
-        return tuple((_moved(start, words, 0), _moved(end, words, 1)) for start, end in spans)
+        return tuple((_moved(start, swaps), _moved(end, swaps, is_end=True)) for start, end in spans)
 
     phrases = record.phrases
     return replace(
         record,
-        text=_SIDE_WORDS.sub(lambda match: _opposite(match[0]), record.text),
+        text=_swapped(record.text, swaps),
+        answer=None if record.answer is None else _swapped(record.answer, answer_swaps),
         spans=tuple(move(spans) for spans in record.spans),
         phrases=None
         if phrases is None
@@ -329,23 +355,22 @@ def swap_sides(record: Record) -> Record:
     )
 
 
-def _moved(character: int, words: list[tuple[int, int]], edge: Literal[0, 1]) -> int:
-    """Where a span's start (edge 0) or end (edge 1) goes; inside a swapped word, to that word's own edge."""
+def _swapped(text: str, swaps: Sequence[Swap]) -> str:
+    for swap in reversed(swaps):
+        text = text[: swap.start] + swap.text + text[swap.end :]
+    return text
+
+
+def _moved(character: int, swaps: Sequence[Swap], is_end: bool = False) -> int:
+    """Where a span's start or end goes; inside a swapped word, to that word's own start or end."""
     shift = 0
-    for start, end in words:
-        growth = 1 if end - start == len("left") else -1
-        if character >= end:
+    for swap in swaps:
+        growth = len(swap.text) - (swap.end - swap.start)
+        if character >= swap.end:
             shift += growth
-        elif character > start:
-            return start + shift if edge == 0 else end + shift + growth
+        elif character > swap.start:
+            return swap.end + shift + growth if is_end else swap.start + shift
     return character + shift
-
-
-def _opposite(word: str) -> str:
-    other = "right" if word.lower() == "left" else "left"
-    if word.isupper():
-        return other.upper()
-    return other.capitalize() if word[0].isupper() else other
 
 
 def _mirror(record: Record) -> Record:

@@ -66,7 +66,12 @@ def make_augmentation(settings: DataSettings) -> Augmentation | None:
     chosen = settings.augmentation
     if isinstance(chosen, FixedSizeAugmentation):
         return fixed_size_training_augmentation(
-            chosen.height, chosen.width, chosen.smallest_crop, chosen.flip_probability, chosen.jitter
+            chosen.height,
+            chosen.width,
+            chosen.smallest_crop,
+            chosen.flip_probability,
+            chosen.jitter,
+            chosen.flip_languages,
         )
     named = {"published": published_training_augmentation, "clevr": clevr_training_augmentation}
     return named[chosen]() if chosen in named else None

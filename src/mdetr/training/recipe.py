@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from mdetr.data.side_words import Language
 from mdetr.errors import RecipeError
 from mdetr.model.config import MdetrConfig
 from mdetr.tasks.registry import TASKS
@@ -96,12 +97,17 @@ class ImageSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class FixedSizeAugmentation:
-    """Flip, crop, colour jitter, and always the same output size, in pixels."""
+    """Flip, crop, colour jitter, and always the same output size, in pixels.
+
+    flip_languages: Those of the texts, such as [en, de]: words for left and right change places in a mirrored
+    image's texts. An image stays as it is if one of its texts names a side in another language.
+    """
 
     height: PositiveInt
     width: PositiveInt
     smallest_crop: Share = 0.7
     flip_probability: Share = 0.5
+    flip_languages: list[Language] = field(default_factory=list)
     jitter: Share = 0.2
 
 
