@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import struct
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -256,3 +259,35 @@ def test_resizing_is_antialiased() -> None:
     resized = MdetrImageProcessor().resize(load_image(stripes))
     assert resized.shape == (3, 800, 800)
     assert (resized[:, :, 2:-2].float() - 127.5).abs().max() <= 2
+
+
+def test_a_data_address_holds_the_image_itself() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(file, "PNG")
+    encoded = base64.b64encode(file.getvalue()).decode()
+    for address in (
+        f"data:image/png;base64,{encoded}",
+        f"DATA:;BASE64,{quote(encoded)}",
+        f"data:image/png;base64,{encoded.rstrip('=')}",
+        f"data:image/png,{quote(file.getvalue())}",
+    ):
+        assert load_image(address)[:, 1, 2].tolist() == [10, 20, 30]
+        assert image_size(address) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("data:image/png;base64", "has no comma before its data"),
+        ("data:image/png;base64,a", "is cut off, or is not base64"),
+        ("data:text/plain,hello", "the image in the data: address is not an image"),
+        ("data:,", "the image in the data: address is not an image"),
+        ("https://example.com/a.png", "is an address; download the image"),
+        ("file:///a.png", "is an address; download the image"),
+        ("a" * 5000, "There is no image at a"),
+        ("a\0b", "There is no image at a"),
+    ],
+)
+def test_an_address_or_path_that_gives_no_image_is_refused(address: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        load_image(address)

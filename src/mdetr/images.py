@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import struct
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from transformers.image_processing_base import BatchFeature
 from mdetr.errors import InvalidInputError
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
-"""A path, an encoded image, a PIL image, a (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
+"""A path, a data: address, an encoded image, a PIL image, or a uint8 array (H, W, 3) or tensor (3, H, W)."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -82,8 +84,8 @@ def load_image(image: ImageInput) -> Tensor:
     is black. EXIF data that cannot be read turn nothing.
 
     Args:
-        image: a path, the bytes of an encoded image, a PIL image, a (H, W, 3) uint8 array or a (3, H, W)
-            uint8 tensor.
+        image: a path, a data: address, the bytes of an encoded image, a PIL image, a (H, W, 3) uint8 array or
+            a (3, H, W) uint8 tensor.
 
     Returns:
         (3, H, W) uint8.
@@ -223,12 +225,40 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
     """What PIL opens, and its name in errors."""
     if isinstance(image, bytes):
         return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
+    if is_data_address(image):
+        return io.BytesIO(_decode_data_address(str(image))), "the image in the data: address"
+    if "://" in str(image):
+        raise InvalidInputError(f"{image} is an address; download the image and give the path of its file.")
     path = Path(image)
-    if not path.exists():
+    try:
+        is_there = path.exists()
+    except (OSError, ValueError):  # such as a name that is too long, or has a null character
+        is_there = False
+    if not is_there:
         raise InvalidInputError(f"There is no image at {path}; check the path.")
     if path.is_dir():
         raise InvalidInputError(f"Expected an image file, found the folder {path}; name a file in it.")
     return path, str(path)
+
+
+def is_data_address(image: object) -> bool:
+    """Whether an image is given as a data: address, which holds the encoded image itself (RFC 2397)."""
+    return isinstance(image, str) and image[:5].lower() == "data:"
+
+
+def _decode_data_address(address: str) -> bytes:
+    header, comma, data = address.partition(",")
+    if not comma:
+        raise InvalidInputError(
+            "The data: address has no comma before its data; expected data:image/png;base64,..."
+        )
+    content = unquote_to_bytes(data)
+    if not header.lower().endswith(";base64"):
+        return content
+    try:
+        return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
+    except ValueError:
+        raise InvalidInputError("The data: address is cut off, or is not base64; copy all of it.") from None
 
 
 def _open_and_decode(image: str | os.PathLike[str] | bytes) -> Tensor:

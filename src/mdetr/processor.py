@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,37 @@ from mdetr.targets import TargetInput, make_targets
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of RoBERTa and DistilRoBERTa, which the published models read with; needs no network."""
     return RobertaTokenizer.from_pretrained(Path(__file__).parent / "assets" / "roberta")
+
+
+def as_texts(text: str | Iterable[str]) -> list[str]:
+    """One text or several -> a list.
+
+    Raises:
+        InvalidInputError: it is something else, such as None.
+    """
+    if isinstance(text, str):
+        return [text]
+    if not isinstance(text, Iterable) or isinstance(text, bytes):
+        raise InvalidInputError(f"Expected a text or a list of texts, found {text!r}.")
+    return list(text)
+
+
+def check_text(text: object) -> None:
+    """See that a text can be read.
+
+    Raises:
+        InvalidInputError: it is no text, empty, or holds what is no Unicode, such as half of a character.
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"Expected a text, found {type(text).__name__}.")
+    if not text.strip():
+        raise InvalidInputError("The text is empty; say what to look for in the image.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"The text {text[:40]!a} is no valid Unicode at character {error.start + 1}; give it in UTF-8."
+        ) from None
 
 
 class MdetrProcessor(ProcessorMixin):
@@ -114,7 +145,7 @@ class MdetrProcessor(ProcessorMixin):
             sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
             batch.update(self.image_processor(loaded, do_resize=do_resize))
         if text is not None:
-            texts = [text] if isinstance(text, str) else list(text)
+            texts = as_texts(text)
             encoding = self.tokenize(texts)
             batch.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
             index = _image_of_text(image_index, len(texts), len(sizes))
@@ -150,10 +181,7 @@ class MdetrProcessor(ProcessorMixin):
         if not texts:
             raise InvalidInputError("Expected at least one text, found an empty list.")
         for text in texts:
-            if not isinstance(text, str):
-                raise InvalidInputError(f"Expected a text, found {type(text).__name__}.")
-            if not text.strip():
-                raise InvalidInputError("The text is empty; say what to look for in the image.")
+            check_text(text)
         encoding = self.tokenizer(
             list(texts), padding="longest", pad_to_multiple_of=self.pad_text_to_multiple, return_tensors="pt"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +262,69 @@ def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Ima
         model.detect(images[0], ["cat", "cat"])
     with pytest.raises(InvalidInputError, match="list of class names, found the text 'cat'"):
         model.detect(images[0], "cat")
+
+
+def _live_pictures(size: tuple[int, int]) -> int:
+    """How many images of this (width, height) are in memory."""
+    gc.collect()
+    return sum(type(held) is Image.Image and held.size == size for held in gc.get_objects())
+
+
+def test_results_of_many_files_keep_no_pixels_and_can_still_be_drawn(model: Mdetr, tmp_path: Path) -> None:
+    size = (91, 67)  # of no other image here
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, file in enumerate(files):
+        Image.new("RGB", size, (40 * number, 0, 0)).save(file)
+    for results in (
+        model.ground(files, TEXT, batch_size=2),
+        model.refer(files, TEXT, batch_size=2),
+        model.answer(files, TEXT, batch_size=2),
+        model.segment(files, TEXT),
+        model.detect(files, ["cube"]),
+    ):
+        assert _live_pictures(size) == 0
+        assert [result.image.getpixel((0, 0)) for result in results] == [
+            (40 * number, 0, 0) for number in range(5)
+        ]
+        assert results[4].plot().width >= 640
+        assert results[4].to_dict()["width"] == 91
+    kept = model.ground(files[0], TEXT)
+    assert kept.image.size == size
+    assert _live_pictures(size) == 1  # a single result has its own
+
+
+def test_a_result_of_one_file_can_be_drawn_when_the_file_is_gone(model: Mdetr, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "one.png")
+    one, several = model.ground(tmp_path / "one.png", TEXT), model.ground([tmp_path / "one.png"] * 2, TEXT)
+    Image.new("RGB", (20, 30)).save(tmp_path / "one.png")
+    with pytest.raises(InvalidInputError, match="has changed since it was searched: it had 30 x 20 pixels"):
+        several[0].plot()
+    (tmp_path / "one.png").unlink()
+    assert one.image.size == (30, 20)
+    assert one.plot().width >= 640
+    with pytest.raises(InvalidInputError, match="There is no image at"):
+        several[0].plot()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "Expected a text or a list of texts, found None"),
+        (5, "Expected a text or a list of texts, found 5"),
+        (b"cube", "Expected a text or a list of texts, found b'cube'"),
+        ([None], "Expected a text, found NoneType"),
+        ("", "The text is empty"),
+        ("\ud83d", r"'.ud83d' is no valid Unicode at character 1"),
+        ("caf\udce9 cube", "no valid Unicode at character 4"),
+    ],
+)
+def test_what_is_no_text_is_refused(
+    model: Mdetr, images: list[Image.Image], text: object, message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        model.ground(images[0], text)  # type: ignore[call-overload]
+    names = [text] if isinstance(text, str) else text
+    with pytest.raises(InvalidInputError, match=message):
+        model.detect(images[0], names)  # type: ignore[call-overload]
+    with pytest.raises(InvalidInputError, match=message):
+        model.processor(text=text) if text is not None else model.ground(images, text)  # type: ignore[arg-type]

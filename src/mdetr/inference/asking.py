@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from PIL import Image
-from torchvision.transforms.v2.functional import to_pil_image
 
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, Placement, as_list, load_image, placements
+from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, MdetrModel, TextFeatures
-from mdetr.processor import MdetrProcessor
+from mdetr.processor import MdetrProcessor, as_texts
 
 R = TypeVar("R")
 Progress = Callable[[int], None]
@@ -24,7 +23,7 @@ Progress = Callable[[int], None]
 class Batch:
     """Pairs of image and text, and how the images lie in the batch."""
 
-    images: Sequence[Image.Image]
+    images: Sequence[Picture]
     places: Sequence[Placement]
     texts: Sequence[str]
 
@@ -59,16 +58,16 @@ def ask(
         raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
     single = not isinstance(image, list | tuple) and isinstance(text, str)
     images = as_list(image)
-    texts = [text] if isinstance(text, str) else list(text)
+    texts = as_texts(text)
     count = _number_of_pairs(len(images), len(texts))
     results: list[R] = []
-    shared: tuple[Image.Image, Placement, ImageFeatures] | None = None
+    shared: tuple[Picture, Placement, ImageFeatures] | None = None
     for start in range(0, count, batch_size):
         places = range(start, min(start + batch_size, count))
         asked = [texts[0 if len(texts) == 1 else place] for place in places]
         if len(images) == 1:
             if shared is None:
-                pictures, where, features = encode_images(model, processor, images)
+                pictures, where, features = encode_images(model, processor, images, keep=True)
                 shared = pictures[0], where[0], features
             pictures, where = [shared[0]] * len(asked), [shared[1]] * len(asked)
             features = shared[2].select(torch.zeros(len(asked), dtype=torch.long, device=model.device))
@@ -82,15 +81,24 @@ def ask(
 
 @torch.inference_mode()
 def encode_images(
-    model: MdetrModel, processor: MdetrProcessor, images: Sequence[ImageInput]
-) -> tuple[list[Image.Image], list[Placement], ImageFeatures]:
-    """I images -> as pictures, how they lie in the batch, and their features."""
+    model: MdetrModel, processor: MdetrProcessor, images: Sequence[ImageInput], keep: bool = False
+) -> tuple[list[Picture], list[Placement], ImageFeatures]:
+    """Encode images.
+
+    Args:
+        images: I images.
+        keep: Whether pictures keep their pixels even where these can be read again.
+
+    Returns:
+        The pictures, how they lie in the batch, and their features.
+    """
     loaded = [load_image(image) for image in images]
     inputs = processor(images=loaded)
     where = placements([(image.shape[-2], image.shape[-1]) for image in loaded], inputs["pixel_mask"])
     inputs = inputs.to(model.device)
     features = model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
-    return [to_pil_image(image) for image in loaded], where, features
+    pictures = [as_picture(image, pixels, keep) for image, pixels in zip(images, loaded, strict=True)]
+    return pictures, where, features
 
 
 @torch.inference_mode()

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.images import ImageInput
 from mdetr.inference.asking import encode_images, encode_texts
+from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
 from mdetr.processor import MdetrProcessor
@@ -45,14 +45,18 @@ class ClassPrompts:
         ]
 
     @torch.inference_mode()
-    def find(self, image: ImageInput) -> tuple[Image.Image, list[tuple[Tensor, Tensor]]]:
+    def find(self, image: ImageInput, keep: bool = False) -> tuple[Picture, list[tuple[Tensor, Tensor]]]:
         """Find the things of all classes in one image, which is encoded once.
+
+        Args:
+            image: As for `load_image`.
+            keep: Whether the picture keeps its pixels even where these can be read again.
 
         Returns:
             The picture, and per name the boxes (Q, 4) x0, y0, x1, y1 in pixels, not cut at its border, and
             their scores (Q,) = 1 - p(no object).
         """
-        (picture,), (place,), features = encode_images(self._model, self._processor, [image])
+        (picture,), (place,), features = encode_images(self._model, self._processor, [image], keep)
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
             shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))

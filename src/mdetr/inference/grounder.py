@@ -26,7 +26,7 @@ from mdetr.inference.results import (
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
-from mdetr.processor import MdetrProcessor
+from mdetr.processor import MdetrProcessor, as_texts, check_text
 
 
 @dataclass(frozen=True)
@@ -330,18 +330,24 @@ class Mdetr:
         _check_share("max_overlap", max_overlap)
         if isinstance(names, str):
             raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
+        names = as_texts(names)
+        for name in names:
+            check_text(name)
         if not names or len(set(names)) < len(names):
             raise InvalidInputError("Give at least one class name, and each but once.")
+        if batch_size < 1:
+            raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
+        single = not isinstance(image, list | tuple)
         prompts = ClassPrompts(self.model, self.processor, names, batch_size)
         results = []
         for one in as_list(image):
-            picture, found = prompts.find(one)
+            picture, found = prompts.find(one, keep=single)
             size = picture.height, picture.width
             detections = merge_classes(names, found, size, threshold, max_overlap)
             results.append(DetectionResult(picture, tuple(names), detections))
             if on_progress is not None:
                 on_progress(1)
-        return results if isinstance(image, list | tuple) else results[0]
+        return results[0] if single else results
 
     def _require(self, able: object, what: str, source: str) -> None:
         if not able:

@@ -13,19 +13,40 @@ from torch import Tensor
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
 from mdetr.inference.detection import Detection
+from mdetr.inference.stored_image import Picture, StoredImage
 from mdetr.post_processing import Box, Grounding
 from mdetr.rle import run_lengths
 from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
 
 
 @dataclass(frozen=True)
-class GroundingResult(Sequence[Grounding]):
+class _Result:
+    """What all results have: the image that was searched.
+
+    picture: the image, or where it can be read again.
+    """
+
+    picture: Picture = field(repr=False)
+
+    @property
+    def image(self) -> Image.Image:
+        """The upright image that was searched.
+
+        Results of many files read it again when it is asked for; keep it if you look at it often.
+
+        Raises:
+            InvalidInputError: its file is gone or has changed.
+        """
+        return self.picture.load() if isinstance(self.picture, StoredImage) else self.picture
+
+
+@dataclass(frozen=True)
+class GroundingResult(_Result, Sequence[Grounding]):
     """The things that a text speaks of, as a sequence, best first.
 
     image: what was searched. text: what was searched for. groundings: each with phrase, spans, box, score.
     """
 
-    image: Image.Image = field(repr=False)
     text: str
     groundings: tuple[Grounding, ...]
 
@@ -54,18 +75,17 @@ class GroundingResult(Sequence[Grounding]):
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return _head(self.image, self.text) | {"groundings": [_plain(found) for found in self.groundings]}
+        return _head(self.picture, self.text) | {"groundings": [_plain(found) for found in self.groundings]}
 
 
 @dataclass(frozen=True)
-class ReferringResult:
+class ReferringResult(_Result):
     """The one thing that an expression denotes.
 
     image: what was searched. text: the expression. box: x0, y0, x1, y1 in pixels. score: 1 - p(no object),
     times p(referred) where the model tells.
     """
 
-    image: Image.Image = field(repr=False)
     text: str
     box: Box
     score: float
@@ -80,18 +100,17 @@ class ReferringResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; the box is x0, y0, x1, y1 in pixels."""
-        return _head(self.image, self.text) | {"box": list(self.box), "score": self.score}
+        return _head(self.picture, self.text) | {"box": list(self.box), "score": self.score}
 
 
 @dataclass(frozen=True)
-class AnswerResult:
+class AnswerResult(_Result):
     """The answer to a question, and the things in the image that the question speaks of.
 
     image: what was looked at. text: the question. answer: in words. answer_type: its kind, such as "attr";
     None where the model does not tell. score: the probability of the answer. groundings: best first.
     """
 
-    image: Image.Image = field(repr=False)
     text: str
     answer: str
     answer_type: str | None
@@ -108,7 +127,7 @@ class AnswerResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return _head(self.image, self.text) | {
+        return _head(self.picture, self.text) | {
             "answer": self.answer,
             "answer_type": self.answer_type,
             "score": self.score,
@@ -117,14 +136,13 @@ class AnswerResult:
 
 
 @dataclass(frozen=True)
-class SegmentationResult:
+class SegmentationResult(_Result):
     """The pixels that a phrase denotes.
 
     image: what was searched. text: the phrase. mask: (H, W) bool, the union of `masks`. boxes: x0, y0, x1, y1
     in pixels, masks: (n, H, W) bool, scores: 1 - p(no object), of each thing found, best first.
     """
 
-    image: Image.Image = field(repr=False)
     text: str
     mask: Tensor = field(repr=False)
     boxes: tuple[Box, ...]
@@ -141,7 +159,7 @@ class SegmentationResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; masks are COCO's run lengths of columns, uncompressed."""
-        return _head(self.image, self.text) | {
+        return _head(self.picture, self.text) | {
             "mask": run_lengths(self.mask),
             "objects": [
                 {"box": list(box), "score": score, "mask": run_lengths(mask)}
@@ -151,13 +169,12 @@ class SegmentationResult:
 
 
 @dataclass(frozen=True)
-class DetectionResult(Sequence[Detection]):
+class DetectionResult(_Result, Sequence[Detection]):
     """The things of some named classes, as a sequence, best first.
 
     image: what was searched. names: of the classes. detections: each with name, box, score.
     """
 
-    image: Image.Image = field(repr=False)
     names: tuple[str, ...]
     detections: tuple[Detection, ...]
 
@@ -190,8 +207,8 @@ class DetectionResult(Sequence[Detection]):
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
         return {
-            "width": self.image.width,
-            "height": self.image.height,
+            "width": self.picture.width,
+            "height": self.picture.height,
             "names": list(self.names),
             "detections": [
                 {"name": found.name, "box": list(found.box), "score": found.score}
@@ -209,8 +226,8 @@ def _plain(found: Grounding) -> dict[str, Any]:
     }
 
 
-def _head(image: Image.Image, text: str) -> dict[str, Any]:
-    return {"text": text, "width": image.width, "height": image.height}
+def _head(picture: Picture, text: str) -> dict[str, Any]:
+    return {"text": text, "width": picture.width, "height": picture.height}
 
 
 def _write(picture: Image.Image, path: str | Path | None) -> Image.Image:
