@@ -10,7 +10,7 @@ import numpy as np
 from mdetr.clevr.captions import WORDS
 from mdetr.clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES
 from mdetr.data.sources.clevr_programs import ATTRIBUTES, run_program
-from mdetr.errors import InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 VALUES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),
@@ -55,7 +55,7 @@ class QuestionGrammar:
             text = ask(program)
             try:
                 answer = run_program(program, self.objects, self.relationships)[-1]
-            except InvalidRecordError:  # what should be one thing is none, or several
+            except InvalidInputError:  # what should be one thing is none, or several
                 continue
             if isinstance(answer, bool):
                 if answer != wanted:

@@ -74,6 +74,7 @@ def synthesize(
         raise InvalidInputError(
             f"{folder} has a split {options.split!r} already; name another with --split, or another folder."
         )
+    _start_worker(options)  # before there are folders, which would be left behind where nothing can be drawn
     (folder / "images" / options.split).mkdir(parents=True, exist_ok=True)
     chunks = [range(start, min(start + CHUNK, num_scenes)) for start in range(0, num_scenes, CHUNK)]
     made: dict[int, list[dict[str, Any]]] = {}
@@ -126,7 +127,6 @@ def _make(
     folder: Path, options: SynthesisOptions, chunks: list[range], workers: int
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     if workers == 1:
-        _start_worker(options)
         for chunk in chunks:
             yield chunk.start, _make_chunk(folder, options, chunk)
         return
@@ -214,7 +214,7 @@ def scene_entry(scene: Scene, labels: np.ndarray) -> dict[str, Any]:
                 "size": thing.size,
                 "shape": thing.shape,
                 "material": thing.material,
-                "rotation": thing.rotation,
+                "rotation": math.radians(thing.rotation),  # as CLEVR's renderer reads it
                 "3d_coords": list(thing.position),
                 "pixel_coords": [round(float(column)), round(float(row)), float(depth)],
                 "bbox": box,

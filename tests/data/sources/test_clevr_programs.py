@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
-from mdetr.errors import InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 OBJECTS = [
     {"size": "large", "color": "red", "material": "metal", "shape": "cube"},
@@ -131,5 +131,5 @@ def test_anything_else_is_a_phrase() -> None:
     ],
 )
 def test_a_step_that_does_not_fit_is_named(steps: list[tuple[Any, ...]]) -> None:
-    with pytest.raises(InvalidRecordError, match=rf"step {len(steps) - 1} of its program \({steps[-1][0]}\)"):
+    with pytest.raises(InvalidInputError, match=rf"step {len(steps) - 1} of its program \({steps[-1][0]}\)"):
         run_program(_program(*steps), OBJECTS, RELATIONSHIPS)

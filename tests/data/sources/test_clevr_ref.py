@@ -96,7 +96,7 @@ def test_outputs_that_the_file_gives_are_believed(tmp_path: Path) -> None:
             r"step 1 of its program \(unique\) does not fit",
         ),
         ({"program": [_step("dance", [])]}, r"step 0 of its program \(dance\)"),
-        ({"refexp": None, "program": None}, "a field is missing or of the wrong kind"),
+        ({"refexp": None, "program": None}, 'its "refexp" must be a text, found null'),
     ],
 )
 def test_a_bad_expression_is_named_or_left_out(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

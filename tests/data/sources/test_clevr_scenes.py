@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mdetr.data.sources.clevr_scenes import ClevrScenes, project_boxes
-from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.errors import InvalidRecordError
 
 
 def _see(points: np.ndarray, azimuth: float, tilt: float, distance: float) -> np.ndarray:
@@ -63,13 +63,12 @@ def test_the_camera_is_found_to_a_pixel(camera: tuple[float, float, float]) -> N
         if shape == "sphere":
             points = random / np.linalg.norm(random, axis=1, keepdims=True)
         elif shape == "cube":
-            points = random / np.abs(random).max(1, keepdims=True)
+            points = 0.95 * random / np.abs(random).max(1, keepdims=True)  # its edges are rounded
         else:
             points = random / np.maximum(np.linalg.norm(random[:, :2], axis=1), np.abs(random[:, 2]))[:, None]
-        angle = math.radians(turn)
         rotation = np.array(
-            [[math.cos(angle), math.sin(angle), 0], [-math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
-        )
+            [[math.cos(turn), math.sin(turn), 0], [-math.sin(turn), math.cos(turn), 0], [0, 0, 1]]
+        )  # radians, though the number is up to 360
         surface = _see(half * points @ rotation + [x, y, half], *camera)[:, :2]
         assert box == pytest.approx([*surface.min(0), *surface.max(0)], abs=1.5)
 
@@ -87,5 +86,5 @@ def test_a_scene_is_found_by_its_image(tmp_path: Path) -> None:
 def test_a_scene_without_boxes_and_places_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "scenes.json"
     file.write_text(json.dumps({"scenes": [{"image_index": 0, "objects": [{"shape": "cube"}]}]}))
-    with pytest.raises(InvalidInputError, match=r"entry 0: a scene needs .* \"bbox\" of x0, y0, x1, y1"):
+    with pytest.raises(InvalidRecordError, match=r"entry 0: object 0: .* \"bbox\" of x0, y0, x1, y1"):
         ClevrScenes(file, tmp_path)

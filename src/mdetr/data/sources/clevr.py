@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from mdetr.data.record import Box, Phrase, Record, Span, Spans
+from mdetr.data.sources.annotations import NO_AREA
 from mdetr.data.sources.clevr_programs import find_mentions, function_of, run_program
 from mdetr.data.sources.clevr_scenes import ClevrScene, ClevrScenes
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.converting import LeftOut, convert_entries
+from mdetr.data.sources.fields import Fields, to_list, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 SOURCE = "clevr"
+NOT_MEDIUM = "questions that name an object more than once, or have no program"
 _KINDS = {"caption": "captions", "refexp": "refexps", "question": "questions"}
 Entry = tuple[int, str, int, Any]
 """(image index, kind, number in its file, what the file says)."""
@@ -31,6 +35,7 @@ def read_clevr(
     kinds: Sequence[str] = tuple(_KINDS),
     medium: bool = False,
     images: Path | None = None,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
 
@@ -48,6 +53,7 @@ def read_clevr(
         kinds: which of "caption", "refexp" and "question" are read.
         medium: only questions that name each object at most once (and none without a program).
         images: The folder that holds images/SPLIT; `root` if left out.
+        left_out: counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: a file is missing or damaged, or there are no texts.
@@ -67,12 +73,13 @@ def read_clevr(
     )
     image_folder = (images or folder) / "images" / split
     size_of = ImageSizes(image_folder)
-    scenes = ClevrScenes(scenes_file, image_folder) if scenes_file.is_file() else nullcontext()
+    scenes = ClevrScenes(scenes_file, image_folder, on_bad) if scenes_file.is_file() else nullcontext()
     with scenes as opened:
 
-        def convert(entry: Entry, where: str) -> list[Record]:
-            image_index, kind, number, fields = entry
-            image = str(fields["image_filename"])
+        def convert(entry: Entry, where: str) -> list[Record | LeftOut]:
+            _, kind, number, content = entry
+            fields = Fields(content)
+            image, image_index = fields.text("image_filename"), fields.whole("image_index")
             if opened is None:
                 scene = ClevrScene(image, *size_of(image, where))
             else:
@@ -82,14 +89,16 @@ def read_clevr(
                     f"{where}: its image is {image}, but that of its scene is {scene.image}."
                 )
             to_record = _to_question if kind == "question" else _to_sentence
-            record = to_record(fields, kind, number, split, scene, where)
-            return [record] if not medium or _names_each_once(fields, record) else []
+            record, outside = to_record(fields, kind, number, split, scene)
+            if medium and not _names_each_once(fields, record):
+                return [LeftOut(NOT_MEDIUM)]
+            return [record, LeftOut(NO_AREA, outside)]
 
         named = (
             (f"{files[kind]}, entry {number}", (index, kind, number, fields))
             for index, kind, number, fields in entries
         )
-        yield from convert_entries(named, convert, on_bad)
+        yield from convert_entries(named, convert, on_bad, left_out)
 
 
 def read_clevr_humans(
@@ -111,11 +120,12 @@ def read_clevr_humans(
     file = Path(root) / f"CLEVR-Humans-{split}.json"
     size_of = ImageSizes((images or Path(root)) / "images" / split)
 
-    def convert(entry: tuple[int, Mapping[str, Any]], where: str) -> list[Record]:
-        number, fields = entry
-        image = str(fields["image_filename"])
+    def convert(entry: tuple[int, Any], where: str) -> list[Record]:
+        number, fields = entry[0], Fields(entry[1])
+        image = fields.text("image_filename")
         scene = ClevrScene(image, *size_of(image, where))
-        return [_to_question(fields, "human", number, split, scene, where)]
+        record, _ = _to_question(fields, "human", number, split, scene)
+        return [record]
 
     entries = enumerate(iterate_list(file, "questions"))
     yield from convert_entries(((f"{file}, entry {entry[0]}", entry) for entry in entries), convert, on_bad)
@@ -142,19 +152,15 @@ def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[st
 def _entries(file: Path, kind: str) -> Iterator[Entry]:
     for number, entry in enumerate(iterate_list(file, _KINDS[kind])):
         try:
-            yield int(entry["image_index"]), kind, number, entry
-        except (KeyError, TypeError, ValueError):
+            yield Fields(entry).whole("image_index"), kind, number, entry
+        except InvalidInputError:  # it is refused when its turn comes: first
             yield -1, kind, number, entry
 
 
-def _to_sentence(
-    entry: Mapping[str, Any], kind: str, number: int, split: str, scene: ClevrScene, where: str
-) -> Record:
-    phrases = [
-        (tuple((int(start), int(end)) for start, end in phrase["spans"]), [int(i) for i in phrase["objects"]])
-        for phrase in entry["phrases"]
-    ]
-    target = int(entry["target"]) if kind == "refexp" else None
+def _to_sentence(entry: Fields, kind: str, number: int, split: str, scene: ClevrScene) -> tuple[Record, int]:
+    """The record, and how many boxes are outside the picture."""
+    phrases = [_to_phrase(Fields(phrase)) for phrase in entry.items("phrases")]
+    target = entry.whole("target") if kind == "refexp" else None
     spans_of: dict[int, list[Span]] = {} if target is None else {target: []}
     for spans, objects in phrases:
         for thing in objects:
@@ -167,24 +173,29 @@ def _to_sentence(
         split,
         scene,
         spans_of,
-        where,
-        text=str(entry["text"]),
+        text=entry.text("text"),
         is_referred=None if target is None else tuple(thing == target for thing in spans_of),
         phrases=tuple(Phrase(spans, tuple(place[thing] for thing in objects)) for spans, objects in phrases),
-        extra={"kind": kind, "image_index": entry["image_index"], "objects": list(spans_of)},
+        extra={"objects": list(spans_of)},
     )
 
 
-def _to_question(
-    entry: Mapping[str, Any], kind: str, number: int, split: str, scene: ClevrScene, where: str
-) -> Record:
-    text, answer, program = str(entry["question"]), entry.get("answer"), entry.get("program") or ()
+def _to_phrase(phrase: Fields) -> tuple[Spans, list[int]]:
+    spans: list[Span] = []
+    for span in phrase.items("spans"):
+        start, end = to_list(span, "span")
+        spans.append((to_whole(start, "span"), to_whole(end, "span")))
+    return tuple(spans), [to_whole(thing, '"objects"') for thing in phrase.items("objects")]
+
+
+def _to_question(entry: Fields, kind: str, number: int, split: str, scene: ClevrScene) -> tuple[Record, int]:
+    """The record, and how many boxes are outside the picture."""
+    text, answer = entry.text("question"), entry.label("answer")
+    program = to_list(entry.value("program", None) or [], '"program"')
+    question_index = entry.whole("question_index") if "question_index" in entry else number
     spans_of: dict[int, list[Span]] = {}
     if program and scene.objects:
-        try:
-            outputs = run_program(program, scene.objects, scene.relationships)
-        except InvalidRecordError as error:
-            raise InvalidRecordError(f"{where}: {error}.") from None
+        outputs = run_program(program, scene.objects, scene.relationships)
         for mention in find_mentions(program, outputs, text):
             if mention.span is not None:
                 for thing in mention.objects:
@@ -192,59 +203,55 @@ def _to_question(
     return _make_record(
         entry,
         kind,
-        int(entry.get("question_index", number)),
+        question_index,
         split,
         scene,
         spans_of,
-        where,
         text=text,
-        answer=None if answer is None else str(answer),
-        answer_type=None if answer is None else answer_type(str(answer)),
+        answer=answer,
+        answer_type=None if answer is None else answer_type(answer),
         extra={
-            "kind": kind,
-            "image_index": entry["image_index"],
-            "question_index": entry.get("question_index", number),
+            "question_index": question_index,
             "question_type": question_type(program) if program else None,
-            "question_family_index": entry.get("question_family_index"),
+            "question_family_index": entry.value("question_family_index", None),
         },
     )
 
 
 def _make_record(
-    entry: Mapping[str, Any],
+    entry: Fields,
     kind: str,
     number: int,
     split: str,
     scene: ClevrScene,
     spans_of: Mapping[int, list[Span]],
-    where: str,
     extra: Mapping[str, Any],
     **fields: Any,
-) -> Record:
+) -> tuple[Record, int]:
     boxes: list[Box] = []
     spans: list[Spans] = []
     for thing, own in spans_of.items():
         if not 0 <= thing < len(scene.boxes):
-            raise InvalidRecordError(
-                f"{where}: object {thing} is not among the {len(scene.boxes)} of its scene."
-            )
+            raise InvalidInputError(f"object {thing} is not among the {len(scene.boxes)} of its scene")
         box = scene.boxes[thing]
         if box is not None:
             boxes.append(box)
             spans.append(tuple(sorted(set(own))))
-    return Record(
+    image_index = entry.whole("image_index")
+    record = Record(
         source=SOURCE,
         split=split,
         id=f"{kind}-{number}",
         image=f"images/{split}/{scene.image}",
-        image_id=str(entry["image_index"]),
+        image_id=str(image_index),
         width=scene.width,
         height=scene.height,
         boxes=tuple(boxes),
         spans=tuple(spans),
-        extra=json.dumps(extra),
+        extra=json.dumps({"kind": kind, "image_index": image_index, **extra}),
         **fields,
     )
+    return record, len(spans_of) - len(boxes)
 
 
 def answer_type(answer: str) -> str:
@@ -263,5 +270,5 @@ def question_type(program: list[Mapping[str, Any]]) -> str:
     return {"equal": "compare attribute", "query": "query attribute"}.get(kind, kind)
 
 
-def _names_each_once(entry: Mapping[str, Any], record: Record) -> bool:
-    return bool(entry.get("program")) and all(len(spans) == 1 for spans in record.spans)
+def _names_each_once(entry: Fields, record: Record) -> bool:
+    return bool(entry.value("program", None)) and all(len(spans) == 1 for spans in record.spans)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdetr.data.record import Span
-from mdetr.errors import InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 ATTRIBUTES = ("size", "color", "material", "shape")
 VALUES = {  # the words for the values of attributes
@@ -44,17 +44,19 @@ def run_program(
     """What each step of a program gives; steps that say it themselves (`_output`) are believed.
 
     Raises:
-        InvalidRecordError: a step is unknown or does not fit the scene.
+        InvalidInputError: a step is unknown or does not fit the scene.
     """
     outputs: list[Output] = []
     for number, step in enumerate(program):
         try:
+            if any(place < 0 for place in step["inputs"]):  # Python would count from the end
+                raise IndexError("an input is negative")
             inputs = [outputs[place] for place in step["inputs"]]
             outputs.append(
                 step["_output"] if "_output" in step else _run(step, inputs, objects, relationships)
             )
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise InvalidRecordError(
+            raise InvalidInputError(
                 f"step {number} of its program ({step.get('function', step.get('type'))}) does not fit "
                 f"its scene ({error!r})"
             ) from None

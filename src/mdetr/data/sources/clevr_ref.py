@@ -14,8 +14,9 @@ from torch import Tensor
 from mdetr.data.record import Box, Record, Span
 from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.converting import convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, inside
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -45,43 +46,30 @@ def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) ->
     folder = Path(root)
     scenes_file = folder / "scenes" / f"clevr_ref+_{split}_scenes.json"
     file = folder / "refexps" / f"clevr_ref+_{split}_refexps.json"
-    with EntryIndex(_numbered(scenes_file)) as scenes:
+    entries = numbered(iterate_list(scenes_file, "scenes"), f"{scenes_file}, entry")
+    numbered_scenes = read_entries(entries, lambda scene: (Fields(scene).whole("image_index"), scene), on_bad)
+    with EntryIndex(numbered_scenes) as scenes:
 
         @lru_cache(maxsize=16)
         def scene_of(image_index: int) -> Mapping[str, Any] | None:
             return next(iter(scenes.of(image_index)), None)
 
-        def convert(entry: tuple[int, Mapping[str, Any]], where: str) -> list[Record]:
-            number, expression = entry
-            scene = scene_of(int(expression["image_index"]))
+        def convert(entry: tuple[int, Any], where: str) -> list[Record]:
+            number, expression = entry[0], Fields(entry[1])
+            scene = scene_of(expression.whole("image_index"))
             if scene is None:
                 raise InvalidRecordError(f"{where}: {scenes_file} has no scene of its image.")
-            return [_to_record(expression, number, scene, split, where)]
+            return [_to_record(expression, number, scene, split)]
 
-        entries = enumerate(iterate_list(file, "refexps"))
+        expressions = enumerate(iterate_list(file, "refexps"))
         yield from convert_entries(
-            ((f"{file}, entry {entry[0]}", entry) for entry in entries), convert, on_bad
+            ((f"{file}, entry {entry[0]}", entry) for entry in expressions), convert, on_bad
         )
 
 
-def _numbered(file: Path) -> Iterator[tuple[int, Any]]:
-    for place, scene in enumerate(iterate_list(file, "scenes")):
-        try:
-            yield int(scene["image_index"]), scene
-        except (KeyError, TypeError, ValueError):
-            raise InvalidInputError(
-                f"{file}, entry {place}: it has no image_index; get the file again."
-            ) from None
-
-
-def _to_record(
-    entry: Mapping[str, Any], number: int, scene: Mapping[str, Any], split: str, where: str
-) -> Record:
-    text, program = str(entry["refexp"]), entry["program"]
-    try:
-        outputs = run_program(program, scene["objects"], scene.get("relationships", {}))
-    except InvalidRecordError as error:
-        raise InvalidRecordError(f"{where}: {error}.") from None
+def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str) -> Record:
+    text, program = entry.text("refexp"), entry.items("program")
+    outputs = run_program(program, scene["objects"], scene.get("relationships", {}))
     last = outputs[-1]
     denoted = [int(thing) for thing in (last if isinstance(last, list) else [last])]
     spans_of: dict[int, set[Span]] = {thing: set() for thing in denoted}
@@ -89,32 +77,42 @@ def _to_record(
         if mention.span is not None:
             for thing in mention.objects:
                 spans_of.setdefault(thing, set()).add(mention.span)
-    masks = [_decode(scene["obj_mask"][str(thing + 1)]) for thing in spans_of]
-    width, height = SIZES[masks[0].numel()]
     boxes: dict[int, Box] = {}
+    masks: list[Tensor] = []
+    width = height = 0
     for thing in spans_of:
-        box = clamp_box(scene["obj_bbox"][str(thing + 1)], width, height)
-        if box is None:
-            raise InvalidRecordError(f"{where}: the box of object {thing} is outside its image, or empty.")
-        boxes[thing] = box
+        with inside(f"object {thing}"):
+            mask = _decode(Fields(scene["obj_mask"]).text(str(thing + 1)))
+            width, height = SIZES[mask.numel()]
+            masks.append(mask.reshape(height, width))
+            box = clamp_box(scene["obj_bbox"][str(thing + 1)], width, height)
+            if box is None:
+                raise InvalidInputError("its box is outside its image, or empty")
+            boxes[thing] = box
+    if len({mask.shape for mask in masks}) != 1:
+        raise InvalidInputError("its objects have no masks, or masks of different sizes")
+    image = entry.whole("image_index")
     return Record(
         source=SOURCE,
         split=split,
-        id=str(entry.get("refexp_index", number)),
-        image=f"images/{split}/{entry['image_filename']}",
-        image_id=str(entry["image_index"]),
+        id=entry.identifier("refexp_index") if "refexp_index" in entry else str(number),
+        image=f"images/{split}/{entry.text('image_filename')}",
+        image_id=str(image),
         width=width,
         height=height,
         text=text,
         boxes=tuple(boxes.values()),
         spans=tuple(tuple(sorted(spans)) for spans in spans_of.values()),
         is_referred=tuple(thing in denoted for thing in spans_of),
-        masks=encode_masks(torch.stack(masks).reshape(-1, height, width)),
-        extra=json.dumps({"image_index": entry["image_index"], "objects": list(spans_of)}),
+        masks=encode_masks(torch.stack(masks)),
+        extra=json.dumps({"image_index": image, "objects": list(spans_of)}),
     )
 
 
 def _decode(runs: str) -> Tensor:
     """Lengths of runs along the rows, of zeros and ones in turn, as text -> the pixels, uint8."""
-    lengths = torch.tensor([int(length) for length in runs.strip().split(",")])
-    return torch.repeat_interleave(torch.arange(len(lengths)) % 2, lengths).to(torch.uint8)
+    lengths = [int(length) for length in runs.strip().split(",")]
+    if min(lengths) < 0 or sum(lengths) not in SIZES:
+        sizes = " or ".join(f"{width} x {height}" for width, height in SIZES.values())
+        raise InvalidInputError(f"its mask has not the {sizes} pixels of a picture, but {sum(lengths)}")
+    return torch.repeat_interleave(torch.arange(len(lengths)) % 2, torch.tensor(lengths)).to(torch.uint8)

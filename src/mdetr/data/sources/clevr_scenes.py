@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,21 @@ from scipy.optimize import least_squares
 
 from mdetr.data.record import Box
 from mdetr.data.sources.annotations import clamp_box
+from mdetr.data.sources.converting import numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, inside, to_finite, to_list
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
+from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 WIDTH, HEIGHT = 480, 320  # of the published pictures
 FOCAL_LENGTH = WIDTH * 35 / 32  # pixels: Blender's camera of 35 mm and a sensor 32 mm wide
+CUBE = 0.95  # half a cube's width over half its height as the files tell it: its edges are rounded
+_NEEDED = (
+    "a scene's objects each need a \"bbox\" of x0, y0, x1, y1 in pixels, or CLEVR's 3d_coords, pixel_coords, "
+    "rotation and shape"
+)
 _START = (2.43, 0.5, 11.4)  # of the camera before it was moved: azimuth and tilt in radians, distance
 _CIRCLE = [(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 32, endpoint=False)]
 _CORNERS = [(x, y) for x in (-1, 1) for y in (-1, 1)]
@@ -43,15 +51,21 @@ class ClevrScene:
 class ClevrScenes(AbstractContextManager["ClevrScenes"]):
     """The scenes of one split, by the number of their image; on disk but for the last."""
 
-    def __init__(self, file: Path, image_folder: Path) -> None:
+    def __init__(self, file: Path, image_folder: Path, on_bad: OnBad | None = None) -> None:
         """Read the file; sizes of pictures that are not the published ones come from `image_folder`.
+
+        Args:
+            file: with the scenes. image_folder: that of the split.
+            on_bad: called with the error of each scene that breaks a rule; None to stop.
 
         Raises:
             InvalidInputError: the file is missing or damaged.
+            InvalidRecordError: a scene breaks a rule, and `on_bad` is None.
         """
         self._file = file
         self._size_of = ImageSizes(image_folder)
-        self._index = EntryIndex(_numbered(file))
+        scenes = numbered(iterate_list(file, "scenes"), f"{file}, entry")
+        self._index = EntryIndex(read_entries(scenes, _checked, on_bad))
         self._last: tuple[int, ClevrScene] | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +87,7 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
         return self._last[1]
 
     def _to_scene(self, entry: Mapping[str, Any], where: str) -> ClevrScene:
-        image, objects = str(entry["image_filename"]), entry["objects"]
+        image, objects = entry["image_filename"], entry["objects"]
         if all("bbox" in thing for thing in objects):
             width, height = self._size_of(image, where)
             boxes: list[Box | None] = [_to_box(thing["bbox"]) for thing in objects]
@@ -89,6 +103,9 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
     The files do not tell the camera, which was moved a little for each picture and looks at the middle of the
     ground: its azimuth, tilt and distance are fitted to where the objects' centres are in the picture and in
     depth. The outlines of the objects are then projected.
+
+    An object's `rotation` is in radians, although CLEVR drew it from 0 to 360: its renderer took the number
+    as it was. The cubes' edges are rounded, so that a cube is a little narrower than it is said to be.
     """
     centres = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
     pixels = np.array([thing["pixel_coords"] for thing in scene["objects"]], dtype=np.float64)
@@ -96,8 +113,8 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
     fitted = least_squares(lambda camera: ((_project(centres, camera) - pixels) * scale).ravel(), _START)
     boxes = []
     for thing, centre in zip(scene["objects"], centres, strict=True):
-        turn = math.radians(float(thing["rotation"]))
-        outline = _project(centre + _outline(str(thing["shape"]), float(centre[2]), turn), fitted.x)
+        outline = _outline(str(thing["shape"]), float(centre[2]), float(thing["rotation"]))
+        outline = _project(centre + outline, fitted.x)
         (x0, y0), (x1, y1) = outline[:, :2].min(0), outline[:, :2].max(0)
         boxes.append(clamp_box([x0, y0, x1 - x0, y1 - y0], WIDTH, HEIGHT))
     return boxes
@@ -116,40 +133,48 @@ def _project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def _outline(shape: str, half: float, turn: float) -> np.ndarray:
-    """Points (n, 3) around a thing's centre that span its outline; it is twice `half` high."""
+    """Points (n, 3) around a thing's centre that span its outline.
+
+    Args:
+        shape: cube, sphere or cylinder. half: of its height. turn: about the vertical, in radians.
+    """
     if shape == "sphere":
         latitudes = np.linspace(-math.pi / 2, math.pi / 2, 17)
         points = [(math.cos(t) * x, math.cos(t) * y, math.sin(t)) for t in latitudes for x, y in _CIRCLE]
     else:
-        around = _CORNERS if shape == "cube" else _CIRCLE
-        points = [(x, y, z) for x, y in around for z in (-1, 1)]
+        around, side = (_CORNERS, CUBE) if shape == "cube" else (_CIRCLE, 1.0)
+        points = [(side * x, side * y, side * z) for x, y in around for z in (-1, 1)]
     cos, sin = math.cos(turn), math.sin(turn)
     return half * np.array([(cos * x - sin * y, sin * x + cos * y, z) for x, y, z in points])
 
 
-def _numbered(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for place, scene in enumerate(iterate_list(file, "scenes")):
-        if not _is_complete(scene):
-            raise InvalidInputError(
-                f'{file}, entry {place}: a scene needs an image_index, and objects that each have a "bbox" '
-                "of x0, y0, x1, y1 in pixels, or CLEVR's 3d_coords, pixel_coords, rotation and shape."
-            )
-        yield scene["image_index"], scene
+def _checked(entry: Any) -> tuple[int, Any]:
+    """A scene with its number, when it has all that `ClevrScenes` needs."""
+    fields = Fields(entry)
+    number = fields.whole("image_index")
+    objects = [Fields(thing) for thing in fields.items("objects")]
+    has_boxes = all("bbox" in thing for thing in objects)
+    for place, thing in enumerate(objects):
+        with inside(f"object {place}"):
+            if has_boxes:
+                _numbers(thing, "bbox", 4)
+                continue
+            try:
+                _numbers(thing, "3d_coords", 3)
+                _numbers(thing, "pixel_coords", 3)
+                to_finite(thing.value("rotation"), '"rotation"')
+                thing.text("shape")
+            except InvalidInputError as error:
+                raise InvalidInputError(f"{error}; {_NEEDED}") from None
+    fields.text("image_filename")
+    return number, entry
 
 
-def _is_complete(scene: Any) -> bool:
-    try:
-        if not isinstance(scene["image_index"], int):
-            return False
-        if all("bbox" in thing for thing in scene["objects"]):
-            return all(len(thing["bbox"]) == 4 for thing in scene["objects"])
-        return all(
-            len(thing["3d_coords"]) == len(thing["pixel_coords"]) == 3
-            and {"rotation", "shape"} <= thing.keys()
-            for thing in scene["objects"]
-        )
-    except (KeyError, TypeError):
-        return False
+def _numbers(thing: Fields, name: str, count: int) -> list[float]:
+    values = [to_finite(value, f'"{name}"') for value in to_list(thing.value(name), f'"{name}"')]
+    if len(values) != count:
+        raise InvalidInputError(f'its "{name}" must be {count} numbers, found {len(values)}')
+    return values
 
 
 def _to_box(values: Sequence[float]) -> Box:
