@@ -142,7 +142,7 @@ def _to_outline(polygon: Any) -> np.ndarray:
     """A polygon x0, y0, x1, y1, ... -> its points (n, 2)."""
     is_list = isinstance(polygon, list | tuple)
     if not is_list or not all(type(value) in (int, float) for value in polygon) or len(polygon) % 2:
-        raise InvalidInputError("a polygon of its mask must be a list of numbers x0, y0, x1, y1, ...")
+        raise InvalidInputError("a polygon of its mask must be a list of numbers, x and y in turn")
     if not all(abs(value) < math.inf for value in polygon):  # NaN is not below either
         raise InvalidInputError("a polygon of its mask is not finite")
     limited = [min(max(value, -_FARTHEST), _FARTHEST) for value in polygon]
