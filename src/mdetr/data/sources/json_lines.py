@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record, Span, Spans, validate_record
+from mdetr.data.phrase_search import locate_phrase
+from mdetr.data.record import Box, Record, Spans
+from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.store import OnBad
-from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.errors import InvalidInputError
 
 FIELDS = frozenset({"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type"})
+_HEAD = 4096  # bytes that are looked at to tell UTF-16 from UTF-8
 
 
 def read_json_lines(
@@ -34,97 +37,106 @@ def read_json_lines(
         images: The folder that images are relative to; the file's own if left out.
 
     Raises:
-        InvalidInputError: there is no such file.
+        InvalidInputError: there is no such file, or it is not UTF-8.
         InvalidRecordError: a line breaks a rule, and `on_bad` is None.
     """
     file = Path(root)
     file = file / f"{split}.jsonl" if file.is_dir() else file
     if not file.is_file():
         raise InvalidInputError(f"There is no file {file}; give a file with a JSON object on each line.")
-    size_of = ImageSizes(images or file.parent)
+    sizes = ImageSizes(images or file.parent)
     seen: set[str] = set()
-    with file.open(encoding="utf-8") as lines:
+
+    def convert(line: tuple[int, str], where: str) -> list[Record]:
+        record = _to_record(_parse(line[1]), line[0], split, file.stem, sizes, where)
+        if record.id in seen:
+            raise InvalidInputError(f"the id {record.id!r} is there twice")
+        return [record]
+
+    for record in convert_entries(_lines(file), convert, on_bad):
+        seen.add(record.id)
+        yield record
+
+
+def _lines(file: Path) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Each line that is not blank: its place, number and text, in which bytes that are no UTF-8 stay."""
+    with file.open("rb") as opened:
+        head = opened.read(_HEAD)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+        raise InvalidInputError(f"{file} is not UTF-8 text but looks like UTF-16; save it in UTF-8.")
+    # A byte order mark, as Windows programs write, is no text.
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"{file}, line {number}"
-            try:
-                record = _to_record(_parse(line, where), number, split, file.stem, size_of, where)
-                if record.id in seen:
-                    raise InvalidRecordError(f"{where}: the id {record.id!r} is there twice.")
-                validate_record(record, where)
-                seen.add(record.id)
-            except InvalidRecordError as error:
-                if on_bad is None:
-                    raise
-                on_bad(error)
-            else:
-                yield record
+            if line.strip():
+                yield f"{file}, line {number}", (number, line)
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: str) -> Fields:
+    if any("\udc80" <= character <= "\udcff" for character in line):
+        raise InvalidInputError("it is not UTF-8 text; save the file in UTF-8")
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.strip())
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(f"it is not JSON ({error.msg} at column {error.colno})") from None
     except ValueError as error:
-        raise InvalidRecordError(f"{where}: it is not JSON ({error}).") from None
+        raise InvalidInputError(f"it is not JSON ({error})") from None
     if not isinstance(entry, dict) or not {"image", "text"} <= entry.keys():
-        raise InvalidRecordError(f'{where}: expected an object with at least "image" and "text".')
+        raise InvalidInputError('expected an object with at least "image" and "text"')
     unknown = sorted(entry.keys() - FIELDS)
     if unknown:
-        raise InvalidRecordError(
-            f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(FIELDS))}."
-        )
-    return entry
+        raise InvalidInputError(f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(FIELDS))}")
+    return Fields(entry)
 
 
-def _to_record(
-    entry: Mapping[str, Any], number: int, split: str, source: str, size_of: ImageSizes, where: str
-) -> Record:
-    text = str(entry["text"])
-    image, width, height = size_of.locate(str(entry["image"]), where)
-    try:
-        boxes = tuple(_to_box(box) for box in entry.get("boxes") or ())
-        phrases = entry.get("phrases") or [[] for _ in boxes]
-        referred = entry.get("is_referred")
-        spans = tuple(_to_spans(phrase, text, where) for phrase in phrases)
-        is_referred = None if referred is None else tuple(bool(value) for value in referred)
-    except (TypeError, ValueError) as error:
-        raise InvalidRecordError(f"{where}: a field is of the wrong kind ({error}).") from None
+def _to_record(entry: Fields, number: int, split: str, source: str, sizes: ImageSizes, where: str) -> Record:
+    text, answer, answer_type = entry.text("text"), entry.label("answer"), entry.optional_text("answer_type")
+    boxes = tuple(_to_box(box, f"box {place}") for place, box in enumerate(_items(entry, "boxes")))
+    spans = tuple(_to_spans(phrase, text, place) for place, phrase in enumerate(_items(entry, "phrases")))
+    referred = None if entry.value("is_referred", None) is None else entry.items("is_referred")
+    image, width, height = sizes.locate(entry.text("image"), where)
     return Record(
         source=source,
         split=split,
-        id=str(entry.get("id", number)),
+        id=entry.identifier("id") if "id" in entry else str(number),
         image=image,
         image_id=image,
         width=width,
         height=height,
         text=text,
         boxes=boxes,
-        spans=spans,
-        is_referred=is_referred,
-        answer=None if entry.get("answer") is None else str(entry["answer"]),
-        answer_type=entry.get("answer_type"),
+        spans=spans or ((),) * len(boxes),
+        is_referred=None if referred is None else tuple(map(_to_flag, referred)),
+        answer=answer,
+        answer_type=answer_type,
     )
 
 
-def _to_box(values: Sequence[float]) -> Box:
-    x0, y0, x1, y1 = map(float, values)
+def _items(entry: Fields, name: str) -> list[Any]:
+    """A list; an empty one where the field is missing or null."""
+    return [] if entry.value(name, None) is None else entry.items(name)
+
+
+def _to_box(values: Any, name: str) -> Box:
+    numbers = to_list(values, name)
+    if len(numbers) != 4:
+        raise InvalidInputError(f"its {name} must be four numbers x0, y0, x1, y1, found {len(numbers)}")
+    x0, y0, x1, y1 = (to_finite(number, name) for number in numbers)
     return x0, y0, x1, y1
 
 
-def _to_spans(phrase: str | Sequence[Sequence[int]], text: str, where: str) -> Spans:
-    if not isinstance(phrase, str):
-        return tuple((int(start), int(end)) for start, end in phrase)
-    return (find_phrase(phrase, text, where),)
+def _to_spans(phrase: Any, text: str, place: int) -> Spans:
+    if isinstance(phrase, str):
+        return (locate_phrase(phrase, text),)
+    name = f"phrase {place}"
+    if not isinstance(phrase, list) or not all(isinstance(span, list) and len(span) == 2 for span in phrase):
+        raise InvalidInputError(
+            f"its {name} must be words of its text, or spans [[start, end], ...], found {describe(phrase)}"
+        )
+    with inside(f"its {name}"):
+        return tuple((to_whole(start, "start"), to_whole(end, "end")) for start, end in phrase)
 
 
-def find_phrase(phrase: str, text: str, where: str) -> Span:
-    """The characters of the first occurrence of some words in a text, whatever their case.
-
-    Raises:
-        InvalidRecordError: the text, which is that of the entry `where`, does not have them.
-    """
-    found = re.search(rf"(?<!\w){re.escape(phrase.strip())}(?!\w)", text, re.IGNORECASE)
-    if found is None or not phrase.strip():
-        raise InvalidRecordError(f"{where}: the phrase {phrase!r} is not in the text {text[:60]!r}.")
-    return found.span()
+def _to_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInputError(f'its "is_referred" must hold true and false only, found {describe(value)}')
+    return value
