@@ -13,7 +13,7 @@ import mdetr
 
 LOAD = """
 import sys
-import mdetr
+{imports}
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 folder = sys.argv[1]
@@ -42,9 +42,20 @@ def test_package_tells_type_checkers_that_it_is_typed() -> None:
     assert (Path(mdetr.__file__).parent / "py.typed").is_file()
 
 
-def test_auto_classes_load_a_saved_model_after_importing_mdetr(tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import mdetr",
+        "from transformers import AutoModel, AutoProcessor\nimport mdetr",
+        # which imports AutoModel before it is whole
+        "import mdetr\nimport transformers.models.bert.modeling_bert",
+    ],
+    ids=["before", "after", "between"],
+)
+def test_auto_classes_load_a_saved_model_after_importing_mdetr(imports: str, tiny_model_folder: Path) -> None:
+    program = LOAD.format(imports=imports)
     run = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tiny_model_folder)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(tiny_model_folder)], capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["MdetrConfig", "MdetrModel", "MdetrProcessor"]

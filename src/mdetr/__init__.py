@@ -1,43 +1,44 @@
 """MDETR: find what a text speaks of in an image.
 
-Importing this package makes the Auto classes of transformers know its models: `AutoConfig`, `AutoModel` and
-`AutoProcessor` load a saved MDETR like any other model.
+The names below are imported when they are first used. Importing this package makes the Auto classes of
+transformers know its models: `AutoConfig`, `AutoModel` and `AutoProcessor` load a saved MDETR like any other.
 """
 
 from __future__ import annotations
 
-import gc
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-_collects = gc.isenabled()
-gc.disable()  # collecting garbage while torch and transformers load takes a fifth of the time
-
-from mdetr import registration as _registration  # noqa: E402
-from mdetr.model.config import MdetrConfig  # noqa: E402
-from mdetr.model.mdetr import MdetrModel  # noqa: E402
-from mdetr.processor import MdetrProcessor  # noqa: E402
-
-if _collects:
-    gc.enable()
+from mdetr.registration import follow_auto_classes as _follow_auto_classes
 
 if TYPE_CHECKING:
     from mdetr.inference.grounder import Mdetr
+    from mdetr.model.config import MdetrConfig
+    from mdetr.model.mdetr import MdetrModel
+    from mdetr.processor import MdetrProcessor
 
 __version__ = "0.1.0"
 __all__ = ["Mdetr", "MdetrConfig", "MdetrModel", "MdetrProcessor", "__version__"]
 
-_registration.register()
+_MODULES = {
+    "Mdetr": "mdetr.inference.grounder",
+    "MdetrConfig": "mdetr.model.config",
+    "MdetrModel": "mdetr.model.mdetr",
+    "MdetrProcessor": "mdetr.processor",
+}
+
+_follow_auto_classes()
 
 
 def __getattr__(name: str) -> object:
-    """Import `Mdetr` when it is first asked for: training and evaluation never need it."""
-    if name == "Mdetr":
-        from mdetr.inference.grounder import Mdetr
-
-        return Mdetr
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
-    """The public names, `Mdetr` included."""
+    """The names of the module, those included that are not imported yet."""
     return sorted({*globals(), *__all__})

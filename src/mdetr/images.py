@@ -20,10 +20,11 @@ import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
-from transformers import BaseImageProcessor
+from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
 from mdetr.errors import InvalidInputError
+from mdetr.model.config import MdetrConfig
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 """A path, a data: address, an encoded image, a PIL image, or a uint8 array (H, W, 3) or tensor (3, H, W)."""
@@ -407,3 +408,10 @@ def _too_large(name: str, width: int | None = None, height: int | None = None) -
         f"{name} is too large to be decoded safely{size}: at most {Image.MAX_IMAGE_PIXELS:,} pixels are "
         "accepted; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
     )
+
+
+AutoImageProcessor.register(
+    MdetrConfig,
+    image_processor_classes={"pil": MdetrImageProcessor, "torchvision": MdetrImageProcessor},
+    exist_ok=True,
+)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
+    AutoProcessor,
     BatchEncoding,
     BatchFeature,
     PreTrainedTokenizerFast,
@@ -27,6 +28,7 @@ from mdetr.images import (
     placements,
 )
 from mdetr.model.answers import AnswerSpace, Vocabulary
+from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.post_processing import (
     Grounding,
@@ -249,3 +251,6 @@ def _image_of_text(
     raise InvalidInputError(
         f"Found {num_images} images and {num_texts} texts; give as many of each, or image_index per text."
     )
+
+
+AutoProcessor.register(MdetrConfig, MdetrProcessor, exist_ok=True)

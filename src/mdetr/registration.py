@@ -1,26 +1,73 @@
-"""Tells transformers about the package: its Auto classes load MDETR, and the model finds its loss by name."""
+"""Makes transformers' Auto classes know MDETR once both are imported; importing `mdetr` alone loads neither.
+
+Each of our classes registers itself at the end of its module; this module imports those in time. Those of
+configuration and processors are imported as soon as transformers has loaded the Auto class that is to know
+them. The model's is imported when the first configuration is made, since no Auto class makes a model without
+one; it cannot follow `AutoModel`, which transformers loads in the middle of modules that the model needs.
+"""
 
 from __future__ import annotations
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor
-from transformers.loss.loss_utils import LOSS_MAPPING
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import MappingProxyType, ModuleType
 
-from mdetr.images import MdetrImageProcessor
-from mdetr.losses import compute_loss
-from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor
+# The module of an Auto class -> our module whose class registers with it.
+_OURS = MappingProxyType(
+    {
+        "transformers.models.auto.configuration_auto": "mdetr.model.config",
+        "transformers.models.auto.image_processing_auto": "mdetr.images",
+        "transformers.models.auto.processing_auto": "mdetr.processor",
+    }
+)
 
 
-def register() -> None:
-    """Register configuration, model, processors and loss; doing it again changes nothing."""
-    AutoConfig.register(MdetrConfig.model_type, MdetrConfig, exist_ok=True)
-    AutoModel.register(MdetrConfig, MdetrModel, exist_ok=True)
-    AutoImageProcessor.register(
-        MdetrConfig,
-        slow_image_processor_class=MdetrImageProcessor,
-        fast_image_processor_class=MdetrImageProcessor,
-        exist_ok=True,
-    )
-    AutoProcessor.register(MdetrConfig, MdetrProcessor, exist_ok=True)
-    LOSS_MAPPING[MdetrModel.__name__] = compute_loss
+def follow_auto_classes() -> None:
+    """Import our classes now for the Auto classes that are loaded, and for the others when they are."""
+    if any(isinstance(finder, _AutoClassFinder) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _AutoClassFinder())
+    for auto, ours in _OURS.items():
+        if auto in sys.modules:
+            import_module(ours)
+
+
+def import_model() -> None:
+    """Import the model and its loss, and so register them."""
+    import_module("mdetr.model.mdetr")
+    import_module("mdetr.losses")
+
+
+class _AutoClassFinder(MetaPathFinder):
+    """Finds the modules of the Auto classes as Python would, and has ours imported after each of them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in _OURS:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _LoaderBeforeOurs(spec.loader)
+                return spec
+        return None
+
+
+class _LoaderBeforeOurs(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module is left with the loader that it would have without us.
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        import_module(_OURS[module.__name__])

@@ -42,8 +42,8 @@ def test_a_wrong_call_exits_with_two(command: Command) -> None:
     assert "no-such-option" in error
 
 
-def test_what_fails_exits_with_one_and_one_sentence(command: Command, tmp_path: Path) -> None:
-    code, output, error = command("ground", tmp_path / "none.png", "a cube", "--model", "no-such-model")
+def test_what_fails_exits_with_one_and_one_sentence(command: Command, picture: Path) -> None:
+    code, output, error = command("ground", picture, "a cube", "--model", "no-such-model")
     assert code == 1
     assert output == ""
     assert error.startswith("mdetr: There is no model 'no-such-model'")

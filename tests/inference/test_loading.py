@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import RobertaConfig, RobertaModel
 
 from mdetr.errors import CheckpointError
-from mdetr.inference import loading
-from mdetr.inference.loading import bundled_models, load
+from mdetr.inference import hub
+from mdetr.inference.finding import bundled_models
+from mdetr.inference.loading import load
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_a_path_is_never_looked_up_on_the_hub(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "hub_folder", pytest.fail)
+    monkeypatch.setattr(hub, "hub_folder", pytest.fail)
     with pytest.raises(CheckpointError, match=r"There is no model .*: expected a bundled name"):
         load(name)
 

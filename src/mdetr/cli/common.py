@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -19,6 +18,8 @@ from rich.table import Table
 from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from mdetr.inference.grounder import Mdetr
     from mdetr.post_processing import Grounding
 
@@ -37,6 +38,14 @@ class Result(Protocol):
 
 R = TypeVar("R", bound=Result)
 
+
+def model_names() -> list[str]:
+    """What the shell completes a model with; paths are what it falls back on."""
+    from mdetr.inference.finding import bundled_models
+
+    return list(bundled_models())
+
+
 # The options of every command that asks a model about images.
 ImagesAndText = Annotated[
     list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")
@@ -44,13 +53,18 @@ ImagesAndText = Annotated[
 Also = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Another text for the same images; repeatable.")
 ]
-ModelName = Annotated[str, typer.Option(help="A bundled name, a folder or a Hub id.")]
+ModelName = Annotated[
+    str, typer.Option(help="A bundled name, a folder or a Hub id.", autocompletion=model_names)
+]
 Output = Annotated[
     Path | None,
     typer.Option(help="The picture to write; a folder where there are several images or texts."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
-NeededModel = Annotated[str, typer.Option("--model", help="A folder or a Hub id; see mdetr models.")]
+NeededModel = Annotated[
+    str,
+    typer.Option("--model", help="A folder or a Hub id; see mdetr models.", autocompletion=model_names),
+]
 Threshold = Annotated[
     float, typer.Option(min=0, max=1, help="Boxes that are less certain than this are left out.")
 ]
@@ -61,12 +75,12 @@ def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple
     """The images and the texts of a call: the last argument is the first text, a folder means its images.
 
     Raises:
-        InvalidInputError: there is no image or no text, or a folder holds no image.
+        InvalidInputError: there is no text or none of the images, or a folder holds no image.
     """
     if len(arguments) < 2:
         raise InvalidInputError("Give at least one image and then the text, in quotes.")
     *names, text = arguments
-    return [image for name in names for image in images_of(Path(name))], [text, *(also or [])]
+    return find_images(names), [text, *(also or [])]
 
 
 def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str]) -> list[tuple[Path, R]]:
@@ -111,9 +125,12 @@ def run_question(
 
 def load_model(name: str) -> Mdetr:
     """The model that a command asks."""
+    from mdetr.inference.finding import find_model
+
+    folder = find_model(name)  # a wrong name is told before torch is loaded
     from mdetr.inference.grounder import Mdetr
 
-    return Mdetr.from_pretrained(name)
+    return Mdetr.from_pretrained(folder)
 
 
 def finish(
@@ -141,6 +158,18 @@ def print_groundings(console: Console, title: str | None, groundings: Sequence[G
     console.print(table)
 
 
+def find_images(names: Sequence[str]) -> list[Path]:
+    """The images that are named, and those of the folders that are.
+
+    Raises:
+        InvalidInputError: none of them is there, which is told before the model is loaded.
+    """
+    images = [image for name in names for image in images_of(Path(name))]
+    if images and not any(image.exists() for image in images):
+        raise InvalidInputError(f"There is no image at {images[0]}; check the path.")
+    return images
+
+
 def images_of(path: Path) -> list[Path]:
     """An image, or the images of a folder.
 
@@ -149,6 +178,8 @@ def images_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
+    from PIL import Image
+
     known = Image.registered_extensions()
     images = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
     if not images:

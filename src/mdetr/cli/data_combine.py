@@ -10,10 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mdetr.data.combine import MAX_LENGTH
-from mdetr.data.combine_stores import CombineOptions, combine_stores, excluded_images
-from mdetr.data.shared_images import ImageIndex, read_aliases, read_coco_images
-from mdetr.data.store import Store
+from mdetr.data.limits import MAX_LENGTH
 from mdetr.errors import InvalidInputError
 
 
@@ -63,6 +60,11 @@ def combine(
         raise InvalidInputError("--coco and --coco-images go together: a list of images, and their folder.")
     if coco_images is not None and not coco_images.is_dir():
         raise InvalidInputError(f"There is no folder {coco_images} with images.")
+
+    from mdetr.data.combine_stores import CombineOptions, combine_stores, excluded_images
+    from mdetr.data.shared_images import ImageIndex, read_aliases, read_coco_images
+    from mdetr.data.store import Store
+
     index = ImageIndex(
         {} if visual_genome is None else read_aliases(visual_genome),
         {} if coco is None else read_coco_images(coco),

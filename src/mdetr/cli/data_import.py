@@ -4,65 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mdetr.data.embedding import embedded
-from mdetr.data.record import Record
-from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
-from mdetr.data.sources.clevr_ref import read_clevr_ref
-from mdetr.data.sources.coco import read_coco
-from mdetr.data.sources.flickr30k import read_flickr30k
-from mdetr.data.sources.gqa import read_gqa
-from mdetr.data.sources.image_sizes import with_found_images
-from mdetr.data.sources.json_lines import read_json_lines
-from mdetr.data.sources.label_studio import read_label_studio
-from mdetr.data.sources.lvis import read_lvis
-from mdetr.data.sources.official import read_official
-from mdetr.data.sources.phrasecut import read_phrasecut
-from mdetr.data.sources.refcoco import SPLITS_BY, read_refcoco
-from mdetr.data.sources.visual_genome import read_visual_genome
-from mdetr.data.store import write_store
+from mdetr.data.sources.readers import SOURCES, reader_of
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
-Reader = Callable[..., Iterator[Record]]
-"""(root, split, on_bad) -> the records.
+if TYPE_CHECKING:
+    from mdetr.data.record import Record
 
-With a keyword `images` if the reader looks at the images itself, and `left_out` if it leaves out something on
-purpose.
-"""
-
-READERS: dict[str, Reader] = {
-    "clevr": read_clevr,
-    "clevr-questions": partial(read_clevr, kinds=("question",)),
-    "clevr-medium": partial(read_clevr, medium=True),
-    "clevr-humans": read_clevr_humans,
-    "clevr-ref+": read_clevr_ref,
-    "coco": read_coco,
-    "flickr30k": read_flickr30k,
-    "flickr30k-merged": partial(read_flickr30k, merged_boxes=True),
-    "gqa": read_gqa,
-    "jsonl": read_json_lines,
-    "label-studio": read_label_studio,
-    "lvis": read_lvis,
-    "lvis10": partial(read_lvis, fraction=0.1),
-    "lvis1": partial(read_lvis, fraction=0.01),
-    "official": read_official,
-    "phrasecut": read_phrasecut,
-    "visual-genome": read_visual_genome,
-    **{name: partial(read_refcoco, dataset=name) for name in SPLITS_BY},
-}
 _LISTED = 20
 
 
 def import_data(
-    source: Annotated[str, typer.Argument(help=f"The data set: {', '.join(READERS)}.")],
+    source: Annotated[
+        str, typer.Argument(help=f"The data set: {', '.join(SOURCES)}.", autocompletion=lambda: list(SOURCES))
+    ],
     root: Annotated[Path, typer.Argument(help="The folder with the original files, or the file.")],
     store: Annotated[Path, typer.Argument(help="The store to make.")],
     split: Annotated[str, typer.Option(help="The part of the data set to read.")] = "train",
@@ -88,9 +50,8 @@ def import_data(
 
     Example: mdetr data import refcoco annotations stores/refcoco --split val --images train2014
     """
-    reader = READERS.get(source)
-    if reader is None:
-        raise InvalidInputError(f"Unknown source {source!r}; choose one of: {', '.join(READERS)}.")
+    if source not in SOURCES:
+        raise InvalidInputError(f"Unknown source {source!r}; choose one of: {', '.join(SOURCES)}.")
     skipped: list[str] = []
 
     def skip(error: InvalidRecordError) -> None:
@@ -102,6 +63,12 @@ def import_data(
     image_root = images or (root.parent if root.is_file() else root)
     if not image_root.is_dir():
         raise InvalidInputError(f"There is no folder {image_root} with images.")
+
+    from mdetr.data.embedding import embedded
+    from mdetr.data.sources.image_sizes import with_found_images
+    from mdetr.data.store import write_store
+
+    reader = reader_of(source)
     left_out: Counter[str] = Counter()
     options = {"images": image_root, "left_out": left_out}
     taken = options.keys() & inspect.signature(reader).parameters.keys()

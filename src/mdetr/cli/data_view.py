@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from mdetr.errors import InvalidInputError
@@ -26,12 +25,7 @@ def view(
 
     Example: mdetr data view stores/refcoco --output sheet.png
     """
-    from torchvision.transforms.v2.functional import to_pil_image
-
     from mdetr.data.store import Store
-    from mdetr.post_processing import Grounding
-    from mdetr.tasks.judgement import words_of
-    from mdetr.ui.plot import contact_sheet, draw_groundings
 
     opened = Store.open(store)
     if not len(opened):
@@ -40,6 +34,14 @@ def view(
         raise InvalidInputError(
             f"There is no folder {output.parent} to write {output.name} to; make it first."
         )
+
+    import numpy as np
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    from mdetr.post_processing import Grounding
+    from mdetr.tasks.judgement import words_of
+    from mdetr.ui.plot import contact_sheet, draw_groundings
+
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
     pictures = []
     for row in sorted(chosen.tolist()):

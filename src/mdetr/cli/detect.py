@@ -15,9 +15,9 @@ from mdetr.cli.common import (
     NeededModel,
     Output,
     Threshold,
+    find_images,
     finish,
     format_box,
-    images_of,
     load_model,
     picture_paths,
     progress_over,
@@ -50,7 +50,7 @@ def detect(
     Example: mdetr detect street.jpg "bus, traffic_light" --model models/lvis10-r101 --output found.png
     """
     paths, names = _read_names(images_and_names, names_file)
-    images = [image for path in paths for image in images_of(Path(path))]
+    images = find_images(paths)
     pictures = picture_paths(images, 1, output)
     loaded = load_model(model)
     with progress_over(len(images)) as on_progress:

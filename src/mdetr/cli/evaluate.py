@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdetr.errors import InvalidInputError
-from mdetr.tasks.submission import write_submission
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,15 +56,16 @@ def evaluate(
 
     Example: mdetr evaluate recipes/clevr-tiny.yaml --model clevr-tiny --json scores.json
     """
-    from accelerate import Accelerator
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from mdetr.training.recipe import check_files, load_recipe
 
     planned = [(path, load_recipe(path, changes or []), model or _trained(path)) for path in recipes]
     for _, settings, _ in planned:
         check_files(settings, training=False)
+
+    from accelerate import Accelerator
+    from rich.console import Console
+    from rich.table import Column, Table
+
     accelerator = Accelerator()
     scores: dict[str, Scores] = {}
     tables: list[Path] = []
@@ -78,6 +78,8 @@ def evaluate(
     if not accelerator.is_main_process:
         return
     if submission is not None:
+        from mdetr.tasks.submission import write_submission
+
         write_submission(_answers(tables), submission)
     table = Table("recipe", "store", Column("figure", overflow="fold"), "value")
     for recipe, of_recipe in scores.items():

@@ -1,11 +1,14 @@
-"""The command `mdetr`: arguments in; work done, or one plain sentence that says why not, out."""
+"""The command `mdetr`: arguments in; work done, or one plain sentence that says why not, out.
+
+The modules of the commands import torch and all that is slow to load inside the functions that need it, so
+that help, completion and a wrong call are answered at once.
+"""
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -28,7 +31,6 @@ from mdetr.errors import MdetrError
 app = typer.Typer(
     help="Find in an image the things that a text speaks of.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 data = typer.Typer(help="Make and import data.", no_args_is_help=True)
@@ -89,13 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def run() -> NoReturn:
-    """The program: `main`, and then an end that does not spend a second on taking torch's modules apart."""
-    code = main()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def run() -> None:
+    """Run the command as a program, which ends with the exit code of `main`."""
+    sys.exit(main())
 
 
 def _explain(error: Exception) -> int:
@@ -110,7 +108,11 @@ def _explain(error: Exception) -> int:
 
 
 def _quiet() -> None:
-    """Keep transformers' progress bars and notices out of the output."""
+    """Keep transformers' progress bars and notices out of the output, whether it is loaded yet or not."""
+    if "transformers" not in sys.modules:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        return
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -21,7 +21,7 @@ def models(
 
     Example: mdetr models refcoco-r101
     """
-    from mdetr.inference.loading import bundled_models
+    from mdetr.inference.finding import bundled_models
     from mdetr.inference.published import PUBLISHED
 
     console = Console()

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from mdetr.data.limits import MAX_LENGTH
 from mdetr.data.record import Record, Span, Spans
 from mdetr.data.spans import consolidate_spans
 
-MAX_LENGTH = 250  # characters of a combined caption
 MIN_OVERLAP = 0.5  # of two boxes that may be the same thing
 SOURCE = "combined"
 

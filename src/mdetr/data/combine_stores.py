@@ -22,7 +22,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from mdetr.data.combine import MAX_LENGTH, combine_records
+from mdetr.data.combine import combine_records
+from mdetr.data.limits import MAX_LENGTH
 from mdetr.data.record import SCHEMA, Record, from_row
 from mdetr.data.shared_images import ImageIndex
 from mdetr.data.store import Store, publish_store, write_shard

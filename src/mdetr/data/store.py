@@ -15,16 +15,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.files import temporary_path
-from mdetr.images import load_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 ROWS_PER_GROUP = 256
@@ -134,6 +135,8 @@ class Store:
             InvalidInputError: the image is missing or damaged.
             InvalidRecordError: the image has another size than the record says, so its boxes cannot be right.
         """
+        from mdetr.images import load_image  # with torch, which a store without its images can do without
+
         if isinstance(record.image, bytes):
             image = load_image(record.image)
         else:

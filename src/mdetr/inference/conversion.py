@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
-from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
 from mdetr.inference.hub import hub_folder
+from mdetr.inference.released_file import check_released_file
 from mdetr.model.answers import UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
@@ -100,7 +100,7 @@ def convert(
 
 
 def _read(file: Path) -> Any:
-    _check_kind(file)
+    check_released_file(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
@@ -114,35 +114,6 @@ def _read(file: Path) -> Any:
         raise CheckpointError(
             f"{file} is damaged or no PyTorch checkpoint; download it again: {_line(error)}"
         ) from None
-
-
-def _check_kind(file: Path) -> None:
-    """Tell a file that is no checkpoint by its first look, since torch's own words do not."""
-    if file.is_dir():
-        raise CheckpointError(f"{file} is a folder; name the released file, which ends in .pth.")
-    if not file.is_file():
-        raise CheckpointError(f"There is no file {file}; download the checkpoint first.")
-    if file.suffix == ".safetensors":
-        raise CheckpointError(
-            f"{file} holds weights without the settings of a released checkpoint, which ends in .pth; a "
-            "folder that has a config.json beside such a file needs no conversion."
-        )
-    if file.stat().st_size == 0:
-        raise CheckpointError(f"{file} is empty; download it again.")
-    if not _is_archive(file):
-        raise CheckpointError(
-            f"{file} is damaged or no PyTorch checkpoint (perhaps a page that was saved instead of the "
-            "file); download it again."
-        )
-
-
-def _is_archive(file: Path) -> bool:
-    """Whether a file has the form that torch has written since 2020."""
-    try:
-        with ZipFile(file) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (BadZipFile, OSError):
-        return False
 
 
 def _parts(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from transformers import AutoConfig, PreTrainedConfig, RobertaConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from mdetr.errors import InvalidInputError
+from mdetr.model import MODEL_TYPE
+from mdetr.registration import import_model
 
 BACKBONE_NORMS = ("frozen", "batch", "group")
 QUERY_TYPES = ("learned", "reference")
@@ -62,7 +64,7 @@ class MdetrConfig(PreTrainedConfig):
     paper.
     """
 
-    model_type = "mdetr"
+    model_type = MODEL_TYPE
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     backbone: str = "resnet101"
@@ -113,8 +115,8 @@ class MdetrConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:
-            self.text_config = RobertaConfig(
-                max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
+            self.text_config = AutoConfig.for_model(
+                "roberta", max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
             )
         elif isinstance(self.text_config, dict):
             fields = dict(self.text_config)
@@ -139,6 +141,7 @@ class MdetrConfig(PreTrainedConfig):
                 "attention heads."
             )
         super().__post_init__(**kwargs)
+        import_model()  # so that the Auto classes know whose configuration this is
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -156,3 +159,6 @@ def _check_answers(queries: list[str], types: list[str], vocabulary: dict[str, l
     without = [name for name in queries if name != "type" and not vocabulary.get(name)]
     if without:
         raise InvalidInputError(f"answer_vocabulary must have words for {', '.join(without)}.")
+
+
+AutoConfig.register(MdetrConfig.model_type, MdetrConfig, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
 from mdetr.files import give_ordinary_permissions
@@ -258,3 +258,6 @@ class MdetrModel(PreTrainedModel):
             init.normal_(module.weight, std=1.0)
         else:
             super()._init_weights(module)
+
+
+AutoModel.register(MdetrConfig, MdetrModel, exist_ok=True)

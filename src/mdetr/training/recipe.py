@@ -23,8 +23,6 @@ from pydantic.dataclasses import dataclass
 
 from mdetr.data.side_words import Language
 from mdetr.errors import RecipeError
-from mdetr.model.config import MdetrConfig
-from mdetr.tasks.registry import TASKS
 
 _STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -359,6 +357,9 @@ def _name(content: dict[str, Any], key: str, value: str) -> None:
 
 
 def _check_names(recipe: Recipe, where: str) -> None:
+    from mdetr.model.config import MdetrConfig  # only a recipe that can be read is worth loading torch
+    from mdetr.tasks.registry import TASKS
+
     known = {f.name for f in fields(MdetrConfig)}
     for name in recipe.model.config if recipe.model.baseline is None else ():
         if name not in known:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from mdetr.data.record import Box
 from mdetr.data.sources.annotations import clamp_box
@@ -107,6 +106,8 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
     An object's `rotation` is in radians, although CLEVR drew it from 0 to 360: its renderer took the number
     as it was. The cubes' edges are rounded, so that a cube is a little narrower than it is said to be.
     """
+    from scipy.optimize import least_squares  # slow to load, and few scenes need it
+
     centres = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
     pixels = np.array([thing["pixel_coords"] for thing in scene["objects"]], dtype=np.float64)
     scale = np.array([1, 1, FOCAL_LENGTH / _START[2]])  # depth counts like what it is in the picture

@@ -1,0 +1,53 @@
+"""How soon the command answers: CPU seconds of a call, against Python's own start and against loading torch.
+
+Prints the least of several runs, user and system time of all processes together, and its ratios to those of
+`python -c pass` and of `python -c "import torch"`.
+Run: python benchmarks/startup.py [RUNS]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import resources
+
+DEMO = resources.files("mdetr") / "assets" / "demo" / "shapes.png"
+CALLS = {
+    "python -c pass": ("-c", "pass"),
+    "import torch": ("-c", "import torch"),
+    "from transformers import PreTrainedModel": ("-c", "from transformers import PreTrainedModel"),
+    "import mdetr": ("-c", "import mdetr"),
+    "mdetr --version": ("-m", "mdetr", "--version"),
+    "mdetr --help": ("-m", "mdetr", "--help"),
+    "mdetr train --help": ("-m", "mdetr", "train", "--help"),
+    "mdetr ground, a wrong path": ("-m", "mdetr", "ground", "nowhere.png", "a red cube"),
+    "mdetr ground, one image": ("-m", "mdetr", "ground", str(DEMO), "a red cube"),
+}
+
+
+def cpu_seconds(arguments: tuple[str, ...], runs: int) -> float:
+    """The least CPU time of some runs of Python with `arguments`."""
+    times = []
+    for _ in range(runs):
+        before = os.times()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
+        after = os.times()
+        times.append(
+            after.children_user - before.children_user + after.children_system - before.children_system
+        )
+    return min(times)
+
+
+def main() -> None:
+    """Time each call and print a table."""
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    measured = {name: cpu_seconds(arguments, runs) for name, arguments in CALLS.items()}
+    print(f"{'call':42} {'CPU s':>7} {'/ pass':>8} {'/ torch':>8}")
+    for name, seconds in measured.items():
+        to_pass, to_torch = seconds / measured["python -c pass"], seconds / measured["import torch"]
+        print(f"{name:42} {seconds:7.2f} {to_pass:8.1f} {to_torch:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

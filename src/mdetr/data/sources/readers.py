@@ -1,0 +1,53 @@
+"""The names of the data sets that can be imported, and the reader of each, imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdetr.data.record import Record
+    from mdetr.data.store import OnBad
+
+    Reader = Callable[[Path, str, OnBad | None], Iterator[Record]]
+
+# Name -> the module here, its function, and the options that make it read this data set.
+_READERS: MappingProxyType[str, tuple[str, str, dict[str, Any]]] = MappingProxyType(
+    {
+        "clevr": ("clevr", "read_clevr", {}),
+        "clevr-questions": ("clevr", "read_clevr", {"kinds": ("question",)}),
+        "clevr-medium": ("clevr", "read_clevr", {"medium": True}),
+        "clevr-humans": ("clevr", "read_clevr_humans", {}),
+        "clevr-ref+": ("clevr_ref", "read_clevr_ref", {}),
+        "coco": ("coco", "read_coco", {}),
+        "flickr30k": ("flickr30k", "read_flickr30k", {}),
+        "flickr30k-merged": ("flickr30k", "read_flickr30k", {"merged_boxes": True}),
+        "gqa": ("gqa", "read_gqa", {}),
+        "jsonl": ("json_lines", "read_json_lines", {}),
+        "label-studio": ("label_studio", "read_label_studio", {}),
+        "lvis": ("lvis", "read_lvis", {}),
+        "lvis10": ("lvis", "read_lvis", {"fraction": 0.1}),
+        "lvis1": ("lvis", "read_lvis", {"fraction": 0.01}),
+        "official": ("official", "read_official", {}),
+        "phrasecut": ("phrasecut", "read_phrasecut", {}),
+        "visual-genome": ("visual_genome", "read_visual_genome", {}),
+        "refcoco": ("refcoco", "read_refcoco", {"dataset": "refcoco"}),
+        "refcoco+": ("refcoco", "read_refcoco", {"dataset": "refcoco+"}),
+        "refcocog": ("refcoco", "read_refcoco", {"dataset": "refcocog"}),
+    }
+)
+SOURCES = tuple(_READERS)
+
+
+def reader_of(source: str) -> Reader:
+    """The function that reads a data set's original files: (folder or file, split, on_bad) -> records.
+
+    Args:
+        source: one of `SOURCES`.
+    """
+    module, function, options = _READERS[source]
+    return partial(getattr(import_module(f"mdetr.data.sources.{module}"), function), **options)
