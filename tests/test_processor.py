@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.post_processing import post_process_boxes
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks
+from mdetr.training.tokenizer import train_bpe
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OFFICIAL = FIXTURES / "official"
@@ -31,6 +34,11 @@ GREY = np.full((50, 100, 3), 128, np.uint8)
 @cache
 def roberta_processor() -> MdetrProcessor:
     return MdetrProcessor(MdetrImageProcessor(size=None), roberta_tokenizer())
+
+
+@cache
+def own_processor() -> MdetrProcessor:
+    return MdetrProcessor(MdetrImageProcessor(size=None), train_bpe(["a red cube", "two blue balls"], 300))
 
 
 @pytest.fixture
@@ -146,6 +154,56 @@ def test_boxes_are_relative_to_the_image_that_their_text_speaks_of(processor: Md
 def test_empty_text_is_refused(processor: MdetrProcessor, text: str) -> None:
     with pytest.raises(InvalidInputError, match="The text is empty"):
         processor(GREY, text)
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a cat\udce9", ["a cat", "\udfff"]], ids=ascii)
+def test_a_text_that_is_not_unicode_is_refused(processor: MdetrProcessor, text: str | list[str]) -> None:
+    with pytest.raises(InvalidInputError, match=r"\\u\w+' is no valid Unicode at character \d") as refusal:
+        processor([GREY] * (1 if isinstance(text, str) else 2), text)
+    str(refusal.value).encode()  # the sentence itself can be printed
+
+
+@pytest.mark.parametrize("text", [7, b"a cat", {"text": "a cat"}, [None], ["a cat", 7], [["a cat"]]], ids=str)
+def test_what_is_no_text_is_refused(processor: MdetrProcessor, text: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"Expected a text.*, found "):
+        processor(GREY, text)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["roberta", "own"])
+@pytest.mark.parametrize("text", ["a <mask> cube", "<s>red</s> <pad>", "<unk>", "cube<pad><pad>", "</s></s>"])
+def test_special_tokens_in_a_text_are_plain_text(processor: MdetrProcessor, text: str, own: bool) -> None:
+    if own:
+        processor = own_processor()
+    encoding = processor.tokenize([text, "a"])
+    start, *inside, end = encoding["input_ids"][0][encoding["attention_mask"][0] == 1].tolist()
+    special = {"<s>": 0, "</s>": 2}
+    assert (start, end) == (special["<s>"], special["</s>"])
+    assert not set(inside) & set(processor.tokenizer.all_special_ids)
+    assert processor.tokenizer.decode(inside).strip() == text
+    letters = [place for place, character in enumerate(text) if character != " "]
+    tokens = [encoding.char_to_token(0, place) for place in letters]
+    assert tokens == sorted(tokens)  # every character has its token
+    (found,) = processor.post_process_grounding(
+        _output_for({0: list(range(1, len(inside) + 1))}), [text], [(9, 9)], token_threshold=1e-3
+    )
+    assert found[0].phrase == text
+
+
+def test_long_texts_and_padding_make_no_noise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    tokenizer = train_bpe(["a red cube"], 300)
+    tokenizer.model_max_length = 16
+    MdetrProcessor(MdetrImageProcessor(size=None), tokenizer).save_pretrained(tmp_path)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        processor = AutoProcessor.from_pretrained(tmp_path)
+        assert processor([GREY, GREY], ["a red cube " * 9, "a"])["input_ids"].shape == (2, 29)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
+    assert not recwarn.list
 
 
 def test_text_of_256_tokens_is_the_longest(processor: MdetrProcessor) -> None:
@@ -267,6 +325,28 @@ def test_threshold_decides_what_is_shown(processor: MdetrProcessor) -> None:
     assert len(processor.post_process_grounding(output, ["a cat"], [(9, 9)])[0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "picked", "phrase"),
+    [
+        ("an aardvark", "ard", "aardvark"),
+        ("snowboarders and cats", "board", "snowboarders"),
+        ("the red-haired man", "haired man", "red-haired man"),
+        ("the man's hat", "the man", "the man"),
+        ("don't", "don", "don't"),
+        ("nai\u0308ve cats", "na", "nai\u0308ve"),
+        ("红色的立方体", "立方体", "立方体"),
+        ("a cat.", "cat", "cat"),
+    ],
+)
+def test_a_tokens_word_belongs_to_the_phrase_as_a_whole(
+    processor: MdetrProcessor, text: str, picked: str, phrase: str
+) -> None:
+    encoding, start = processor.tokenize([text]), text.index(picked)
+    tokens = {encoding.char_to_token(0, place) for place in range(start, start + len(picked))} - {None}
+    (found,) = processor.post_process_grounding(_output_for({0: sorted(tokens)}), [text], [(9, 9)])
+    assert found[0].phrase == phrase
+
+
 WORDS = ("cat", "dog", "snowboarder's", "🐈", "red-haired", "naïve", "日本", "2nd")
 
 
@@ -285,6 +365,58 @@ def test_words_of_a_box_are_read_back_from_its_positive_map(words: list[str], da
     (found,) = processor.post_process_grounding(output, [text], [(9, 9)], token_threshold=1e-3)
     assert found[0].spans == (span,)
     assert found[0].phrase == text[slice(*span)]
+
+
+SCRIPTS = (
+    *("cat", "snowboarder", "extraordinarily", "Straßenbahnhaltestelle", "naïve", "nai\u0308ve", "2nd", "éé"),
+    *(
+        "велосипедист",
+        "πράσινος",
+        "הכלב",
+        "السيارة",
+        "می\u200cخواهم",
+        "हिन्दी",
+        "고양이",
+        "t-shirt",
+        "3.14",
+        "don't",
+    ),
+    *("👩\u200d🚀", "🟥", "<mask>", "_"),
+)
+GAPS = (" ", "  ", ", ", ". ", "\n", "\u00a0", " (", ") ", "/", "\u3000")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(GAPS), st.sampled_from(SCRIPTS)), min_size=1, max_size=9),
+    st.booleans(),
+    st.data(),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_span_never_cuts_a_word(pairs: list[tuple[str, str]], own: bool, data: st.DataObject) -> None:
+    processor = own_processor() if own else roberta_processor()
+    text, inside = "", set()  # the places inside a word, where no span may begin or end
+    for gap, word in pairs:
+        text += gap
+        if word != "<mask>":  # whose signs may stand alone
+            inside.update(range(len(text) + 1, len(text) + len(word)))
+        text += word
+    encoding = processor.tokenize([text])
+    length = int(encoding["attention_mask"].sum())
+    tokens = data.draw(st.sets(st.integers(1, length - 2), min_size=1, max_size=6))
+    (found,) = processor.post_process_grounding(
+        _output_for({0: sorted(tokens)}), [text], [(9, 9)], token_threshold=1e-3
+    )
+    spans = found[0].spans
+    assert not {place for span in spans for place in span} & inside
+    assert all(text[start:end] == text[start:end].strip() != "" for start, end in spans)
+    assert all(text[end:start].strip() for (_, end), (start, _) in pairwise(spans))  # as few as can be
+    picked = {
+        place
+        for place, character in enumerate(text)
+        if encoding.char_to_token(0, place) in tokens and character.strip()
+    }
+    assert picked <= {place for start, end in spans for place in range(start, end)}
+    assert found[0].phrase == " ... ".join(text[start:end] for start, end in spans)
 
 
 def test_boxes_of_the_same_words_that_lie_on_each_other_are_one(processor: MdetrProcessor) -> None:

@@ -14,6 +14,7 @@ from transformers import BatchEncoding
 from mdetr.errors import InvalidInputError
 from mdetr.images import Placement, Size
 from mdetr.model.interface import MdetrOutput
+from mdetr.words import Words
 
 Box = tuple[float, float, float, float]
 Span = tuple[int, int]
@@ -84,10 +85,10 @@ def post_process_grounding(
         threshold: a query is kept if its score, 1 - p(no object), is above this.
         max_overlap: a box is left out if its intersection over union with a better one of the same words
             is above this; 1 keeps all.
-        token_threshold: a query's words are the tokens with a probability above this. Tokens that touch,
-            or have only white space between them, make one span; special tokens are never words. Where no
-            token is as probable, since a long phrase shares its probability among many, they are those at
-            least half as probable as the likeliest.
+        token_threshold: a query's words are those with a token whose probability is above this. Words that
+            touch, or have only white space between them, make one span; special tokens are never words.
+            Where no token is as probable, since a long phrase shares its probability among many, they are
+            those at least half as probable as the likeliest.
     """
     probabilities = _logits(output).float().softmax(-1).cpu()  # (B, Q, positions)
     results: list[list[Grounding]] = []
@@ -148,8 +149,9 @@ def post_process_masks(
 
 
 def _spans_of_tokens(encoding: BatchEncoding, row: int, tokens: Sequence[int], text: str) -> Spans:
-    """The characters of some tokens of text `row` in maximal spans, without white space at their ends."""
+    """The whole words that some tokens of text `row` belong to, as maximal spans of characters."""
     offsets, special = encoding[row].offsets, encoding[row].special_tokens_mask
+    words = Words(text)
     spans: list[Span] = []
     for token in tokens:
         if token >= len(offsets) or special[token]:
@@ -159,6 +161,7 @@ def _spans_of_tokens(encoding: BatchEncoding, row: int, tokens: Sequence[int], t
         end = start + len(text[start:end].rstrip())
         if start == end:
             continue
+        start, end = words.expand(start, end)
         if spans and not text[spans[-1][1] : start].strip():
             spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         else:

@@ -52,7 +52,7 @@ def as_texts(text: str | Iterable[str]) -> list[str]:
     """
     if isinstance(text, str):
         return [text]
-    if not isinstance(text, Iterable) or isinstance(text, bytes):
+    if not isinstance(text, Iterable) or isinstance(text, bytes | Mapping):
         raise InvalidInputError(f"Expected a text or a list of texts, found {text!r}.")
     return list(text)
 
@@ -170,10 +170,12 @@ class MdetrProcessor(ProcessorMixin):
         return batch
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """Texts -> their encoding, padded to the longest.
+        """The encoding of texts, padded to the longest.
+
+        What looks like a special token, such as "<mask>", is text like any other.
 
         Raises:
-            InvalidInputError: a text is empty, or has more tokens than the model has positions.
+            InvalidInputError: A text is no text, is empty, or has more tokens than the model has positions.
         """
         if not getattr(self.tokenizer, "is_fast", False):
             raise InvalidInputError(
@@ -185,7 +187,12 @@ class MdetrProcessor(ProcessorMixin):
         for text in texts:
             check_text(text)
         encoding = self.tokenizer(
-            list(texts), padding="longest", pad_to_multiple_of=self.pad_text_to_multiple, return_tensors="pt"
+            list(texts),
+            padding="longest",
+            pad_to_multiple_of=self.pad_text_to_multiple,
+            return_tensors="pt",
+            split_special_tokens=True,
+            verbose=False,  # a text that is too long is refused below
         )
         for text, length in zip(texts, encoding["attention_mask"].sum(1).tolist(), strict=True):
             if length > self.max_text_tokens:

@@ -219,6 +219,39 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
     ]
 
 
+@pytest.fixture(scope="module")
+def bundled() -> Mdetr:
+    return Mdetr.from_pretrained("clevr-tiny", device="cpu")
+
+
+RED_CUBE, BALLS = (284, 174, 379, 279), [(154, 190, 252, 290), (233, 66, 300, 133)]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "boxes"),
+    [
+        ("red cube", "red cube", [RED_CUBE]),
+        (" red cube", "red cube", [RED_CUBE]),
+        ("\tred  cube", "red  cube", [RED_CUBE]),
+        ("Red Cube", "Red Cube", [RED_CUBE]),
+        ("RED CUBE.", "RED CUBE", [RED_CUBE]),
+        ("the red cube", "the red cube", [RED_CUBE]),
+        ("purple ball", "purple ball", BALLS),
+        ("a purple ball.", "a purple ball", BALLS),
+        ("Purple balls", "Purple balls", BALLS),
+        ("elephant", "", []),
+    ],
+)
+def test_the_bundled_model_finds_the_obvious_and_names_it_exactly(
+    bundled: Mdetr, text: str, phrase: str, boxes: list[tuple[int, ...]]
+) -> None:
+    result = bundled.ground(PICTURE, text)
+    assert {found.phrase for found in result} == ({phrase} if boxes else set())
+    assert all(text[start:end] == phrase for found in result for start, end in found.spans)
+    for found, box in zip(sorted(found.box for found in result), sorted(boxes), strict=True):
+        assert found == pytest.approx(box, abs=3)
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
@@ -229,18 +262,17 @@ def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() ->
         ("Is there a purple cylinder?", "yes"),
     ],
 )
-def test_the_bundled_model_answers_what_anyone_can_see(question: str, answer: str) -> None:
-    assert Mdetr.from_pretrained("clevr-tiny", device="cpu").answer(PICTURE, question).answer == answer
+def test_the_bundled_model_answers_what_anyone_can_see(bundled: Mdetr, question: str, answer: str) -> None:
+    assert bundled.answer(PICTURE, question).answer == answer
 
 
 @pytest.mark.parametrize(("dtype", "pixels", "score"), [(torch.float16, 1, 0.01), (torch.bfloat16, 6, 0.05)])
 def test_weights_of_half_precision_answer_as_whole_ones_do(
-    dtype: torch.dtype, pixels: float, score: float
+    bundled: Mdetr, dtype: torch.dtype, pixels: float, score: float
 ) -> None:
-    whole = Mdetr.from_pretrained("clevr-tiny", device="cpu")
     half = Mdetr.from_pretrained("clevr-tiny", device="cpu", dtype=dtype)
     assert half.model.dtype == dtype
-    expected, found = (model.ground(PICTURE, CAPTION) for model in (whole, half))
+    expected, found = (model.ground(PICTURE, CAPTION) for model in (bundled, half))
     assert len(expected) == 4
     assert [f.phrase for f in found] == [f.phrase for f in expected]
     for one, other in zip(found, expected, strict=True):
@@ -248,12 +280,12 @@ def test_weights_of_half_precision_answer_as_whole_ones_do(
         assert one.score == pytest.approx(other.score, abs=score)
     assert half.answer(PICTURE, "How many purple balls are there?").answer == "2"
     assert half.detect(PICTURE, ["the purple cylinder"])[0].name == "the purple cylinder"
-    one, other = (model.refer(PICTURE, "the purple cylinder") for model in (whole, half))
+    one, other = (model.refer(PICTURE, "the purple cylinder") for model in (bundled, half))
     assert one.box == pytest.approx(other.box, abs=pixels)
 
 
-def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image]) -> None:
-    model = Mdetr.from_pretrained("clevr-tiny", device="cpu")
+def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Image], bundled: Mdetr) -> None:
+    model = bundled
     with pytest.raises(InvalidInputError, match=r"no head that answers questions; .* GQA or CLEVR"):
         Mdetr(small_model(), model.processor).answer(images[0], "What is this?")
     with pytest.raises(InvalidInputError, match=r"no head that predicts masks; .* PhraseCut"):

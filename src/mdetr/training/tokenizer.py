@@ -1,10 +1,10 @@
-"""A small tokenizer of one's own: texts in, a byte-level BPE tokenizer out."""
+"""A small tokenizer of one's own: a byte-level BPE, learned from texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's, at RoBERTa's places
@@ -13,12 +13,19 @@ SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")  # RoBERTa's, at Ro
 def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE; any text can be encoded, and the common words are one token each.
 
+    A word has the same tokens wherever it stands in a text and whatever white space is around it.
+
     Args:
-        texts: what to learn from; the same texts in the same order give the same tokenizer.
-        vocab_size: how many tokens at the most, the 256 bytes and five special tokens included.
+        texts: What to learn from; the same texts in the same order give the same tokenizer.
+        vocab_size: The most tokens, the 256 bytes and five special tokens included.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Words are learned together with the space before them, so white space of any kind becomes one space, and
+    # the first word gets a space too.
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -28,7 +35,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
-        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
