@@ -20,6 +20,8 @@ from mdetr.data.spans import consolidate_spans
         ("a bear-shaped", [(2, 6)], ((2, 13),)),
         ("a red cube", [(1, 2), (5, 6)], ()),  # nothing but spaces
         ("What is it?", [(-1, 4)], ((0, 4),)),
+        ("un cafe\u0301.", [(3, 9)], ((3, 8),)),  # an accent belongs to its letter
+        ("लाल गेंद, वह नदी", [(0, 9), (13, 16)], ((0, 8), (13, 16))),  # and a vowel sign to its consonant
     ],
 )
 def test_rules(text: str, spans: list[tuple[int, int]], expected: tuple[tuple[int, int], ...]) -> None:

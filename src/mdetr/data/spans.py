@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from mdetr.data.record import Span, Spans
@@ -37,9 +38,14 @@ def _trim(start: int, end: int, text: str) -> Span:
     start, end = max(start, 0), min(end, len(text))
     while start < end and not text[start].isalnum():
         start += 1
-    while start < end and not text[end - 1].isalnum():
+    while start < end and not _belongs_to_word(text[end - 1]):
         end -= 1
     return start, end
+
+
+def _belongs_to_word(character: str) -> bool:
+    """Letters, digits, and the marks that a letter carries: accents, vowels of Hindi and Thai."""
+    return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def _whole_words(start: int, end: int, text: str) -> Span:

@@ -92,7 +92,7 @@ def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
     first = next(iter(content))
     del content[first]["imageId"]
     file.write_text(json.dumps(content))
-    with pytest.raises(InvalidRecordError, match=f"question {first}: a field is missing"):
+    with pytest.raises(InvalidRecordError, match=f'question {first}: it has no "imageId"'):
         list(read_gqa(copy, "train_balanced"))
     bad: list[InvalidRecordError] = []
     assert len(list(read_gqa(copy, "train_balanced", bad.append))) == 19
@@ -100,3 +100,59 @@ def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
     file.write_text(file.read_text()[:-30])
     with pytest.raises(InvalidInputError, match="may be cut off"):
         list(read_gqa(copy, "train_balanced", bad.append))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"question": None}, 'its "question" must be a text, found null'),
+        ({"question": "\ud83d"}, 'its "question" is not valid Unicode'),
+        ({"imageId": ["1"]}, 'its "imageId" must be a text or a whole number, found a list'),
+        ({"answer": True}, 'its "answer" must be a text, found true'),
+        ({"types": "attr"}, 'its "types": it must be an object with fields'),
+        ({"types": {"semantic": ["attr"]}}, 'its "semantic" must be a text, found a list'),
+        ({"semantic": "select"}, "it must be an object with fields"),
+        ({"annotations": {"question": {"x": "1"}}}, "its place of a word must be a whole number"),
+    ],
+)
+def test_odd_values_of_a_question_are_refused_or_listed(
+    copy: Path, change: dict[str, object], message: str
+) -> None:
+    file = copy / "train_balanced_questions.json"
+    content = json.loads(file.read_text())
+    first = next(iter(content))
+    content[first] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(
+        InvalidRecordError, match=f"question {first}: .*{message}|question {first}: {message}"
+    ):
+        list(read_gqa(copy, "train_balanced"))
+    bad: list[InvalidRecordError] = []
+    assert len(list(read_gqa(copy, "train_balanced", bad.append))) == 19
+    assert len(bad) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": None}, 'its "name" must be a text, found null'),
+        ({"x": float("nan")}, "its box is not finite"),
+        ({"w": None}, "its box must be a number, found null"),
+    ],
+)
+def test_questions_about_an_image_whose_graph_is_bad_go_with_it(
+    copy: Path, change: dict[str, object], message: str
+) -> None:
+    file = copy / "train_sceneGraphs.json"
+    graphs = json.loads(file.read_text())
+    questions = json.loads((copy / "train_balanced_questions.json").read_text())
+    image = next(iter(questions.values()))["imageId"]
+    about = sum(question["imageId"] == image for question in questions.values())
+    key = next(iter(graphs[image]["objects"]))
+    graphs[image]["objects"][key] |= change
+    file.write_text(json.dumps(graphs))
+    with pytest.raises(InvalidRecordError, match=f"image {image}: object {key}: {message}"):
+        list(read_gqa(copy, "train_balanced"))
+    bad: list[InvalidRecordError] = []
+    assert len(list(read_gqa(copy, "train_balanced", bad.append))) == 20 - about
+    assert len(bad) == 1 + about

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mdetr.data.record import Box, Record, Span
-from mdetr.data.sources.annotations import clamp_box
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.sources.annotations import NO_AREA, clamp_box
+from mdetr.data.sources.converting import LeftOut, attempt, convert_entries
 from mdetr.data.sources.entry_index import EntryIndex
+from mdetr.data.sources.fields import Fields, inside, to_identifier, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_items
 from mdetr.data.spans import consolidate_spans
@@ -26,15 +28,19 @@ _OBJECTS = re.compile(r"\(([\d,]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """An image's size, and its objects: id -> name, box."""
+    """An image's size, and its objects: id -> name, and box in the image (None where nothing of it is)."""
 
     width: int
     height: int
-    objects: Mapping[str, tuple[str, tuple[float, float, float, float]]]
+    objects: Mapping[str, tuple[str, Box | None]]
 
 
 def read_gqa(
-    root: str | Path, split: str, on_bad: OnBad | None = None, images: Path | None = None
+    root: str | Path,
+    split: str,
+    on_bad: OnBad | None = None,
+    images: Path | None = None,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """Read the questions of one part, in the order of their files.
 
@@ -50,6 +56,7 @@ def read_gqa(
         split: train_balanced, val_balanced, train_all, testdev_balanced, ...
         on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
         images: The folder that holds the images, or images/; `root` if left out.
+        left_out: Counts what is left out on purpose, by kind.
 
     Raises:
         InvalidInputError: the questions are missing, or a file is damaged.
@@ -59,7 +66,7 @@ def read_gqa(
     """
     folder = Path(root)
     shards = _shards(folder, split)
-    graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json")
+    graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json", on_bad)
     image_root = images or folder
     prefix = "images/" if images is None or (images / "images").is_dir() else ""
     size_of = ImageSizes(image_root)
@@ -70,19 +77,29 @@ def read_gqa(
     has_choices = is_scored and choices_file.is_file()
     with EntryIndex(iterate_items(choices_file) if has_choices else ()) as choices:
 
-        def convert(question: tuple[str, Mapping[str, Any]], where: str) -> list[Record]:
-            number, fields = question
+        def convert(question: tuple[str, Any], where: str) -> list[Record | LeftOut]:
+            number, fields = question[0], Fields(question[1])
+            image_id = fields.identifier("imageId")
+            image = f"{prefix}{image_id}.jpg"
+            if image_id in graphs:
+                graph = graphs[image_id]
+            else:
+                image, width, height = size_of.locate(image, where)
+                graph = _Graph(width, height, {})
+            if graph is None:
+                raise InvalidInputError(f"the scene graph of its image {image_id} breaks a rule")
             facts = {"questionId": number}
             if is_scored:
                 facts |= _facts(fields) | next(iter(choices.of(number)), {})
-            return [_to_record(number, fields, facts, split, graphs, size_of, prefix, where)]
+            record, without_area = _to_record(number, fields, facts, split, graph, image)
+            return [record, LeftOut(NO_AREA, without_area)]
 
         questions = (
             (f"{shard}, question {number}", (number, question))
             for shard in shards
             for number, question in iterate_items(shard)
         )
-        yield from convert_entries(questions, convert, on_bad)
+        yield from convert_entries(questions, convert, on_bad, left_out)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
@@ -97,87 +114,92 @@ def _shards(folder: Path, split: str) -> list[Path]:
     return shards
 
 
-def _read_graphs(file: Path) -> dict[str, _Graph]:
+def _read_graphs(file: Path, on_bad: OnBad | None) -> dict[str, _Graph | None]:
+    """The graphs by their image; None for one that breaks a rule."""
     if not file.is_file():
         return {}
-    graphs: dict[str, _Graph] = {}
-    for image, graph in iterate_items(file):
-        try:
-            objects = {
-                key: (str(thing["name"]), (thing["x"], thing["y"], thing["w"], thing["h"]))
-                for key, thing in graph["objects"].items()
-            }
-            graphs[image] = _Graph(int(graph["width"]), int(graph["height"]), objects)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidInputError(f"{file}, image {image}: it is damaged ({error!r}).") from None
-    return graphs
+    return {
+        image: attempt(_read_graph, graph, f"{file}, image {image}", on_bad)
+        for image, graph in iterate_items(file)
+    }
+
+
+def _read_graph(entry: Any) -> _Graph:
+    graph = Fields(entry)
+    width, height = graph.size()
+    things = graph.value("objects")
+    if not isinstance(things, Mapping):
+        raise InvalidInputError('its "objects" must be an object with fields')
+    objects: dict[str, tuple[str, Box | None]] = {}
+    for key, thing in things.items():
+        with inside(f"object {key}"):
+            fields = Fields(thing)
+            bbox = [fields.value(name) for name in ("x", "y", "w", "h")]
+            objects[str(key)] = fields.text("name"), clamp_box(bbox, width, height)
+    return _Graph(width, height, objects)
 
 
 def _to_record(
-    number: str,
-    question: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    split: str,
-    graphs: Mapping[str, _Graph],
-    size_of: ImageSizes,
-    prefix: str,
-    where: str,
-) -> Record:
-    image_id, text = str(question["imageId"]), str(question["question"])
-    file_name = f"{prefix}{image_id}.jpg"
-    graph = graphs.get(image_id)
-    if graph is None:
-        graph = _Graph(*size_of(file_name, where), {})
-    spans = _spans_of_objects(question, graph) if graph.objects else {}
-    answer = question.get("answer")
-    kind = question.get("types", {}).get("semantic")
+    number: str, question: Fields, facts: Mapping[str, Any], split: str, graph: _Graph, image: str
+) -> tuple[Record, int]:
+    """The record of a question, and how many of its objects have no area in the image."""
+    text, answer = question.text("question"), question.label("answer")
+    kind = _part(question, "types").optional_text("semantic")
+    spans = _spans_of_objects(question, text, graph) if graph.objects else {}
     placed: list[tuple[Box, list[Span]]] = []
     for thing, own in spans.items():
-        box = clamp_box(graph.objects[thing][1], graph.width, graph.height)
+        box = graph.objects[thing][1]
         if box is not None:
             placed.append((box, own))
-    return Record(
+    record = Record(
         source=SOURCE,
         split=split,
         id=number,
-        image=file_name,
-        image_id=image_id,
+        image=image,
+        image_id=question.identifier("imageId"),
         width=graph.width,
         height=graph.height,
         text=text,
         boxes=tuple(box for box, _ in placed),
         spans=tuple(consolidate_spans(own, text) for _, own in placed),
-        answer=None if answer is None else str(answer),
+        answer=answer,
         answer_type=None if answer is None else kind,
         extra=json.dumps(facts),
     )
+    return record, len(spans) - len(placed)
 
 
-def _facts(question: Mapping[str, Any]) -> dict[str, Any]:
+def _part(fields: Fields, name: str) -> Fields:
+    """A field that is an object; one without fields where it is missing or null."""
+    return Fields({}) if fields.value(name, None) is None else fields.object(name)
+
+
+def _facts(question: Fields) -> dict[str, Any]:
     """What GQA's scores need to know of a question beside its answer."""
     facts = {
-        "structural": question.get("types", {}).get("structural"),
-        "group": question.get("groups", {}).get("global"),
-        "entailed": question.get("entailed"),
+        "structural": _part(question, "types").value("structural", None),
+        "group": _part(question, "groups").value("global", None),
+        "entailed": question.value("entailed", None),
     }
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _spans_of_objects(question: Mapping[str, Any], graph: _Graph) -> dict[str, list[Span]]:
+def _spans_of_objects(question: Fields, text: str, graph: _Graph) -> dict[str, list[Span]]:
     """The objects that a question speaks of, those of its image, and the characters of each."""
-    text = str(question["question"])
-    annotations = question.get("annotations") or {}
+    annotations = _part(question, "annotations")
     spans: dict[str, list[Span]] = {}
-    for place, thing in (annotations.get("question") or {}).items():
-        spans.setdefault(str(thing), []).append(_span_of_words(str(place), text))
-    for step in question.get("semantic") or ():
-        named = _OBJECTS.search(str(step["argument"])) if step["operation"] == "select" else None
+    for place, thing in (annotations.value("question", None) or {}).items():
+        spans.setdefault(to_identifier(thing, "object"), []).append(_span_of_words(place, text))
+    for step in map(Fields, question.value("semantic", None) or ()):
+        is_start = step.text("operation") == "select"
+        named = _OBJECTS.search(step.text("argument")) if is_start else None
         for thing in named[1].split(",") if named else ():
             if thing not in spans and thing in graph.objects:
                 name = graph.objects[thing][0]
                 start = text.find(name)
                 spans[thing] = [(start, start + len(name))]
-    for thing in map(str, (annotations.get("answer") or {}).values()):
+    for value in (annotations.value("answer", None) or {}).values():
+        thing = to_identifier(value, "object")
         if thing not in spans:
             word = next((word for word in QUESTION_WORDS if word in text), None)
             spans[thing] = [] if word is None else [(text.index(word), text.index(word) + len(word))]
@@ -188,6 +210,7 @@ def _span_of_words(place: str, text: str) -> Span:
     """Words "i" or "i:j" (j exclusive) of a text split at spaces -> characters."""
     first, _, last = place.partition(":")
     words = text.split(" ")
-    begin, end = int(first), int(last) if last else int(first) + 1
+    begin = to_whole(first, "place of a word")
+    end = to_whole(last, "place of a word") if last else begin + 1
     start = sum(len(word) + 1 for word in words[:begin])
     return start, start + len(" ".join(words[begin:end]))
