@@ -46,7 +46,7 @@ def test_names_come_from_the_line_or_from_a_file(
     command: Command, pictures: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     names = tmp_path / "names.txt"
-    names.write_text("cube\n\nmetal ball\n")
+    names.write_text("cube\n\nmetal ball\n", encoding="utf-8-sig")  # with a mark, as Windows writes it
     written = {}
     for kind, arguments in {"line": ("cube, metal ball,",), "file": ("--names-file", names)}.items():
         file = tmp_path / f"{kind}.json"
@@ -62,7 +62,7 @@ def test_names_come_from_the_line_or_from_a_file(
 
 
 def test_a_call_without_names_or_with_a_missing_file_is_refused(
-    command: Command, picture: Path, tiny_model_folder: Path
+    command: Command, picture: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     code, _, error = command("detect", picture, "--model", tiny_model_folder)
     assert code == 1
@@ -70,6 +70,12 @@ def test_a_call_without_names_or_with_a_missing_file_is_refused(
     code, _, error = command("detect", picture, "--names-file", "none.txt", "--model", tiny_model_folder)
     assert code == 1
     assert "There is no file none.txt" in error
+    (tmp_path / "names.txt").write_text("Würfel", encoding="latin-1")
+    code, _, error = command(
+        "detect", picture, "--names-file", tmp_path / "names.txt", "--model", tiny_model_folder
+    )
+    assert code == 1
+    assert "names.txt is not UTF-8 text" in error
 
 
 def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> None:

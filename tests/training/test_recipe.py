@@ -90,6 +90,12 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
         load_recipe(broken)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + PUBLISHED[0].read_bytes())
+    assert load_recipe(path) == load_recipe(PUBLISHED[0])
+
+
 def test_all_missing_stores_are_named_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="stores/none"):
         check_files(load_recipe(_with("seed=1", tmp_path)))

@@ -71,7 +71,10 @@ def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str],
     else:
         if not file.is_file():
             raise InvalidInputError(f"There is no file {file}; it should have a class name on each line.")
-        images, names = list(arguments), file.read_text(encoding="utf-8").splitlines()
+        try:
+            images, names = list(arguments), file.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{file} is not UTF-8 text ({error}); save it in UTF-8.") from None
     return images, list(dict.fromkeys(name.strip() for name in names if name.strip()))
 
 

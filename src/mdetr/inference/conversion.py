@@ -180,7 +180,7 @@ def read_answers(folder: str | Path) -> dict[str, list[str]]:
 
 def _read_ids(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(json.loads(file.read_text(encoding="utf-8-sig")))
     except OSError:
         raise CheckpointError(
             f"There is no file {file}; --answers wants the folder of the released annotations."

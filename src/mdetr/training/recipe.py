@@ -250,7 +250,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     if not file.is_file():
         raise RecipeError(f"There is no recipe {file}; give the path of a YAML file.")
     try:
-        content = yaml.load(file.read_text(), _EachKeyOnce)
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
