@@ -54,6 +54,7 @@ _TURNS = MappingProxyType(
 )
 """What turns an image upright, by the value of its EXIF orientation."""
 
+_TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _LYING = frozenset({5, 6, 7, 8})  # the EXIF orientations that exchange width and height
 
 
@@ -124,11 +125,12 @@ def image_size(image: str | os.PathLike[str] | bytes) -> Size:
     source, name = _source_of(image)
     with _opened(source, name) as opened:
         _check_size(opened, name)
-        is_turned = isinstance(opened, TiffImagePlugin.TiffImageFile) and (
-            ExifTags.Base.Orientation in opened.tag_v2  # PIL gives these files their upright size itself
-        )
-        lies = not is_turned and _orientation(opened) in _LYING
-        return (opened.width, opened.height) if lies else (opened.height, opened.width)
+        width, height = opened.size
+        if isinstance(
+            opened, TiffImagePlugin.TiffImageFile
+        ):  # whose `size` is upright in some versions of PIL
+            width, height = (opened.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
+        return (width, height) if _orientation(opened) in _LYING else (height, width)
 
 
 def resized_size(size: Size, shortest: int, longest: int | None) -> Size:

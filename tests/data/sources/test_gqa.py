@@ -84,6 +84,12 @@ def test_a_part_without_scene_graphs_has_sizes_from_its_images(copy: Path) -> No
     assert (first.answer, first.answer_type) == ("no", "attr")
 
 
+def test_images_that_are_not_there_yet_are_named_where_they_will_be(copy: Path) -> None:
+    assert {record.image.split("/")[0] for record in read_gqa(copy, "train_balanced", images=copy)} == {
+        "images"
+    }
+
+
 def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"found train_balanced_questions\.json"):
         list(read_gqa(copy, "val_balanced"))

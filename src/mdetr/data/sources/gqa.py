@@ -68,7 +68,7 @@ def read_gqa(
     shards = _shards(folder, split)
     graphs = _read_graphs(folder / f"{split.split('_')[0]}_sceneGraphs.json", on_bad)
     image_root = images or folder
-    prefix = "images/" if images is None or (images / "images").is_dir() else ""
+    prefix = "images/" if image_root == folder or (image_root / "images").is_dir() else ""
     size_of = ImageSizes(image_root)
 
     part = split.split("_")[0]
