@@ -25,6 +25,8 @@ def decode_masks(masks: Sequence[bytes], height: int, width: int) -> Tensor:
         InvalidInputError: the run lengths are damaged, or those of an image of another size.
     """
     rle = _rle()
+    if not masks:
+        return torch.zeros(0, height, width, dtype=torch.uint8)
     try:
         decoded = rle.decode([{"size": [height, width], "counts": counts} for counts in masks])  # (H, W, n)
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:

@@ -15,7 +15,7 @@ from mdetr.data.sources.annotations import NO_AREA
 from mdetr.data.sources.clevr_programs import find_mentions, function_of, run_program
 from mdetr.data.sources.clevr_scenes import ClevrScene, ClevrScenes
 from mdetr.data.sources.converting import LeftOut, convert_entries
-from mdetr.data.sources.fields import Fields, to_list, to_whole
+from mdetr.data.sources.fields import Fields, to_list, to_span, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
@@ -181,11 +181,8 @@ def _to_sentence(entry: Fields, kind: str, number: int, split: str, scene: Clevr
 
 
 def _to_phrase(phrase: Fields) -> tuple[Spans, list[int]]:
-    spans: list[Span] = []
-    for span in phrase.items("spans"):
-        start, end = to_list(span, "span")
-        spans.append((to_whole(start, "span"), to_whole(end, "span")))
-    return tuple(spans), [to_whole(thing, '"objects"') for thing in phrase.items("objects")]
+    spans = tuple(to_span(span, '"spans"') for span in phrase.items("spans"))
+    return spans, [to_whole(thing, '"objects"') for thing in phrase.items("objects")]
 
 
 def _to_question(entry: Fields, kind: str, number: int, split: str, scene: ClevrScene) -> tuple[Record, int]:

@@ -55,10 +55,10 @@ def run_program(
             outputs.append(
                 step["_output"] if "_output" in step else _run(step, inputs, objects, relationships)
             )
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            name = step.get("function", step.get("type")) if isinstance(step, dict) else step
             raise InvalidInputError(
-                f"step {number} of its program ({step.get('function', step.get('type'))}) does not fit "
-                f"its scene ({error!r})"
+                f"step {number} of its program ({name!s:.20}) does not fit its scene ({error!r})"
             ) from None
     return outputs
 

@@ -16,7 +16,7 @@ from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.data.sources.converting import convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
-from mdetr.data.sources.fields import Fields, inside
+from mdetr.data.sources.fields import Fields, inside, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -69,7 +69,8 @@ def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) ->
 
 def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str) -> Record:
     text, program = entry.text("refexp"), entry.items("program")
-    outputs = run_program(program, scene["objects"], scene.get("relationships", {}))
+    fields = Fields(scene)
+    outputs = run_program(program, fields.items("objects"), fields.value("relationships", {}))
     last = outputs[-1]
     denoted = [int(thing) for thing in (last if isinstance(last, list) else [last])]
     spans_of: dict[int, set[Span]] = {thing: set() for thing in denoted}
@@ -82,10 +83,10 @@ def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str)
     width = height = 0
     for thing in spans_of:
         with inside(f"object {thing}"):
-            mask = _decode(Fields(scene["obj_mask"]).text(str(thing + 1)))
+            mask = _decode(fields.object("obj_mask").text(str(thing + 1)))
             width, height = SIZES[mask.numel()]
             masks.append(mask.reshape(height, width))
-            box = clamp_box(scene["obj_bbox"][str(thing + 1)], width, height)
+            box = clamp_box(fields.object("obj_bbox").value(str(thing + 1)), width, height)
             if box is None:
                 raise InvalidInputError("its box is outside its image, or empty")
             boxes[thing] = box
@@ -111,7 +112,7 @@ def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str)
 
 def _decode(runs: str) -> Tensor:
     """Lengths of runs along the rows, of zeros and ones in turn, as text -> the pixels, uint8."""
-    lengths = [int(length) for length in runs.strip().split(",")]
+    lengths = [to_whole(length, "mask's run lengths") for length in runs.strip().split(",")]
     if min(lengths) < 0 or sum(lengths) not in SIZES:
         sizes = " or ".join(f"{width} x {height}" for width, height in SIZES.values())
         raise InvalidInputError(f"its mask has not the {sizes} pixels of a picture, but {sum(lengths)}")

@@ -24,6 +24,7 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 WIDTH, HEIGHT = 480, 320  # of the published pictures
 FOCAL_LENGTH = WIDTH * 35 / 32  # pixels: Blender's camera of 35 mm and a sensor 32 mm wide
 CUBE = 0.95  # half a cube's width over half its height as the files tell it: its edges are rounded
+_FARTHEST = 1e6  # pixels or units of the scene
 _NEEDED = (
     "a scene's objects each need a \"bbox\" of x0, y0, x1, y1 in pixels, or CLEVR's 3d_coords, pixel_coords, "
     "rotation and shape"
@@ -173,6 +174,8 @@ def _checked(entry: Any) -> tuple[int, Any]:
 
 def _numbers(thing: Fields, name: str, count: int) -> list[float]:
     values = [to_finite(value, f'"{name}"') for value in to_list(thing.value(name), f'"{name}"')]
+    if any(abs(value) > _FARTHEST for value in values):
+        raise InvalidInputError(f'its "{name}" is farther away than anything in a picture')
     if len(values) != count:
         raise InvalidInputError(f'its "{name}" must be {count} numbers, found {len(values)}')
     return values

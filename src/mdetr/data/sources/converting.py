@@ -90,7 +90,8 @@ def attempt(read: Callable[[Entry], Value], entry: Entry, where: str, on_bad: On
     except InvalidRecordError as error:
         problem = error
     except Exception as error:  # whatever a file makes a library raise is that entry's fault
-        problem = InvalidRecordError(f"{where}: {reason_of(error)}.")
+        message = f"{where}: {reason_of(error)}."
+        problem = InvalidRecordError(message.encode("utf-8", "backslashreplace").decode("utf-8"))
         problem.__cause__ = error
     if on_bad is None:
         raise problem

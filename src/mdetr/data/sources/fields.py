@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from mdetr.data.record import Span
 from mdetr.errors import InvalidInputError, MdetrError, MissingDependencyError
 
 _MISSING = object()
@@ -146,6 +147,14 @@ def to_list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise InvalidInputError(f"its {name} must be a list, found {describe(value)}")
     return list(value)
+
+
+def to_span(value: Any, name: str) -> Span:
+    """A value that has to be a span: the start and the end of some characters, two whole numbers."""
+    span = to_list(value, f"{name} span")
+    if len(span) != 2:
+        raise InvalidInputError(f"a span of its {name} must be a start and an end, found {len(span)} numbers")
+    return to_whole(span[0], f"{name} span"), to_whole(span[1], f"{name} span")
 
 
 def describe(value: Any) -> str:

@@ -16,13 +16,14 @@ from mdetr.data.record import Record
 from mdetr.data.sources.annotations import CROWDS, masks_of, read_annotations
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
-from mdetr.data.sources.fields import Fields, to_whole
+from mdetr.data.sources.fields import Fields, to_list, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 
 SOURCE = "lvis"
 MINIVAL = "minival"  # the 5,000 images of val that are no training images of COCO 2017
+_INCOMPLETE = '"not_exhaustive_category_ids"'
 _SEED = 42
 _NEGATIVE_EVERY = 10  # of the choice of a subset: one pick in ten is for a class that is absent
 
@@ -210,8 +211,8 @@ def _read_image(where: str, entry: Any) -> _Image:
     fields = Fields(entry)
     absent = [to_whole(number, '"neg_category_ids"') for number in fields.items("neg_category_ids")]
     incomplete = [
-        to_whole(number, '"not_exhaustive_category_ids"')
-        for number in fields.value("not_exhaustive_category_ids", ())
+        to_whole(number, _INCOMPLETE)
+        for number in to_list(fields.value("not_exhaustive_category_ids", None) or (), _INCOMPLETE)
     ]
     return _Image(fields.whole("id"), where, _file_name(fields), *fields.size(), absent, incomplete)
 

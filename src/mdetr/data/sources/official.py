@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Phrase, Record, Span, Spans
+from mdetr.data.record import Phrase, Record, Spans
 from mdetr.data.sources.annotations import CROWDS, Annotation, masks_of, read_annotations
 from mdetr.data.sources.clevr import answer_type
 from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
-from mdetr.data.sources.fields import Fields, inside, to_list, to_whole
+from mdetr.data.sources.fields import Fields, to_list, to_span
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -103,12 +103,7 @@ def _to_records(entry: Fields, annotations: Sequence[Any], split: str) -> list[R
 
 
 def _to_spans(tokens: Any, name: str) -> Spans:
-    spans: list[Span] = []
-    for span in to_list(tokens, f'"{name}"'):
-        with inside(f'its "{name}"'):
-            start, end = to_list(span, "span")
-            spans.append((to_whole(start, "span"), to_whole(end, "span")))
-    return tuple(spans)
+    return tuple(to_span(span, f'"{name}"') for span in to_list(tokens, f'"{name}"'))
 
 
 def _referred(annotations: Sequence[Annotation], name: str) -> tuple[bool, ...] | None:
