@@ -112,11 +112,7 @@ def validate_record(record: Record, where: str | None = None) -> None:
 
 
 def as_stored(box: Box) -> Box:
-    """A box as a store keeps it, in 32 bits: its edges may move a little, and may meet.
-
-    Raises:
-        OverflowError: an edge is too far away for 32 bits.
-    """
+    """A box as a store keeps it, in 32 bits: its edges may move a little, and may meet."""
     x0, y0, x1, y1 = struct.unpack("4f", struct.pack("4f", *box))
     return x0, y0, x1, y1
 
@@ -229,14 +225,13 @@ def _problem_of_boxes(record: Record) -> str | None:
 def _problem_of_box(box: Box, width: int, height: int) -> str | None:
     if len(box) != 4 or not all(isinstance(value, float | int) for value in box):
         return f"must be four numbers x0, y0, x1, y1, found {box!r:.60}"
-    x0, y0, x1, y1 = box
-    place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
     try:
-        x0, y0, x1, y1 = as_stored(box)
-    except OverflowError:
-        return f"{place} leaves the image of {width} x {height} pixels"
-    if not all(math.isfinite(value) for value in (x0, y0, x1, y1)):
+        place = "({:g}, {:g}, {:g}, {:g})".format(*box)
+    except OverflowError:  # a whole number beyond all floating point
+        return f"{box!r:.60} leaves the image of {width} x {height} pixels"
+    if not all(math.isfinite(value) for value in box):
         return f"{place} is not finite"
+    x0, y0, x1, y1 = as_stored(box)
     if not (x0 < x1 and y0 < y1):
         return f"{place} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, also in 32 bits)"
     if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):

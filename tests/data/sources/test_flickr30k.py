@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,26 @@ def test_damaged_and_missing_files_are_refused_or_listed(copy: Path) -> None:
     assert len(records) == 18
     assert "damaged" in str(bad[0])
     assert "it does not exist" in str(bad[1])
+
+
+def test_sentences_in_another_encoding_and_odd_numbers_are_refused_or_listed(copy: Path) -> None:
+    sentences = copy / "Sentences" / "1000.txt"
+    sentences.write_bytes("[/EN#5/people A man] at a café .".encode("latin-1"))
+    with pytest.raises(InvalidRecordError, match=r"1000\.txt: it is not UTF-8 text .* save it in UTF-8"):
+        list(read_flickr30k(copy, "test"))
+    sizes = copy / "Annotations" / "1001.xml"
+    sizes.write_text(re.sub("<width>.*</width>", "<width>0</width>", sizes.read_text()))
+    boxes = copy / "Annotations" / "1002.xml"
+    boxes.write_text(re.sub("<xmin>.*</xmin>", "<xmin>nan</xmin>", boxes.read_text()))
+    marked = copy / "Sentences" / "1003.txt"
+    marked.write_bytes(b"\xef\xbb\xbf" + marked.read_bytes())  # a byte order mark is no text
+    bad: list[InvalidRecordError] = []
+    kept = list(read_flickr30k(copy, "test", bad.append))
+    told = [str(error).partition(".xml: ")[2] for error in bad]
+    assert told[1].startswith("its width and height must be positive, found 0 x ")
+    assert told[2:] == ["its xmin is not finite, found the text 'nan'."]
+    assert not {"1000", "1001", "1002"} & {record.image_id for record in kept}
+    assert next(record for record in kept if record.id == "1003-0").text[0] != "\ufeff"
 
 
 def test_a_box_outside_its_image_is_refused_with_its_line(copy: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.rle import decode_masks
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "sources" / "lvis"
 
@@ -87,6 +88,26 @@ def test_what_the_federated_rule_needs_is_kept() -> None:
     }
     assert set(records["36-2"].category_ids or ()) == {2}
     assert records["36-7"].boxes == ()  # known to be absent
+
+
+def test_masks_may_be_run_lengths_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 2, 30], "area": 60}
+    content = {
+        "images": [
+            {"id": 1, "width": 40, "height": 30, "coco_url": "http://x/val2017/1.jpg", "neg_category_ids": []}
+        ],
+        "categories": [{"id": 3, "name": "traffic_light"}],
+        "annotations": [
+            annotation | {"segmentation": {"size": [30, 40], "counts": [0, 60, 1140]}},
+            annotation | {"id": 2, "bbox": [50, 0, 2, 30]},
+        ],
+    }
+    (tmp_path / "l.json").write_text(json.dumps(content))
+    left_out: Counter[str] = Counter()
+    (record,) = read_lvis(tmp_path / "l.json", "val", left_out=left_out)
+    assert decode_masks(record.masks or (), 30, 40)[0, :, :2].sum() == 60
+    assert record.text == "traffic light"
+    assert left_out == {"boxes without area in their image": 1}
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,40 @@ def test_masks_referred_boxes_and_categories_are_kept(tmp_path: Path) -> None:
     assert json.loads(record.extra)["task_id"] == "t_1"
 
 
+def test_masks_may_be_run_lengths_and_ids_texts(tmp_path: Path) -> None:
+    runs = {"size": [30, 40], "counts": [0, 60, 1140]}
+    annotation = _annotation(segmentation=runs, image_id="a1", bbox=[0, 0, 2, 30])
+    (record,) = read_official(_file(tmp_path, [_image(id="a1")], [annotation]), "x")
+    assert record.id == "a1"
+    assert decode_masks(record.masks or (), 30, 40)[0, :, :2].sum() == 60
+
+
+def test_what_is_left_out_on_purpose_is_counted(tmp_path: Path) -> None:
+    annotations = [_annotation(), _annotation(iscrowd="1"), _annotation(bbox=[1, 1, 0, 5])]
+    left_out: Counter[str] = Counter()
+    (record,) = read_official(_file(tmp_path, [_image()], annotations), "x", left_out=left_out)
+    assert len(record.boxes) == 1
+    assert left_out == {"boxes of crowds": 1, "boxes without area in their image": 1}
+
+
 @pytest.mark.parametrize(
     ("images", "annotations", "message"),
     [
+        ([_image(caption=None)], [], 'image 0: its "caption" must be a text, found null'),
+        ([_image(caption=["a"])], [], 'image 0: its "caption" must be a text, found a list'),
+        ([_image(answer=True)], [], 'image 0: its "answer" must be a text, found true'),
+        ([_image(width=0)], [], "image 0: its width and height must be positive"),
+        (
+            [_image()],
+            [_annotation(bbox=[float("nan"), 1, 2, 3])],
+            "image 0: annotation 1: its box is not finite",
+        ),
+        ([_image()], [_annotation(segmentation=[[]])], "image 0: annotation 1: its mask has no polygon"),
         ([_image()], [_annotation(tokens_positive=[[0, 15]])], "image 0: record .* outside its text"),
         ([_image(), _image()], [], "image 1: the id 7 is there twice"),
         ([{"id": 1}], [], 'image 0: it has no "width"'),
         ([_image(caption=" ")], [], "image 0: record .* its text is empty"),
     ],
-    ids=["span", "twice", "field", "text"],
 )
 def test_broken_entries_are_named_or_listed(
     tmp_path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]], message: str

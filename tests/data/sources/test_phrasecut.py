@@ -56,6 +56,9 @@ def test_a_phrase_has_a_box_and_a_mask_for_each_instance(tmp_path: Path) -> None
     ("changes", "told"),
     [
         ({"image_id": 6}, "image 6 is not in the list of images"),
+        ({"phrase": ["two"]}, 'its "phrase" must be a text, found a list'),
+        ({"instance_boxes": [[2, 3, float("nan"), 6]] * 2}, "instance 0: its box is not finite"),
+        ({"Polygons": [[[[float("nan"), 3], [5, 0], [5, 5]]]] * 2}, "instance 0: a polygon .* is not finite"),
         ({"instance_boxes": [[2, 3, 10, 6]]}, "it has not as many polygons as boxes"),
         (
             {"Polygons": [[], [[[0, 0], [5, 0], [5, 5]]]]},

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,29 @@ def test_truncated_missing_and_unknown_files_and_splits_are_refused(copy: Path) 
     refs.write_bytes(refs.read_bytes()[:200])
     with pytest.raises(InvalidInputError, match="is not opened"):
         list(read_refcoco(copy, "val"))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told"),
+    [
+        ("red cube", "it must be an object with fields, found the text 'red cube'"),
+        ({"sent": None, "sent_id": 7}, 'its "sent" must be a text, found null'),
+        ({"sent": "a \ud83d", "sent_id": 7}, 'its "sent" is not valid Unicode'),
+        ({"sent": "red cube", "sent_id": ["7"]}, 'its "sent_id" must be a text or a whole number'),
+    ],
+)
+def test_an_odd_sentence_is_refused_with_its_place_or_listed(copy: Path, sentence: Any, told: str) -> None:
+    file = copy / "refcoco" / "refs(unc).p"
+    refs = pickle.loads(file.read_bytes())
+    first = next(place for place, ref in enumerate(refs) if ref["split"] == "val")
+    whole = len(list(read_refcoco(copy, "val")))
+    refs[first]["sentences"][0] = sentence
+    file.write_bytes(pickle.dumps(refs))
+    with pytest.raises(InvalidRecordError, match=rf"refs\(unc\)\.p, reference {first}, sentence 0: {told}"):
+        list(read_refcoco(copy, "val"))
+    bad: list[InvalidRecordError] = []
+    assert len(list(read_refcoco(copy, "val", bad.append))) == whole - 1
+    assert len(bad) == 1
 
 
 def test_a_reference_to_a_missing_annotation_is_refused_or_listed(copy: Path) -> None:

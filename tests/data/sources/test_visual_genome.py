@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,14 @@ def test_repetitions_and_what_says_nothing_are_left_out(tmp_path: Path) -> None:
         _region(7, "a bird", (-10, 590, 50, 50)),  # across its border
     ]
     folder = _write(tmp_path, region_descriptions=[{"id": 1, "regions": regions}, {"id": 2, "regions": []}])
-    records = {record.id: record for record in read_visual_genome(folder, "train")}
+    left_out: Counter[str] = Counter()
+    records = {record.id: record for record in read_visual_genome(folder, "train", left_out=left_out)}
     assert sorted(records) == ["1", "3", "7"]
+    assert left_out == {
+        "regions that repeat another of their image": 1,
+        "regions whose phrase is empty, or of nothing but wall, side or building": 2,
+        "regions outside their image": 1,
+    }
     assert records["7"].boxes == ((0, 590, 40, 600),)
 
 
@@ -187,6 +194,12 @@ def test_damage_is_named(tmp_path: Path) -> None:
     errors: list[InvalidRecordError] = []
     assert len(list(read_visual_genome(folder, "train", errors.append))) == 1
     assert len(errors) == 2
+    good["regions"][0]["phrase"] = None
+    folder = _write(tmp_path, region_descriptions=[good])
+    with pytest.raises(
+        InvalidRecordError, match='region 1: its "phrase" must be a text'
+    ):
+        list(read_visual_genome(folder, "train"))
     (folder / "region_descriptions.json").write_text('[{"id": 1, "regions"')
     with pytest.raises(InvalidInputError, match="may be cut off"):
         list(read_visual_genome(folder, "train"))
