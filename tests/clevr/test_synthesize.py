@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 from PIL import Image
 
 from mdetr.clevr.rendering import Renderer
-from mdetr.clevr.synthesize import SynthesisOptions, synthesize
+from mdetr.clevr.scenes import Camera, Scene, SceneObject
+from mdetr.clevr.synthesize import SynthesisOptions, scene_entry, synthesize
 from mdetr.data.sources.clevr import read_clevr
-from mdetr.errors import InvalidInputError
+from mdetr.errors import InvalidInputError, MissingDependencyError
 
 OPTIONS = SynthesisOptions(split="val", seed=3, width=120, height=80)
 pytestmark = pytest.mark.usefixtures("renderer")
@@ -63,3 +66,19 @@ def test_no_scenes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="at least 1"):
         synthesize(tmp_path, 0, OPTIONS)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_turn_is_written_in_radians_as_clevr_reads_it() -> None:
+    cube = SceneObject("cube", "red", "metal", "large", rotation=45.0, position=(0.0, 0.0, 0.5))
+    scene = Scene((cube,), Camera(azimuth=135, elevation=-30, distance=11.5), light=(0.0, 0.0, 1.0))
+    (written,) = scene_entry(scene, np.full((80, 120), -1, np.int16))["objects"]
+    assert written["rotation"] == pytest.approx(math.pi / 4)
+
+
+def test_without_mujoco_no_folder_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mujoco", None)  # as if it were not installed
+    options = SynthesisOptions(width=64, height=48)  # of a size that no renderer is open for
+    for workers in (1, 2):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'mdetr\[clevr\]'"):
+            synthesize(tmp_path / "made", 2, options, workers=workers)
+        assert not any(tmp_path.iterdir())

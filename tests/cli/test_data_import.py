@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,6 +184,40 @@ def test_an_import_says_which_images_cannot_be_found(command: Command, tmp_path:
     assert code == 0
     assert "Wrote 1 records" in output
     assert f"1 images are not in {tmp_path}, such as a.png" in " ".join(error.split())
+
+
+def test_what_is_left_out_on_purpose_is_counted(command: Command, tmp_path: Path) -> None:
+    file = _coco_file(tmp_path, "a.png")
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    content["annotations"] += [first | {"iscrowd": 1}, first | {"bbox": [1, 2, 0, 9]}]
+    file.write_text(json.dumps(content))
+    code, output, error = command("data", "import", "coco", file, tmp_path / "store")
+    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 records")
+    told = "Left out on purpose: 1 boxes of crowds, 1 boxes without area in their image."
+    assert told in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "told"),
+    [
+        ({"iscrowd": 1}, (), "Left out on purpose: 1 boxes of crowds."),
+        ({"bbox": None}, ("--skip-bad",), "image 0: annotation 1: its box must be a list, found null."),
+    ],
+)
+def test_an_import_of_which_nothing_is_left_fails_and_says_why(
+    command: Command, tmp_path: Path, changes: dict[str, Any], options: tuple[str, ...], told: str
+) -> None:
+    file = _coco_file(tmp_path, "a.png")
+    content = json.loads(file.read_text())
+    content["annotations"][0] |= changes
+    file.write_text(json.dumps(content))
+    code, output, error = command("data", "import", "coco", file, tmp_path / "store", *options)
+    assert (code, output) == (1, "")
+    assert told in error
+    assert "No record of" in error
+    assert "is left, so no store was written" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["coco.json"]
 
 
 def test_images_may_be_elsewhere(command: Command, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_outputs_that_the_file_gives_are_believed(tmp_path: Path) -> None:
             {"program": [_step("scene", []), _step("unique", [0])]},
             r"step 1 of its program \(unique\) does not fit",
         ),
+        ({"program": [_step("scene", []), _step("filter_color", [-1], "red")]}, "step 1 .*input is negative"),
         ({"program": [_step("dance", [])]}, r"step 0 of its program \(dance\)"),
         ({"refexp": None, "program": None}, 'its "refexp" must be a text, found null'),
     ],

@@ -59,3 +59,24 @@ def test_anything_else_is_refused_with_the_files_name(tmp_path: Path, content: s
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"There is no file .*gone\.json"):
         list(iterate_list(tmp_path / "gone.json", "things"))
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps({"things": [1, 2]}), encoding="utf-8-sig")
+    assert list(iterate_list(path, "things")) == [1, 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('{"things": ["café"]}', encoding=encoding)
+    with pytest.raises(InvalidInputError, match=r"file\.json is not UTF-8 text .* save it in UTF-8"):
+        list(iterate_list(path, "things"))
+
+
+def test_what_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('{"things": ' + "[" * 200_000)
+    with pytest.raises(InvalidInputError, match=r"file\.json is not a JSON object"):
+        list(iterate_list(path, "things"))

@@ -196,9 +196,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     assert len(errors) == 2
     good["regions"][0]["phrase"] = None
     folder = _write(tmp_path, region_descriptions=[good])
-    with pytest.raises(
-        InvalidRecordError, match='region 1: its "phrase" must be a text'
-    ):
+    with pytest.raises(InvalidRecordError, match='region 1: its "phrase" must be a text'):
         list(read_visual_genome(folder, "train"))
     (folder / "region_descriptions.json").write_text('[{"id": 1, "regions"')
     with pytest.raises(InvalidInputError, match="may be cut off"):
