@@ -13,9 +13,17 @@ from torch import distributed, multiprocessing
 
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
-from mdetr.errors import InvalidInputError
+from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.tasks import detection
-from mdetr.tasks.detection import DetectionScorer, Found, NamedClass, class_of, classes_of, read_classes
+from mdetr.tasks.detection import (
+    DetectionScorer,
+    Found,
+    NamedClass,
+    class_of,
+    classes_of,
+    image_number,
+    read_classes,
+)
 
 CLASSES = [NamedClass(1, "cat", "r"), NamedClass(2, "dog", "f"), NamedClass(5, "bird", "c")]
 CAT, DOG, NOWHERE = (10.0, 10.0, 50.0, 50.0), (60.0, 20.0, 90.0, 60.0), (0.0, 90.0, 5.0, 99.0)
@@ -122,6 +130,13 @@ def test_without_negatives_every_class_counts_everywhere() -> None:
     assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
 
 
+def test_images_are_numbered_by_their_ids_whatever_these_are() -> None:
+    names = ("17", "img_1", "²", "9" * 30)
+    numbers = [image_number(Record("mine", "x", "1", "a.png", name, 9, 9, "a cat")) for name in names]
+    assert numbers[0] == 17
+    assert len(set(np.array(numbers, dtype=np.int64))) == 4
+
+
 def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", [_record(1, 5), _record(1, 1, CAT), _record(2, 5)], tmp_path)
     assert classes_of(store) == [CLASSES[0], CLASSES[2]]
@@ -131,7 +146,10 @@ def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
     )
     assert read_classes(file) == [NamedClass(1, "cat"), CLASSES[2]]
     file.write_text(json.dumps({"categories": [{"id": 5}]}))
-    with pytest.raises(InvalidInputError, match="damaged categories"):
+    with pytest.raises(InvalidRecordError, match=r'lvis\.json, category 0: it has no "name"'):
+        read_classes(file)
+    file.write_text(json.dumps({"categories": [{"id": 5, "name": None}]}))
+    with pytest.raises(InvalidRecordError, match=r'category 0: its "name" must be a text, found null'):
         read_classes(file)
     plain = Record("mine", "train", "1", "a.png", "a", 9, 9, "a cat")
     with pytest.raises(InvalidInputError, match="asks for no class"):

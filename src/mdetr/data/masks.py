@@ -7,11 +7,22 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mdetr.data.record import Record
+from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.rle import decode_masks, encode_masks
 
 
 def move_masks(record: Record, move: Callable[[Tensor], Tensor]) -> tuple[bytes, ...] | None:
-    """Apply `move`, (n, H, W) uint8 -> (n, h, w) uint8, to a record's masks; None if it has none."""
+    """Apply `move`, (n, H, W) uint8 -> (n, h, w) uint8, to a record's masks; None if it has none.
+
+    Raises:
+        InvalidRecordError: a mask is damaged, or of another size than its image, which no importer leaves.
+    """
     if not record.masks:
         return record.masks
-    return encode_masks(move(decode_masks(record.masks, record.height, record.width)))
+    try:
+        masks = decode_masks(record.masks, record.height, record.width)
+    except InvalidInputError as error:
+        raise InvalidRecordError(
+            f"Record {record.id!r} of source {record.source!r}: {error}; import the data again."
+        ) from None
+    return encode_masks(move(masks))

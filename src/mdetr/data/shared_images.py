@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from mdetr.data.sources.converting import numbered, read_entries
+from mdetr.data.sources.fields import Fields
 from mdetr.data.sources.json_lists import iterate_entries, iterate_list
-from mdetr.errors import InvalidInputError
 
 COCO_SOURCES = frozenset({"coco", "lvis", "refcoco", "refcoco+", "refcocog"})
 VISUAL_GENOME_SOURCES = frozenset({"visual_genome", "vg", "gqa", "phrasecut"})
@@ -72,16 +74,16 @@ def read_aliases(file: Path) -> dict[str, tuple[str, ...]]:
 
     Raises:
         InvalidInputError: the file is missing or damaged.
+        InvalidRecordError: an entry has no id.
     """
-    aliases: dict[str, tuple[str, ...]] = {}
-    try:
-        for entry in iterate_entries(file):
-            names = [f"{name}:{entry[key]}" for name, key in _IDS if entry.get(key) is not None]
-            if names:
-                aliases[str(entry["image_id"])] = tuple(names)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidInputError(f"{file} is not Visual Genome's image_data.json ({error!r}).") from None
-    return aliases
+    entries = numbered(iterate_entries(file), f"{file}, entry")
+    return {number: names for number, names in read_entries(entries, _read_names, None) if names}
+
+
+def _read_names(entry: Any) -> tuple[str, tuple[str, ...]]:
+    fields = Fields(entry)
+    named = [(name, key) for name, key in _IDS if fields.value(key, None) is not None]
+    return fields.identifier("image_id"), tuple(f"{name}:{fields.identifier(key)}" for name, key in named)
 
 
 _IDS = (("coco", "coco_id"), ("flickr", "flickr_id"))
@@ -92,11 +94,11 @@ def read_coco_images(file: Path) -> dict[str, CocoImage]:
 
     Raises:
         InvalidInputError: the file is missing or damaged.
+        InvalidRecordError: an image has no id, name or size.
     """
-    try:
-        return {
-            str(entry["id"]): CocoImage(str(entry["file_name"]), int(entry["width"]), int(entry["height"]))
-            for entry in iterate_list(file, "images")
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} is damaged ({error!r}); get it again.") from None
+    return dict(read_entries(numbered(iterate_list(file, "images"), f"{file}, image"), _read_image, None))
+
+
+def _read_image(entry: Any) -> tuple[str, CocoImage]:
+    fields = Fields(entry)
+    return fields.identifier("id"), CocoImage(fields.text("file_name"), *fields.size())

@@ -6,11 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdetr.data.record import Record
+from mdetr.data.sources.converting import numbered, read_entries
+from mdetr.data.sources.fields import Fields
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
@@ -21,6 +24,7 @@ Part = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Detections: (n, 2) of image and class, (n, 5) of corners and score."""
 Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
 """n detections in an image: numbers of their classes, corners (n, 4) in pixels, scores."""
+_DIGITS = 18  # of a number that 64 bits hold
 PER_IMAGE = 300  # detections that the LVIS API looks at
 PER_CLASS = 10_000  # detections over the whole set that "fixed AP" looks at (arXiv 2102.01066)
 
@@ -66,15 +70,15 @@ def read_classes(file: Path) -> list[NamedClass]:
 
     Raises:
         InvalidInputError: the file is missing or damaged.
+        InvalidRecordError: a category has no number or no name.
     """
-    try:
-        classes = [
-            NamedClass(int(entry["id"]), str(entry["name"]), str(entry.get("frequency") or ""))
-            for entry in iterate_list(file, "categories")
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInputError(f"{file} has damaged categories ({error!r}); get it again.") from None
-    return sorted(classes, key=lambda named: named.number)
+    categories = numbered(iterate_list(file, "categories"), f"{file}, category")
+    return sorted(read_entries(categories, _read_class, None), key=lambda named: named.number)
+
+
+def _read_class(entry: Any) -> NamedClass:
+    fields = Fields(entry)
+    return NamedClass(fields.whole("id"), fields.text("name"), fields.optional_text("frequency") or "")
 
 
 class DetectionScorer:
@@ -190,7 +194,8 @@ class _Best:
 
 def image_number(record: Record) -> int:
     """A number for a record's image, the same on all processes: its own, where it is one."""
-    return int(record.image_id) if record.image_id.isdigit() else hash_of(record.image_id)
+    is_number = record.image_id.isdecimal() and len(record.image_id) <= _DIGITS
+    return int(record.image_id) if is_number else hash_of(record.image_id)
 
 
 def _joined(parts: Sequence[Part]) -> Part:
