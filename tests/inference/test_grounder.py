@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 import mdetr
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
+from mdetr.inference import asking
 from mdetr.inference.detection import merge_classes
-from mdetr.inference.results import GroundingResult, ReferringResult
+from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.answers import CLEVR_VOCABULARY
 from tests.model.models import small_model
 
@@ -83,11 +85,127 @@ def test_every_common_kind_of_image_is_understood(
 def test_many_pairs_in_batches_are_answered_as_one_by_one(model: Mdetr, images: list[Image.Image]) -> None:
     texts = [TEXT, "two balls", "the green thing left of the cube"]
     done: list[int] = []
-    images = [images[0], images[2], images[0]]  # of one size: an untrained model is swayed by padding
+    images = [images[0], images[2], images[0]]
     together = model.ground(images, texts, threshold=0, batch_size=2, on_progress=done.append)
     assert done == [2, 1]
     for image, text, result in zip(images, texts, together, strict=True):
         assert _same(result, model.ground(image, text, threshold=0))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> tuple[list[Image.Image], list[str]]:
+    """Six images of three shapes, and a text of another length for each."""
+    noise = np.random.default_rng(1)
+    sizes = [(60, 90), (80, 60), (60, 90), (33, 99), (60, 90), (60, 90)]
+    images = [Image.fromarray(noise.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+    return images, ["a " + "big red " * (place * 5 % 7) + "cube" for place in range(6)]
+
+
+@pytest.mark.parametrize("batch_size", [3, 8])
+@pytest.mark.parametrize("task", ["ground", "refer", "answer", "segment", "detect"])
+def test_an_answer_does_not_depend_on_its_neighbors(
+    model: Mdetr,
+    mixed: tuple[list[Image.Image], list[str]],
+    alone: dict[str, list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    batch_size: int,
+) -> None:
+    calls: list[int] = []
+    encode = model.model.encode_image
+
+    def counted(pixel_values: torch.Tensor, pixel_mask: torch.Tensor) -> object:
+        assert pixel_mask.all()  # nothing is padded
+        calls.append(len(pixel_values))
+        return encode(pixel_values, pixel_mask)
+
+    monkeypatch.setattr(model.model, "encode_image", counted)
+    together = _ask(model, task, *mixed, batch_size)
+    assert sum(calls) == 6
+    assert max(calls) == (1 if task == "detect" else min(batch_size, 4))
+    for one, other in zip(alone[task], together, strict=True):
+        assert one.picture.size == other.picture.size
+        first, second = _numbers(one), _numbers(other)
+        assert first.pop("words") == second.pop("words")
+        assert first.keys() == second.keys()
+        for name, values in first.items():
+            torch.testing.assert_close(values, second[name], rtol=0, atol=1e-2 if name == "boxes" else 1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(model: Mdetr, mixed: tuple[list[Image.Image], list[str]]) -> dict[str, list[Any]]:
+    """What is found in each image when it is the only one."""
+    return {
+        task: [_ask(model, task, [image], [text], 1)[0] for image, text in zip(*mixed, strict=True)]
+        for task in ("ground", "refer", "answer", "segment", "detect")
+    }
+
+
+def _ask(model: Mdetr, task: str, images: list[Image.Image], texts: list[str], batch_size: int) -> list[Any]:
+    if task == "detect":
+        names = ["bow_(weapon)", "a very large red cube", "ball"]
+        return model.detect(images, names, threshold=0, max_overlap=1, batch_size=batch_size)
+    options = {} if task == "refer" else {"threshold": 0}
+    return getattr(model, task)(images, texts, batch_size=batch_size, **options)
+
+
+def _numbers(result: Any) -> dict[str, Any]:
+    """The words, scores and boxes of a result of any task."""
+    if isinstance(result, ReferringResult | SegmentationResult):
+        one = isinstance(result, ReferringResult)
+        numbers = {
+            "words": [result.text],
+            "scores": torch.tensor([result.score] if one else result.scores),
+            "boxes": torch.tensor([result.box] if one else result.boxes),
+        }
+        return numbers if one else numbers | {"masks": result.masks.float().mean((1, 2))}
+    found = result.groundings if isinstance(result, AnswerResult) else list(result)
+    words = [getattr(one, "phrase", None) or getattr(one, "name", "") for one in found]
+    scores = [one.score for one in found]
+    if isinstance(result, AnswerResult):
+        words, scores = [*words, result.answer], [*scores, result.score]
+    return {
+        "words": words,
+        "scores": torch.tensor(scores),
+        "boxes": torch.tensor([one.box for one in found]),
+    }
+
+
+def test_no_image_waits_for_ever_for_others_of_its_shape(
+    model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, done, waiting = 0, 0, []
+    load = asking.load_image
+
+    def counted(image: Image.Image) -> torch.Tensor:
+        nonlocal loaded
+        loaded += 1
+        waiting.append(loaded - done)
+        return load(image)
+
+    def on_progress(finished: int) -> None:
+        nonlocal done
+        done += finished
+
+    monkeypatch.setattr(asking, "load_image", counted)
+    pairs = [images[1], *[images[0]] * 12]  # the first is the only one of its shape
+    results = model.ground(pairs, "a cube", batch_size=2, on_progress=on_progress)
+    assert [result.image.size for result in results] == [image.size for image in pairs]
+    assert done == 13
+    assert max(waiting) == asking.LOOK_AHEAD * 2 + 1
+
+
+def test_a_text_that_cannot_be_read_is_refused_before_any_work(
+    model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "load_image", lambda _: pytest.fail("an image was read"))
+    for bad, message in (
+        ("cube " * 300, "303 tokens"),
+        ("\ud83d", "no valid Unicode"),
+        (None, "found NoneType"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            model.ground(images, ["a cube", "a ball", bad])
 
 
 def test_one_image_is_encoded_once_for_all_its_texts(

@@ -1,15 +1,16 @@
-"""Images and texts, as lists of any common kind, in; the model's output for them, batch after batch, out."""
+"""The way from images and texts, as lists of any common kind, to a result for each pair of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, Placement, as_list, load_image, placements
+from mdetr.images import ImageInput, Placement, Size, as_list, load_image, placements
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, MdetrModel, TextFeatures
@@ -17,6 +18,8 @@ from mdetr.processor import MdetrProcessor, as_texts
 
 R = TypeVar("R")
 Progress = Callable[[int], None]
+
+LOOK_AHEAD = 4  # batches that an image may wait for others of its shape
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,36 @@ class Batch:
         return [place.given for place in self.places]
 
 
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image on its way to the model.
+
+    picture: What results hold of it. given: Its size as given. pixels: (3, h, w) uint8, resized.
+    """
+
+    picture: Picture
+    given: Size
+    pixels: Tensor
+
+    @property
+    def resized(self) -> Size:
+        """(height, width) of what the model sees."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An image and its text. place: In the lists that were given."""
+
+    place: int
+    image: LoadedImage
+    text: str
+
+
+Read = Callable[[MdetrOutput, Batch], list[R]]
+"""The output of a batch -> a result for each of its pairs."""
+
+
 def ask(
     model: MdetrModel,
     processor: MdetrProcessor,
@@ -40,19 +73,23 @@ def ask(
     text: str | Sequence[str],
     batch_size: int,
     on_progress: Progress | None,
-    read: Callable[[MdetrOutput, Batch], list[R]],
+    read: Read[R],
 ) -> R | list[R]:
     """Put texts to images in batches, and read each batch's output.
 
     Two lists of one length are asked pairwise; one image with several texts is encoded once; one text is
-    asked of every image.
+    asked of every image. The images of a batch have one shape, since padding would sway what is found: the
+    result for a pair does not depend on what else is in the lists.
 
     Args:
-        read: the output and its batch -> a result for each pair.
-        on_progress: called with the number of pairs that were finished since the last call.
+        read: The output and its batch -> a result for each pair.
+        on_progress: Called with the number of pairs that were finished since the last call.
+
+    Returns:
+        A result for each pair, in the order of the lists; one result for one image and one text.
 
     Raises:
-        InvalidInputError: an image or a text cannot be used, or the lists differ in length.
+        InvalidInputError: An image or a text cannot be used, or the lists differ in length.
     """
     if batch_size < 1:
         raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
@@ -60,50 +97,111 @@ def ask(
     images = as_list(image)
     texts = as_texts(text)
     count = _number_of_pairs(len(images), len(texts))
+    for start in range(0, len(texts), 1000):
+        processor.tokenize(texts[start : start + 1000])  # refuses what cannot be read before any work is done
+    steps: Iterator[list[R]]
+    if len(images) == 1:
+        steps = _ask_one_image(model, processor, images[0], texts, batch_size, read)
+    else:
+        steps = _ask_images(model, processor, images, texts * (count // len(texts)), batch_size, read)
     results: list[R] = []
-    shared: tuple[Picture, Placement, ImageFeatures] | None = None
-    for start in range(0, count, batch_size):
-        places = range(start, min(start + batch_size, count))
-        asked = [texts[0 if len(texts) == 1 else place] for place in places]
-        if len(images) == 1:
-            if shared is None:
-                pictures, where, features = encode_images(model, processor, images, keep=True)
-                shared = pictures[0], where[0], features
-            pictures, where = [shared[0]] * len(asked), [shared[1]] * len(asked)
-            features = shared[2].select(torch.zeros(len(asked), dtype=torch.long, device=model.device))
-        else:
-            pictures, where, features = encode_images(model, processor, [images[place] for place in places])
-        results += read(_fuse(model, processor, features, asked), Batch(pictures, where, asked))
+    for step in steps:
+        results += step
         if on_progress is not None:
-            on_progress(len(asked))
+            on_progress(len(step))
     return results[0] if single else results
+
+
+def _ask_one_image(
+    model: MdetrModel,
+    processor: MdetrProcessor,
+    image: ImageInput,
+    texts: Sequence[str],
+    batch_size: int,
+    read: Read[R],
+) -> Iterator[list[R]]:
+    """The results for the texts about one image, which is encoded once, batch by batch."""
+    loaded = load_for_model(processor, image, keep=True)
+    (place,), features = encode_images(model, processor, [loaded])
+    for start in range(0, len(texts), batch_size):
+        asked = texts[start : start + batch_size]
+        count = len(asked)
+        shared = features.select(torch.zeros(count, dtype=torch.long, device=model.device))
+        yield read(
+            _fuse(model, processor, shared, asked), Batch([loaded.picture] * count, [place] * count, asked)
+        )
+
+
+def _ask_images(
+    model: MdetrModel,
+    processor: MdetrProcessor,
+    images: Sequence[ImageInput],
+    texts: Sequence[str],
+    batch_size: int,
+    read: Read[R],
+) -> Iterator[list[R]]:
+    """The results for pairs of image and text, in their order, as they become ready."""
+    groups: dict[Size, list[_Pair]] = {}  # waiting for more of their shape, the longest wait first
+    ready: dict[int, R] = {}
+    given = 0
+
+    def run(group: Sequence[_Pair]) -> None:
+        places, features = encode_images(model, processor, [pair.image for pair in group])
+        batch = Batch([pair.image.picture for pair in group], places, [pair.text for pair in group])
+        results = read(_fuse(model, processor, features, batch.texts), batch)
+        ready.update(zip([pair.place for pair in group], results, strict=True))
+
+    def in_order() -> list[R]:
+        nonlocal given
+        found: list[R] = []
+        while given in ready:
+            found.append(ready.pop(given))
+            given += 1
+        return found
+
+    for place, (image, text) in enumerate(zip(images, texts, strict=True)):
+        pair = _Pair(place, load_for_model(processor, image), text)
+        group = groups.setdefault(pair.image.resized, [])
+        group.append(pair)
+        if len(group) == batch_size:
+            run(groups.pop(pair.image.resized))
+        # No pair waits for ever, or what comes after it would pile up.
+        while groups and place - next(iter(groups.values()))[0].place >= LOOK_AHEAD * batch_size:
+            run(groups.pop(next(iter(groups))))
+        if found := in_order():
+            yield found
+    for group in groups.values():
+        run(group)
+    if found := in_order():
+        yield found
+
+
+def load_for_model(processor: MdetrProcessor, image: ImageInput, keep: bool = False) -> LoadedImage:
+    """Read an image and resize it.
+
+    Args:
+        image: As for `load_image`.
+        keep: Whether its picture keeps the pixels even where these can be read again.
+    """
+    pixels = load_image(image)
+    given = (pixels.shape[-2], pixels.shape[-1])
+    return LoadedImage(as_picture(image, pixels, keep), given, processor.image_processor.resize(pixels))
 
 
 @torch.inference_mode()
 def encode_images(
-    model: MdetrModel, processor: MdetrProcessor, images: Sequence[ImageInput], keep: bool = False
-) -> tuple[list[Picture], list[Placement], ImageFeatures]:
-    """Encode images.
-
-    Args:
-        images: I images.
-        keep: Whether pictures keep their pixels even where these can be read again.
-
-    Returns:
-        The pictures, how they lie in the batch, and their features.
-    """
-    loaded = [load_image(image) for image in images]
-    inputs = processor(images=loaded)
-    where = placements([(image.shape[-2], image.shape[-1]) for image in loaded], inputs["pixel_mask"])
+    model: MdetrModel, processor: MdetrProcessor, images: Sequence[LoadedImage]
+) -> tuple[list[Placement], ImageFeatures]:
+    """How images lie in their batch, and their features."""
+    inputs = processor.image_processor.pad([image.pixels for image in images])
+    where = placements([image.given for image in images], inputs["pixel_mask"])
     inputs = inputs.to(model.device)
-    features = model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
-    pictures = [as_picture(image, pixels, keep) for image, pixels in zip(images, loaded, strict=True)]
-    return pictures, where, features
+    return where, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
 
 
 @torch.inference_mode()
 def encode_texts(model: MdetrModel, processor: MdetrProcessor, texts: Sequence[str]) -> TextFeatures:
-    """B texts -> their features."""
+    """The features of texts."""
     inputs = processor(text=texts).to(model.device)
     return model.encode_text(inputs["input_ids"], inputs["attention_mask"])
 

@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.images import ImageInput
-from mdetr.inference.asking import encode_images, encode_texts
+from mdetr.inference.asking import encode_images, encode_texts, load_for_model
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
@@ -56,14 +56,15 @@ class ClassPrompts:
             The picture, and per name the boxes (Q, 4) x0, y0, x1, y1 in pixels, not cut at its border, and
             their scores (Q,) = 1 - p(no object).
         """
-        (picture,), (place,), features = encode_images(self._model, self._processor, [image], keep)
+        loaded = load_for_model(self._processor, image, keep)
+        (place,), features = encode_images(self._model, self._processor, [loaded])
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
             shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))
             output = self._model.fuse(shared, texts)
             scored = self._processor.post_process_boxes(output, [place.given] * len(batch))
             found |= {index: (boxes, scores) for index, (boxes, scores, _) in zip(batch, scored, strict=True)}
-        return picture, [found[index] for index in range(len(found))]
+        return loaded.picture, [found[index] for index in range(len(found))]
 
 
 def merge_classes(

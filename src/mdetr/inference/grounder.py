@@ -100,7 +100,8 @@ class Mdetr:
             image: a path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor; or a list of these.
             text: a caption, or a list of captions.
             threshold: boxes with 1 - p(no object) above this are kept.
-            batch_size: pairs of image and text that the model sees at once.
+            batch_size: pairs of image and text that the model sees at once. Only images of one shape share a
+                batch, so that results do not depend on it.
             on_progress: called with the number of pairs that were finished since the last call.
 
         Raises:
@@ -239,8 +240,8 @@ class Mdetr:
     ) -> SegmentationResult | list[SegmentationResult]:
         """Find the pixels that a phrase denotes; arguments and errors as for `ground`.
 
-        The mask head's group norms see the padding of a batch, so that masks depend on it a little; in
-        batches of one there is none.
+        Pairs are looked at one by one unless `batch_size` says otherwise, since the masks of a photo and a
+        hundred queries need gigabytes while they are made.
 
         Raises:
             InvalidInputError: the model was not trained to segment.
