@@ -53,12 +53,15 @@ def test_a_task_without_a_text_gives_a_text_for_each_label(tmp_path: Path) -> No
         _rectangle("r1", 0, 0, "cat"),
         _rectangle("r2", 50, 0, "dog"),
         _rectangle("r3", 20, 0, "cat"),
+        _rectangle("r4", 20, 0, "traffic_light"),
     )
     records = list(read_label_studio(_export(tmp_path, task), "train"))
     assert [(record.id, record.text, len(record.boxes)) for record in records] == [
         ("3-cat", "cat", 2),
         ("3-dog", "dog", 1),
+        ("3-traffic_light", "traffic light", 1),  # as detection asks for it
     ]
+    assert records[2].spans == (((0, 13),),)
 
 
 def test_a_turned_rectangle_becomes_the_upright_one_around_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mdetr.data.phrase_search import locate_phrase
+from mdetr.data.prompts import class_prompt
 from mdetr.data.record import Box, Record
 from mdetr.data.sources.converting import LeftOut, convert_entries
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_text
@@ -108,11 +109,7 @@ def read_label_studio(
             return [_with_boxes(base, named), passed_over]
         labels = dict.fromkeys(region.words for region in named)
         by_label = [
-            _with_boxes(
-                replace(base, id=f"{base.id}-{label}", text=label),
-                [region for region in named if region.words == label],
-            )
-            for label in labels
+            _of_class(base, label, [region for region in named if region.words == label]) for label in labels
         ]
         return [*by_label, passed_over]
 
@@ -250,6 +247,18 @@ def _with_boxes(base: Record, named: Sequence[_Named]) -> Record:
         base,
         boxes=tuple(region.box for region in named),
         spans=tuple((locate_phrase(region.words, base.text),) for region in named),
+    )
+
+
+def _of_class(base: Record, label: str, named: Sequence[_Named]) -> Record:
+    """The record of a label, whose text is the one that asks for a class of this name."""
+    text = class_prompt(label)
+    return replace(
+        base,
+        id=f"{base.id}-{label}",
+        text=text,
+        boxes=tuple(region.box for region in named),
+        spans=tuple(((0, len(text)),) for _ in named),
     )
 
 
