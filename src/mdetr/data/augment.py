@@ -171,6 +171,82 @@ class RandomScaleCrop:
 
 
 @dataclass(frozen=True)
+class RandomPartialCrop:
+    """Cuts out a random place of the image's own aspect ratio that shows every box well or not at all.
+
+    Up to 20 places are tried until each box keeps at least `visible` or at most `hidden` of its area, and at
+    least one box stays; boxes that are hidden are dropped with all that belongs to them. If there is no such
+    place, the whole image stays.
+    """
+
+    smallest: float = 0.4
+    largest: float = 1.0
+    visible: float = 0.7
+    hidden: float = 0.1
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a place and cut it out, or leave the image whole."""
+        height, width = image.shape[-2:]
+        boxes = _all_boxes(records)
+        for _ in range(_TRIES // 5):
+            scale = _uniform(self.smallest, self.largest, generator)
+            h, w = max(1, round(scale * height)), max(1, round(scale * width))
+            region = _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
+            fraction = _visible_share(boxes, region)
+            stays = fraction >= self.visible
+            if bool((stays | (fraction <= self.hidden)).all()) and (bool(stays.any()) or not len(boxes)):
+                return crop(image, _keep(records, stays.tolist()), region)
+        return image, records
+
+
+@dataclass(frozen=True)
+class RandomZoomOut:
+    """With this probability puts the image at a random place of a larger canvas of the image's mean color.
+
+    largest: the canvas's sides, as multiples of the image's, are drawn between 1 and this.
+    """
+
+    probability: float = 0.3
+    largest: float = 1.8
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a canvas and a place on it, or leave the image alone."""
+        if _uniform(0, 1, generator) >= self.probability:
+            return image, records
+        height, width = image.shape[-2:]
+        scale = _uniform(1, self.largest, generator)
+        h, w = max(height, round(scale * height)), max(width, round(scale * width))
+        top, left = _integer(0, h - height, generator), _integer(0, w - width, generator)
+        if image.device.type == "meta":
+            canvas = image.new_empty((3, h, w))
+        else:
+            mean = image.float().mean(dim=(1, 2)).to(image.dtype)
+            canvas = mean[:, None, None].repeat(1, h, w)
+            canvas[:, top : top + height, left : left + width] = image
+
+        def move(record: Record) -> Record:
+            boxes = tuple((x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in record.boxes)
+            masks = move_masks(
+                record, lambda all_masks: tv.pad(all_masks, [left, top, w - width - left, h - height - top])
+            )
+            return replace(record, boxes=boxes, masks=masks, height=h, width=w)
+
+        return canvas, tuple(move(record) for record in records)
+
+
+@dataclass(frozen=True)
+class RandomLongestSide:
+    """Resizes the longest side to one of these lengths in pixels; the aspect ratio stays."""
+
+    sides: tuple[int, ...]
+
+    def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
+        """Choose a length and resize to it."""
+        side = self.sides[_integer(0, len(self.sides) - 1, generator)]
+        return resize(image, records, resized_size((image.shape[-2], image.shape[-1]), side, side))
+
+
+@dataclass(frozen=True)
 class ColourJitter:
     """Changes brightness, contrast and saturation by factors from 1 - x to 1 + x; hues stay."""
 
@@ -254,6 +330,35 @@ def fixed_size_training_augmentation(
     )
 
 
+def scale_jitter_training_augmentation(
+    sides: tuple[int, ...],
+    smallest_crop: float = 0.4,
+    zoom_out: float = 1.8,
+    flip_probability: float = 0.5,
+    jitter: float = 0.2,
+    flip_languages: Sequence[Language] = (),
+) -> Augmentation:
+    """For small models and few photos: flip, zoom out or crop, resize with the aspect kept, color jitter.
+
+    Args:
+        sides: what the longest side may be, in pixels.
+        smallest_crop: the least fraction of the image's sides that a crop keeps.
+        zoom_out: the largest canvas, as a multiple of the image's sides; 1 for none.
+        flip_probability: of mirroring the image, with left and right swapped in the texts.
+        jitter: the largest change of brightness, contrast and saturation.
+        flip_languages: Those of the texts; images whose texts name sides in another are not mirrored.
+    """
+    return Compose(
+        (
+            HorizontalFlip(flip_probability, flip_languages),
+            RandomZoomOut(0.3, zoom_out),
+            RandomSelect(RandomPartialCrop(smallest_crop), Compose(()), 0.7),
+            RandomLongestSide(sides),
+            ColourJitter(jitter, jitter, jitter),
+        )
+    )
+
+
 def resize(image: Tensor, records: Records, size: Size) -> tuple[Tensor, Records]:
     """Resize an image (bilinear, antialiased) and its records to (height, width)."""
     old_height, old_width = image.shape[-2:]
@@ -317,6 +422,17 @@ def keep_boxes(record: Record, kept: list[int]) -> Record:
         category_ids=_choose(record.category_ids, kept),
         phrases=phrases,
     )
+
+
+def _keep(records: Records, stays: list[bool]) -> Records:
+    """The records without the boxes that do not stay; `stays` is of the boxes of all records in turn."""
+    kept, start = [], 0
+    for record in records:
+        own = stays[start : start + len(record.boxes)]
+        start += len(own)
+        indices = [index for index, stay in enumerate(own) if stay]
+        kept.append(record if all(own) else keep_boxes(record, indices))
+    return tuple(kept)
 
 
 def _choose(values: tuple[_T, ...] | None, kept: list[int]) -> tuple[_T, ...] | None:

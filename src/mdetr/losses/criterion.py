@@ -22,17 +22,22 @@ from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput, Targets
 
 
+COST_OF_PADDING = 1e6  # more than any pair of a query and a box can cost
+
+
 @dataclass(frozen=True)
 class LayerPredictions:
     """The predictions of D decoder layers, stacked, in float32.
 
     logits: (D, B, Q, T). boxes: (D, B, Q, 4). query_embeddings: (D, B, Q, C). referred_logits: (D, B, Q).
+    query_padding: (B, Q) bool, queries that may match nothing; None where all may.
     """
 
     logits: Tensor
     boxes: Tensor
     query_embeddings: Tensor | None
     referred_logits: Tensor | None
+    query_padding: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def count_boxes(box_mask: Tensor) -> Tensor:
 
 
 def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
-    return matching_cost(
+    cost = matching_cost(
         stack.logits,
         stack.boxes,
         truth.token_targets,
@@ -159,6 +164,9 @@ def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
         bbox_cost=config.bbox_cost,
         giou_cost=config.giou_cost,
     )
+    if stack.query_padding is None:
+        return cost
+    return cost.masked_fill(stack.query_padding[None, :, :, None], COST_OF_PADDING)
 
 
 def _detection_losses(
@@ -229,6 +237,7 @@ def _stack(outputs: Sequence[MdetrOutput]) -> LayerPredictions:
         boxes=_required(_stack_field(outputs, lambda layer: layer.pred_boxes)),
         query_embeddings=_stack_field(outputs, lambda layer: layer.query_embeddings),
         referred_logits=_stack_field(outputs, lambda layer: layer.referred_logits),
+        query_padding=outputs[-1].query_padding,
     )
 
 

@@ -18,13 +18,16 @@ class Backbone(nn.Module):
     """A timm model cut at the wanted stride.
 
     `body` is timm's module, so that its keys are timm's own. `channels` is the number of features.
-    `fine_channels` are those of the maps of a half, a quarter and an eighth of its stride, which masks need.
+    `fine_channels` are those of the maps of a half, a quarter and an eighth of its stride, which masks need,
+    `coarse_channels` those of the map of twice its stride, which a feature pyramid adds (0 without one).
     """
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         body = _make_body(config)
-        *fine_channels, self.channels = body.feature_info.channels()
+        channels = body.feature_info.channels()
+        self.coarse_channels: int = channels.pop() if config.feature_pyramid else 0
+        *fine_channels, self.channels = channels
         self.fine_channels: list[int] = fine_channels[::-1]
         _drop_unused_blocks(body)
         if config.backbone_norm == "frozen":
@@ -52,7 +55,11 @@ class Backbone(nn.Module):
             parameter.requires_grad_(id(parameter) in later)
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
-        """Images (I, 3, H, W) -> features (I, channels, H / stride, W / stride), and then any finer ones."""
+        """Images (I, 3, H, W) -> feature maps, coarse to fine.
+
+        With a feature pyramid the first is of twice the stride; then comes (I, channels, H / stride,
+        W / stride), and then any finer ones.
+        """
         return self.body(pixel_values.contiguous(memory_format=torch.channels_last))[::-1]
 
 
@@ -67,6 +74,12 @@ def _make_body(config: MdetrConfig) -> Any:
     if stride not in strides:
         raise InvalidInputError(f"{name} has feature maps of strides {strides}; backbone_stride is {stride}.")
     wanted = [stride // 8, stride // 4, stride // 2, stride] if config.predict_masks else [stride]
+    if config.feature_pyramid:
+        if 2 * stride not in strides:
+            raise InvalidInputError(
+                f"feature_pyramid needs a map of stride {2 * stride}; {name} has {strides}."
+            )
+        wanted.append(2 * stride)
     if missing := set(wanted) - set(strides):
         raise InvalidInputError(
             f"Masks need feature maps of strides {wanted}; {name} has none of {sorted(missing)}."

@@ -58,6 +58,8 @@ class MdetrConfig(PreTrainedConfig):
         token_head: "positions", a linear layer onto absolute token positions (published), or "dot_product":
             a query's similarity to each token of the text.
         proposals: whether the joint memory proposes the first reference boxes (needs "reference" queries).
+        feature_pyramid: whether the backbone's map of twice the stride, enlarged, is added to the projected
+            features (arXiv 1612.03144).
         proposal_targets_per_box: how many proposals learn to be the same box (one-to-many matching).
 
     Source: arXiv 2104.12763, section 3 and appendix A; the options from `transformer_norm` on are not in the
@@ -112,6 +114,7 @@ class MdetrConfig(PreTrainedConfig):
     token_head: str = "positions"
     proposals: bool = False
     proposal_targets_per_box: int = 1
+    feature_pyramid: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:

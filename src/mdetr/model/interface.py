@@ -47,6 +47,8 @@ class MdetrOutput(ModelOutput):
     referred_logits: (B, Q).
     answer_logits: name -> (B, n); names: type, obj, rel, attr, cat, global, binary, reg; or answer.
     pred_masks: (B, Q, h, w) logits, an eighth of the backbone's stride.
+    query_padding: (B, Q) bool, true for a proposal on the padding of its image, which is never a match; of
+        proposals only.
     auxiliary_outputs: the same of each earlier decoder layer, first to last.
     proposals: what the joint memory itself proposes, one query per image position (an option that
         published models leave off).
@@ -61,5 +63,6 @@ class MdetrOutput(ModelOutput):
     referred_logits: Tensor | None = None
     answer_logits: dict[str, Tensor] | None = None
     pred_masks: Tensor | None = None
+    query_padding: Tensor | None = None
     auxiliary_outputs: list[MdetrOutput] | None = None
     proposals: MdetrOutput | None = None

@@ -83,6 +83,8 @@ class MdetrModel(PreTrainedModel):
         size = config.hidden_size
         self.backbone = Backbone(config)
         self.input_projection = nn.Conv2d(self.backbone.channels, size, kernel_size=1)
+        coarse = self.backbone.coarse_channels
+        self.coarse_projection = nn.Conv2d(coarse, size, kernel_size=1) if coarse else None
         self.image_norm = nn.LayerNorm(size) if config.image_norm else nn.Identity()
         text_config = cast(PreTrainedConfig, config.text_config)
         self.text_encoder = make_text_encoder(text_config)
@@ -164,15 +166,18 @@ class MdetrModel(PreTrainedModel):
 
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
         """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
-        coarse, *fine_maps = self.backbone(pixel_values.to(self.dtype))
-        features = self.input_projection(coarse)  # (I, C, h, w)
+        maps = self.backbone(pixel_values.to(self.dtype))
+        coarsest = maps.pop(0) if self.coarse_projection is not None else None
+        features = self.input_projection(maps.pop(0))  # (I, C, h, w)
+        if self.coarse_projection is not None and coarsest is not None:
+            features = features + F.interpolate(self.coarse_projection(coarsest), size=features.shape[-2:])
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])
         padding = (pixel_mask == 0).float()[:, None]
         map_padding = F.interpolate(padding, size=features.shape[-2:])[:, 0].to(torch.bool)
         sequence = self.image_norm(features.flatten(2).transpose(1, 2))
         positions = grid_encoding(map_padding, self.config.hidden_size).to(sequence.dtype)
-        return ImageFeatures(sequence, positions, map_padding, tuple(fine_maps))
+        return ImageFeatures(sequence, positions, map_padding, tuple(maps))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> TextFeatures:
         """Token ids (B, L) and their mask (1 = token) -> features that any image can be fused with."""

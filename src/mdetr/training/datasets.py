@@ -9,14 +9,17 @@ from torch.utils.data import ConcatDataset
 
 from mdetr.data.augment import (
     Augmentation,
+    Compose,
     clevr_training_augmentation,
     fixed_size_training_augmentation,
     published_training_augmentation,
+    scale_jitter_training_augmentation,
 )
+from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.store import Store
 from mdetr.images import Size
-from mdetr.training.recipe import DataSettings, FixedSizeAugmentation
+from mdetr.training.recipe import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 
 
 class Mixture(ConcatDataset[Example]):
@@ -62,13 +65,30 @@ def training_data(settings: DataSettings, seed: int) -> Mixture:
 
 
 def make_augmentation(settings: DataSettings) -> Augmentation | None:
-    """The augmentation that a recipe names."""
+    """The augmentation that a recipe names, and then the composing of texts where it is asked for."""
+    augmentation = _image_augmentation(settings)
+    if not settings.compose_texts:
+        return augmentation
+    compose = ComposeTexts(settings.texts_per_image or 4)
+    return compose if augmentation is None else Compose((augmentation, compose))
+
+
+def _image_augmentation(settings: DataSettings) -> Augmentation | None:
     chosen = settings.augmentation
     if isinstance(chosen, FixedSizeAugmentation):
         return fixed_size_training_augmentation(
             chosen.height,
             chosen.width,
             chosen.smallest_crop,
+            chosen.flip_probability,
+            chosen.jitter,
+            chosen.flip_languages,
+        )
+    if isinstance(chosen, ScaleJitterAugmentation):
+        return scale_jitter_training_augmentation(
+            tuple(chosen.sides),
+            chosen.smallest_crop,
+            chosen.zoom_out,
             chosen.flip_probability,
             chosen.jitter,
             chosen.flip_languages,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -21,7 +22,7 @@ from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.tasks.detection import classes_of, read_classes
 from mdetr.training.answer_space import answer_fields
-from mdetr.training.backbone_weights import load_backbone_weights
+from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
 from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.training.evaluation import evaluate
 from mdetr.training.lora import add_lora
@@ -100,15 +101,16 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
         return model, processor
     tokenizer = _tokenizer(recipe)
     text = dict(fields.pop("text_config", {}))
-    if recipe.model.text_weights is not None:
-        text_config = AutoConfig.from_pretrained(recipe.model.text_weights, **text)
+    text_weights = None if recipe.model.text_weights is None else packaged_model(recipe.model.text_weights)
+    if text_weights is not None:
+        text_config = AutoConfig.from_pretrained(text_weights, **text)
     else:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
     config = MdetrConfig(text_config=text_config, **fields)
     model = MdetrModel(config)
-    if recipe.model.text_weights is not None:
-        start = AutoModel.from_pretrained(recipe.model.text_weights)
+    if text_weights is not None:
+        start = AutoModel.from_pretrained(text_weights, dtype=torch.float32)
         model.text_encoder.load_state_dict(start.state_dict(), strict=False)  # a pooler is left out
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
@@ -166,4 +168,4 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         return train_bpe(texts, wanted.vocab_size)
     if wanted == "roberta":
         return roberta_tokenizer()
-    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(wanted))
+    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(packaged_model(wanted)))

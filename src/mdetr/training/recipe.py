@@ -110,6 +110,18 @@ class FixedSizeAugmentation:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class ScaleJitterAugmentation:
+    """Flip, zoom out or crop, resize with the aspect kept, color jitter; see `mdetr.data.augment`."""
+
+    sides: list[PositiveInt]
+    smallest_crop: Share = 0.4
+    zoom_out: Annotated[float, Field(ge=1)] = 1.8
+    flip_probability: Share = 0.5
+    flip_languages: list[Language] = field(default_factory=list)
+    jitter: Share = 0.2
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TrainStore:
     """A store to train on; images are drawn from it in proportion to `weight` times their number.
 
@@ -141,6 +153,8 @@ class DataSettings:
     itself, as the published models were trained. texts_per_image: how many texts of an image share one
     encoding of it in a training step; null for all.
     augmentation: "published", "clevr", "none", or settings for images of one size.
+    compose_texts: whether texts are composed anew, in every epoch, from the class names of an image's boxes,
+        where the store says what is absent (docs/photo-tiny.md).
     group_by_shape: whether the images of a batch are chosen to have like shapes, so that little is padded.
     """
 
@@ -148,7 +162,10 @@ class DataSettings:
     validation: dict[str, ValidationStore] = field(default_factory=dict)
     examples: Literal["image", "text"] = "image"
     texts_per_image: PositiveInt | None = 1
-    augmentation: FixedSizeAugmentation | Literal["published", "clevr", "none"] = "published"
+    augmentation: FixedSizeAugmentation | ScaleJitterAugmentation | Literal["published", "clevr", "none"] = (
+        "published"
+    )
+    compose_texts: bool = False
     group_by_shape: bool = True
 
 

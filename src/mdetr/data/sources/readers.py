@@ -33,6 +33,8 @@ _READERS: MappingProxyType[str, tuple[str, str, dict[str, Any]]] = MappingProxyT
         "lvis10": ("lvis", "read_lvis", {"fraction": 0.1}),
         "lvis1": ("lvis", "read_lvis", {"fraction": 0.01}),
         "official": ("official", "read_official", {}),
+        "photos": ("photos", "read_photos", {}),
+        "photos-composed": ("photos", "read_photos", {"composed": True}),
         "phrasecut": ("phrasecut", "read_phrasecut", {}),
         "visual-genome": ("visual_genome", "read_visual_genome", {}),
         "refcoco": ("refcoco", "read_refcoco", {"dataset": "refcoco"}),
