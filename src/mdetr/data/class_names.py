@@ -99,9 +99,7 @@ KINDS: dict[str, frozenset[str]] = {
     "animal": frozenset(
         ("dog", "cat", "sheep", "horse", "cow", "bird", "elephant", "bear", "zebra", "giraffe", "raccoon")
     ),
-    "vehicle": frozenset(
-        ("car", "truck", "bus", "train", "motorcycle", "bicycle", "airplane", "boat")
-    ),
+    "vehicle": frozenset(("car", "truck", "bus", "train", "motorcycle", "bicycle", "airplane", "boat")),
     "fruit": frozenset(("apple", "orange", "banana")),
     "piece of furniture": frozenset(("chair", "couch", "dining table", "bed", "bench")),
     "shoe": frozenset(
@@ -124,7 +122,19 @@ LOOKALIKES: tuple[frozenset[str], ...] = (
     frozenset(
         (
             *("blouse", "shirt", "t-shirt", "top", "sweater", "sweatshirt", "jumper", "cardigan", "hoodie"),
-            *("vest", "bodysuit", "coat", "jacket", "blazer", "cape", "suit", "dress", "romper", "scarf", "bra"),
+            *(
+                "vest",
+                "bodysuit",
+                "coat",
+                "jacket",
+                "blazer",
+                "cape",
+                "suit",
+                "dress",
+                "romper",
+                "scarf",
+                "bra",
+            ),
         )
     ),
     frozenset(("dress", "romper", "skirt", "bodysuit", "suit")),

@@ -93,5 +93,4 @@ def _name_pixels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         ],
         index("pink"),
     )
-    # A dark red is brown only where it leans to orange; pale orange is skin, sand or wood.
     return named.astype(np.int64)

@@ -23,7 +23,10 @@ COLORED = (GARMENTS - {"hair", "accessories", "bracelet", "necklace", "watch", "
 }
 FUR = frozenset(("black", "white", "gray", "brown"))
 FURRY = frozenset(("dog", "cat", "horse", "cow"))
-CALLS = ("find {}", "where is {}?", "show me {}", "look for {}", "point at {}", "I am looking for {}", "detect {}")
+CALLS = (
+    *("find {}", "where is {}?", "show me {}", "look for {}", "point at {}", "I am looking for {}"),
+    "detect {}",
+)
 SCENES = ("a photo of {}", "there is {}", "{} in the picture", "a picture of {}", "{} here", "I can see {}")
 PAIRS = ("{} and {}", "{} with {}", "{} next to {}", "{} near {}", "{}, {}", "{} together with {}")
 BESIDE = ("next to", "beside", "near", "by")
@@ -122,9 +125,7 @@ class ComposeTexts:
         captions = [record for record in records if _absent(record) is None]
         captions = rng.sample(captions, min(len(captions), self.texts // 2))
         scene = scene_of(named[0], image)
-        composed = [
-            compose(named[0], scene, rng, number) for number in range(self.texts - len(captions))
-        ]
+        composed = [compose(named[0], scene, rng, number) for number in range(self.texts - len(captions))]
         return image, (*captions, *composed)
 
 
@@ -148,7 +149,12 @@ def compose(record: Record, scene: Scene, rng: Random, number: int) -> Record:
 
 
 def to_record(
-    record: Record, scene: Scene, text: str, mentions: Sequence[tuple[int, Mention]], is_single: bool, number: int
+    record: Record,
+    scene: Scene,
+    text: str,
+    mentions: Sequence[tuple[int, Mention]],
+    is_single: bool,
+    number: int,
 ) -> Record:
     """A record of a text and, for each of its mentions, where in the text it begins."""
     spans: dict[int, list[Span]] = {}
@@ -202,7 +208,9 @@ def _relation(scene: Scene, rng: Random) -> Composed | None:
 
 def _nothing(scene: Scene, rng: Random) -> Composed | None:
     mention = _absentee(scene, rng)
-    return None if mention is None else _filled(rng.choice(("{}", "{}", "{}", *CALLS, *SCENES)), [mention], rng)
+    return (
+        None if mention is None else _filled(rng.choice(("{}", "{}", "{}", *CALLS, *SCENES)), [mention], rng)
+    )
 
 
 def _list(scene: Scene, rng: Random) -> Composed:
@@ -219,8 +227,7 @@ def _list(scene: Scene, rng: Random) -> Composed:
         mentions = [Mention("nothing", ())]
     rng.shuffle(mentions)
     separator = rng.choice((". ", ". ", ", ", " and ", "; "))
-    text, _, _ = "", 0, 0
-    placed = []
+    text, placed = "", []
     for index, mention in enumerate(mentions):
         text += separator if index else ""
         placed.append((len(text), mention))
@@ -246,7 +253,12 @@ def _mention(scene: Scene, rng: Random, name: str | None = None) -> Mention | No
     if not groups:
         return None
     name = name or rng.choice(list(groups))
-    kinds: tuple[Callable[[Scene, Random, str], Mention | None], ...] = (by_class, by_color, by_place, by_kind)
+    kinds: tuple[Callable[[Scene, Random, str], Mention | None], ...] = (
+        by_class,
+        by_color,
+        by_place,
+        by_kind,
+    )
     maker = rng.choices(kinds, weights=(50, 25, 20, 5))[0]
     return maker(scene, rng, name) or by_class(scene, rng, name)
 

@@ -21,7 +21,6 @@ from mdetr.losses.soft_tokens import TokenTargets, cardinality_error, soft_token
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput, Targets
 
-
 COST_OF_PADDING = 1e6  # more than any pair of a query and a box can cost
 
 
