@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mdetr.inference.published import PUBLISHED
+from mdetr.checkpoints.registry import RELEASED
 from tests.cli.conftest import Command
 
 
@@ -87,7 +87,7 @@ def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> No
 def test_models_are_listed_and_each_says_how_to_get_it(command: Command) -> None:
     code, output, _ = command("models")
     assert code == 0
-    assert all(entry.name in output for entry in PUBLISHED)
+    assert all(entry.name in output for entry in RELEASED)
     assert "clevr-tiny" in output
     code, output, _ = command("models", "refcoco+-r101")
     assert code == 0

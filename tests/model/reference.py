@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
-from mdetr.model.official import config_from_official, rename_key
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
@@ -43,7 +43,7 @@ def reference_model(variant: str) -> MdetrModel:
     layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
     state = released_state(variant)
     model = MdetrModel(
-        config_from_official(layout["args"], {key: tuple(t.shape) for key, t in state.items()})
+        config_from_released(layout["args"], {key: tuple(t.shape) for key, t in state.items()})
     )
     weights = {name: tensor for key, tensor in state.items() if (name := rename_key(key)) is not None}
     model.load_state_dict(weights, strict=True)

@@ -41,7 +41,7 @@ R = TypeVar("R", bound=Result)
 
 def model_names() -> list[str]:
     """What the shell completes a model with; paths are what it falls back on."""
-    from mdetr.inference.finding import bundled_models
+    from mdetr.checkpoints.finding import bundled_models
 
     return list(bundled_models())
 
@@ -125,7 +125,7 @@ def run_question(
 
 def load_model(name: str) -> Mdetr:
     """The model that a command asks."""
-    from mdetr.inference.finding import find_model
+    from mdetr.checkpoints.finding import find_model
 
     folder = find_model(name)  # a wrong name is told before torch is loaded
     from mdetr.inference.grounder import Mdetr

@@ -43,12 +43,12 @@ def convert(
 
     Example: mdetr convert pretrained_resnet101_checkpoint.pth models/mdetr-r101
     """
-    from mdetr.inference.released_file import check_released_file
+    from mdetr.checkpoints.released_file import check_released_file
 
     check_released_file(checkpoint)  # a wrong name is told before torch is loaded
     from transformers import AutoConfig
 
-    from mdetr.inference.conversion import convert as run
+    from mdetr.checkpoints.conversion import convert as run
     from mdetr.model.answers import NUMBERED
 
     with Console(stderr=True).status(f"converting {checkpoint.name}"):

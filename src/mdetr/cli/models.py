@@ -21,8 +21,8 @@ def models(
 
     Example: mdetr models refcoco-r101
     """
-    from mdetr.inference.finding import bundled_models
-    from mdetr.inference.published import PUBLISHED
+    from mdetr.checkpoints.finding import bundled_models
+    from mdetr.checkpoints.registry import RELEASED
 
     console = Console()
     if name is None:
@@ -31,7 +31,7 @@ def models(
             table.add_row(
                 bundled, "grounding and answers in a world of shapes", "", "comes with the package", ""
             )
-        for entry in PUBLISHED:
+        for entry in RELEASED:
             table.add_row(entry.name, entry.task, entry.backbone, entry.figures, f"{entry.gigabytes} GB")
         console.print(table)
         console.print("How to get one: mdetr models NAME. The sizes are those of the downloads.")
@@ -39,9 +39,9 @@ def models(
     if name in bundled_models():
         console.print(f"{name} comes with the package: mdetr ground IMAGE TEXT --model {name}")
         return
-    found = next((entry for entry in PUBLISHED if entry.name == name), None)
+    found = next((entry for entry in RELEASED if entry.name == name), None)
     if found is None:
-        near = get_close_matches(name, [entry.name for entry in PUBLISHED], n=1)
+        near = get_close_matches(name, [entry.name for entry in RELEASED], n=1)
         hint = f"did you mean {near[0]}?" if near else "mdetr models lists them."
         raise InvalidInputError(f"There is no published model {name!r}: {hint}")
     console.print(f"{found.name}: {found.task}, {found.backbone}; {found.figures}")

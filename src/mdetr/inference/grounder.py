@@ -10,12 +10,12 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from mdetr.checkpoints.loading import load
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list
 from mdetr.inference.asking import Batch, Progress, ask
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
-from mdetr.inference.loading import load
 from mdetr.inference.results import (
     AnswerResult,
     DetectionResult,

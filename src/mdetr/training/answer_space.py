@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mdetr.checkpoints.conversion import read_answers
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
-from mdetr.inference.conversion import read_answers
 from mdetr.model.answers import (
     CLEVR_QUERIES,
     CLEVR_TYPES,

@@ -8,7 +8,7 @@ RELEASE = "https://zenodo.org/record/4721981/files"
 
 
 @dataclass(frozen=True)
-class PublishedCheckpoint:
+class ReleasedCheckpoint:
     """A file of the original release.
 
     figures: the paper's, in percent. gigabytes: of the file, with all that training stored in it.
@@ -40,8 +40,8 @@ _R101, _B3, _B5 = "ResNet-101", "EfficientNet-B3", "EfficientNet-B5"
 _PRE, _EXPRESSIONS = "phrase grounding (pre-trained)", "referring expressions"
 
 # Source: arXiv 2104.12763, tables 1 to 7, and the release that goes with it.
-PUBLISHED = (
-    PublishedCheckpoint(
+RELEASED = (
+    ReleasedCheckpoint(
         "pretrained-r101",
         _PRE,
         _R101,
@@ -49,7 +49,7 @@ PUBLISHED = (
         3.0,
         "Flickr30k ANY-BOX R@1 val 82.5, test 83.4",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "pretrained-b3",
         _PRE,
         _B3,
@@ -57,7 +57,7 @@ PUBLISHED = (
         2.4,
         "Flickr30k ANY-BOX R@1 val 82.9, test 84.0",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "pretrained-b5",
         _PRE,
         _B5,
@@ -65,7 +65,7 @@ PUBLISHED = (
         2.7,
         "Flickr30k ANY-BOX R@1 val 83.6, test 84.3",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "flickr30k-merged-r101",
         "phrase grounding (merged boxes)",
         _R101,
@@ -73,7 +73,7 @@ PUBLISHED = (
         3.0,
         "Flickr30k MERGED-BOXES R@1 val 82.3, test 83.8",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcoco-r101",
         _EXPRESSIONS,
         _R101,
@@ -81,7 +81,7 @@ PUBLISHED = (
         3.0,
         "RefCOCO val 86.75, testA 89.58, testB 81.41",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcoco-b3",
         _EXPRESSIONS,
         _B3,
@@ -89,7 +89,7 @@ PUBLISHED = (
         2.4,
         "RefCOCO val 87.51, testA 90.40, testB 82.67",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcoco+-r101",
         _EXPRESSIONS,
         _R101,
@@ -97,7 +97,7 @@ PUBLISHED = (
         3.0,
         "RefCOCO+ val 79.52, testA 84.09, testB 70.62",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcoco+-b3",
         _EXPRESSIONS,
         _B3,
@@ -105,7 +105,7 @@ PUBLISHED = (
         2.4,
         "RefCOCO+ val 81.13, testA 85.52, testB 72.96",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcocog-r101",
         _EXPRESSIONS,
         _R101,
@@ -113,7 +113,7 @@ PUBLISHED = (
         3.0,
         "RefCOCOg val 81.64, test 80.89",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "refcocog-b3",
         _EXPRESSIONS,
         _B3,
@@ -121,7 +121,7 @@ PUBLISHED = (
         2.4,
         "RefCOCOg val 83.35, test 83.31",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "gqa-r101",
         "question answering",
         _R101,
@@ -129,7 +129,7 @@ PUBLISHED = (
         3.0,
         "GQA test-dev 62.48, test-std 61.99",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "gqa-b5",
         "question answering",
         _B5,
@@ -137,7 +137,7 @@ PUBLISHED = (
         2.7,
         "GQA test-dev 62.95, test-std 62.45",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "phrasecut-r101",
         "segmentation",
         _R101,
@@ -145,7 +145,7 @@ PUBLISHED = (
         1.5,
         "PhraseCut M-IoU 53.1, Pr@0.5/0.7/0.9 56.1 38.9 11.9",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "phrasecut-b3",
         "segmentation",
         _B3,
@@ -153,7 +153,7 @@ PUBLISHED = (
         1.2,
         "PhraseCut M-IoU 53.7, Pr@0.5/0.7/0.9 57.5 39.9 11.9",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "lvis1-r101",
         "detection, 1 % of LVIS",
         _R101,
@@ -161,7 +161,7 @@ PUBLISHED = (
         3.0,
         "LVIS fixed AP 16.7, APr 11.2, APc 14.6, APf 19.5",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "lvis10-r101",
         "detection, 10 % of LVIS",
         _R101,
@@ -169,7 +169,7 @@ PUBLISHED = (
         3.0,
         "LVIS fixed AP 24.2, APr 20.9, APc 24.9, APf 24.3",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "lvis100-r101",
         "detection, all of LVIS",
         _R101,
@@ -177,7 +177,7 @@ PUBLISHED = (
         3.0,
         "LVIS fixed AP 22.5, APr 7.4, APc 22.7, APf 25.0",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "clevr-r18",
         "question answering",
         "ResNet-18",
@@ -185,7 +185,7 @@ PUBLISHED = (
         0.45,
         "CLEVR accuracy 99.7",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "clevr-humans-r18",
         "question answering",
         "ResNet-18",
@@ -193,7 +193,7 @@ PUBLISHED = (
         0.45,
         "CLEVR-Humans accuracy 81.7",
     ),
-    PublishedCheckpoint(
+    ReleasedCheckpoint(
         "clevr-cogent-r18",
         "question answering",
         "ResNet-18",

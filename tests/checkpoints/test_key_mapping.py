@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
+from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.errors import CheckpointError
 from mdetr.model.mdetr import MdetrModel
-from mdetr.model.official import config_from_official, rename_key
 from tests.model.reference import FOLDER
 
 
@@ -22,14 +22,14 @@ def _layout(variant: str) -> tuple[dict, dict]:
 def test_every_released_layout_fits_a_model_key_by_key(variant: str) -> None:
     args, shapes = _layout(variant)
     with torch.device("meta"):
-        state = MdetrModel(config_from_official(args, shapes)).state_dict()
+        state = MdetrModel(config_from_released(args, shapes)).state_dict()
     renamed = {name: tuple(shape) for key, shape in shapes.items() if (name := rename_key(key)) is not None}
     assert renamed == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def test_a_frozen_efficientnet_keeps_the_activations_behind_its_norms() -> None:
     with torch.device("meta"):
-        stem = MdetrModel(config_from_official(*_layout("pretrain_eb3"))).backbone.body.bn1
+        stem = MdetrModel(config_from_released(*_layout("pretrain_eb3"))).backbone.body.bn1
     assert isinstance(stem.act, torch.nn.SiLU)
     assert stem.eps == 1e-5
 
@@ -37,7 +37,7 @@ def test_a_frozen_efficientnet_keeps_the_activations_behind_its_norms() -> None:
 def test_a_detector_that_was_frozen_stays_frozen() -> None:
     args, shapes = _layout("phrasecut_r101")
     with torch.device("meta"):
-        model = MdetrModel(config_from_official(args | {"frozen_weights": "detector.pth"}, shapes))
+        model = MdetrModel(config_from_released(args | {"frozen_weights": "detector.pth"}, shapes))
     trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {"mask_head", "mask_attention"}
 
@@ -45,10 +45,10 @@ def test_a_detector_that_was_frozen_stays_frozen() -> None:
 def test_answers_have_words_where_the_vocabulary_is_given() -> None:
     args, shapes = _layout("gqa_unified_r101")
     words = [f"word {number}" for number in range(1853)]
-    assert config_from_official(args, shapes, {"answer": words}).answer_vocabulary == {"answer": words}
-    assert config_from_official(args, shapes).answer_vocabulary["answer"][:2] == ["#0", "#1"]
+    assert config_from_released(args, shapes, {"answer": words}).answer_vocabulary == {"answer": words}
+    assert config_from_released(args, shapes).answer_vocabulary["answer"][:2] == ["#0", "#1"]
     with pytest.raises(CheckpointError, match="1853 answers of the kind 'answer', the vocabulary has 2"):
-        config_from_official(args, shapes, {"answer": ["yes", "no"]})
+        config_from_released(args, shapes, {"answer": ["yes", "no"]})
 
 
 def test_poolers_and_position_buffers_of_old_files_have_no_place_in_the_model() -> None:
@@ -59,4 +59,4 @@ def test_poolers_and_position_buffers_of_old_files_have_no_place_in_the_model() 
 
 def test_an_unknown_text_encoder_is_refused() -> None:
     with pytest.raises(CheckpointError, match="'bert-base-uncased'"):
-        config_from_official({"text_encoder_type": "bert-base-uncased"}, {})
+        config_from_released({"text_encoder_type": "bert-base-uncased"}, {})

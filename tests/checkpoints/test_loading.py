@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import RobertaConfig, RobertaModel
 
+from mdetr.checkpoints import hub
+from mdetr.checkpoints.finding import bundled_models
+from mdetr.checkpoints.loading import load
 from mdetr.errors import CheckpointError
-from mdetr.inference import hub
-from mdetr.inference.finding import bundled_models
-from mdetr.inference.loading import load
 
 
 @pytest.fixture

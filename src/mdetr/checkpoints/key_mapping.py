@@ -67,17 +67,17 @@ RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def rename_key(official_key: str) -> str | None:
+def rename_key(released_key: str) -> str | None:
     """Our name of a released tensor, or None where the model has no use for it."""
-    if UNUSED_KEYS.search(official_key):
+    if UNUSED_KEYS.search(released_key):
         return None
-    key = official_key
+    key = released_key
     for pattern, replacement in RENAMES:
         key = re.sub(pattern, replacement, key)
     return key
 
 
-def config_from_official(
+def config_from_released(
     args: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], vocabulary: Vocabulary | None = None
 ) -> MdetrConfig:
     """The configuration of a released checkpoint.

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from mdetr.checkpoints.conversion import convert
+from mdetr.checkpoints.loading import load
 from mdetr.images import placements
-from mdetr.inference.conversion import convert
-from mdetr.inference.loading import load
 from mdetr.losses.criterion import compute_loss
 from mdetr.losses.matcher import assign, matching_cost
 from mdetr.model.config import MdetrConfig

@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mdetr.checkpoints.conversion import convert, read_answers
+from mdetr.checkpoints.key_mapping import rename_key
+from mdetr.checkpoints.loading import load
 from mdetr.errors import CheckpointError
-from mdetr.inference.conversion import convert, read_answers
-from mdetr.inference.loading import load
-from mdetr.model.official import rename_key
 from tests.model.reference import FOLDER, reference_model
 
 VARIANT = "clevrref_r18"  # the smallest

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 
+from mdetr.checkpoints.finding import find_model
 from mdetr.errors import CheckpointError
-from mdetr.inference.finding import find_model
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor
 

@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from shlex import quote
 
+from mdetr.checkpoints.registry import RELEASED
 from mdetr.errors import CheckpointError
-from mdetr.inference.published import PUBLISHED
 from mdetr.model import MODEL_TYPE
 
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".json", ".yaml", ".zip")
@@ -57,7 +57,7 @@ def _from_hub(name: str) -> Path:
         raise CheckpointError(
             f"There is no folder {name!r}; the model that comes with the package is {last!r}."
         )
-    released = next((entry for entry in PUBLISHED if last in (entry.name, entry.file)), None)
+    released = next((entry for entry in RELEASED if last in (entry.name, entry.file)), None)
     if released is not None:
         raise CheckpointError(
             f"There is no folder {name!r}: {released.name} is a released checkpoint, which is converted "
@@ -70,7 +70,7 @@ def _from_hub(name: str) -> Path:
             f"There is no model {name!r}: expected {known}, a folder that save_pretrained wrote, or a Hub id "
             f"such as owner/name.{_hint(name)}"
         )
-    from mdetr.inference.hub import hub_folder  # slow to load, and a local model does not need it
+    from mdetr.checkpoints.hub import hub_folder  # slow to load, and a local model does not need it
 
     try:
         return hub_folder(name)
@@ -93,7 +93,7 @@ def _looks_like_a_path(name: str) -> bool:
 def _hint(name: str) -> str:
     """What may have been meant, or which models are where the name points to."""
     beside = {file.parent.name: file.parent for file in sorted(Path(name).parent.glob("*/config.json"))}
-    known = [*beside, *bundled_models(), *(entry.name for entry in PUBLISHED)]
+    known = [*beside, *bundled_models(), *(entry.name for entry in RELEASED)]
     near = get_close_matches(Path(name).name, known, n=1)
     if near:
         return f" Did you mean {beside.get(near[0], near[0])}?"

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from mdetr.checkpoints.hub import hub_folder
+from mdetr.checkpoints.loading import load
 from mdetr.errors import CheckpointError
-from mdetr.inference.hub import hub_folder
-from mdetr.inference.loading import load
 
 COMMIT = "0123456789" * 4
 

@@ -18,14 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from mdetr.checkpoints.hub import hub_folder
+from mdetr.checkpoints.key_mapping import config_from_released, rename_key
+from mdetr.checkpoints.released_file import check_released_file
 from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
-from mdetr.inference.hub import hub_folder
-from mdetr.inference.released_file import check_released_file
 from mdetr.model.answers import UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
-from mdetr.model.official import config_from_official, rename_key
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 Weights = Literal["ema", "model"]
@@ -66,7 +66,7 @@ def convert(
     args, state = _parts(content, Path(checkpoint), weights)
     try:
         shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-        config = config_from_official(args, shapes, read_answers(answers) if answers else None)
+        config = config_from_released(args, shapes, read_answers(answers) if answers else None)
     except KeyError as error:
         raise CheckpointError(
             f"{checkpoint} is not a released MDETR checkpoint: its arguments are without {error}."

@@ -1,0 +1,1 @@
+"""Checkpoints: the released files, and loading any model by its name."""
