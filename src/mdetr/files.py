@@ -50,3 +50,8 @@ def give_ordinary_permissions(file: Path) -> None:
         shutil.copymode(example, file)
     finally:
         example.unlink()
+
+
+def is_data_address(image: object) -> bool:
+    """Whether an image is given as a data: address, which holds the encoded image itself (RFC 2397)."""
+    return isinstance(image, str) and image[:5].lower() == "data:"

@@ -24,6 +24,7 @@ from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import is_data_address
 from mdetr.model.config import MdetrConfig
 
 ImageInput = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
@@ -242,11 +243,6 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
     if path.is_dir():
         raise InvalidInputError(f"Expected an image file, found the folder {path}; name a file in it.")
     return path, str(path)
-
-
-def is_data_address(image: object) -> bool:
-    """Whether an image is given as a data: address, which holds the encoded image itself (RFC 2397)."""
-    return isinstance(image, str) and image[:5].lower() == "data:"
 
 
 def _decode_data_address(address: str) -> bytes:

@@ -1,4 +1,7 @@
-"""`mdetr ground`: tables, pictures and JSON; and every kind of bad input that a user may give it."""
+"""`mdetr ground`: tables, pictures and JSON; and every kind of bad input that a user may give it.
+
+What all commands share is in test_common.py.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,7 @@ def test_several_texts_are_asked_of_several_pictures(
     )
     assert code == 0
     entries = [(Path(entry["image"]).stem, entry["text"]) for entry in json.loads(answer.read_text())]
-    assert entries == [("one", "a cube"), ("two", "a cube"), ("one", "a ball"), ("two", "a ball")]
+    assert entries == [("one", "a cube"), ("one", "a ball"), ("two", "a cube"), ("two", "a ball")]
 
 
 def test_finding_nothing_is_no_failure(command: Command, picture: Path, tiny_model_folder: Path) -> None:

@@ -56,7 +56,7 @@ def test_an_unforeseen_error_is_named_and_shown_in_full_with_debug(
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(common, "read_question", fail)
+    monkeypatch.setattr(common, "find_images", fail)
     code, _, error = command("ground", picture, "a cube")
     assert code == 1
     assert error == "mdetr: Unexpected ZeroDivisionError: by zero (run again with --debug to see where)\n"
@@ -70,7 +70,7 @@ def test_an_interruption_exits_as_shells_expect(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(common, "read_question", interrupt)
+    monkeypatch.setattr(common, "find_images", interrupt)
     assert command("ground", picture, "a cube")[0] == 130
 
 

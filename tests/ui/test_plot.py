@@ -85,6 +85,13 @@ def test_a_large_image_keeps_its_size() -> None:
     assert draw_groundings(Image.new("RGB", (1000, 500)), TEXT, []).width == 1000
 
 
+def test_a_strip_of_a_few_pixels_is_not_enlarged_beyond_measure() -> None:
+    picture = draw_groundings(Image.new("RGB", (2, 3000)), TEXT, [CUBE])
+    assert picture.width == 2
+    assert 3000 < picture.height < 4096
+    assert draw_groundings(Image.new("RGB", (2, 6)), TEXT, []).width == 640
+
+
 def test_a_box_without_size_at_the_border_can_be_drawn(image: Image.Image) -> None:
     found = Grounding("", (), (320, 160, 320, 160), 0.7)
     assert draw_groundings(image, TEXT, [found]).width == 640

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from mdetr.cli.common import (
     Also,
     BatchSize,
+    Device,
     ImagesAndText,
     JsonFile,
     ModelName,
     Output,
     Threshold,
+    load_model,
     print_groundings,
-    run_question,
+    read_query,
 )
+from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mdetr.inference.results import AnswerResult
 
 
@@ -31,16 +34,19 @@ def answer(
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
+    device: Device = None,
 ) -> None:
     """Answer a question about an image, and find the things that it speaks of.
 
     Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """
+    query = read_query(images_and_text, also, output, json_file)
+    loaded = load_model(model, device)
 
-    def show(console: Console, image: Path, result: AnswerResult) -> None:
+    def show(console: Console, name: str, result: AnswerResult) -> None:
         kind = f" ({result.answer_type})" if result.answer_type else ""
-        console.print(f"{image.name}: {result.text}", soft_wrap=True)
-        console.print(f"  {result.answer}{kind}, score {result.score:.2f}")
+        console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
+        console.print(plain(f"  {result.answer}{kind}, score {result.score:.2f}"), soft_wrap=True)
         if result.answer.startswith("#"):
             console.print(
                 "  This model numbers its answers; convert it again with --answers to have them in words."
@@ -48,14 +54,4 @@ def answer(
         if result.groundings:
             print_groundings(console, None, result.groundings)
 
-    run_question(
-        "answer",
-        images_and_text,
-        also,
-        model,
-        output,
-        json_file,
-        show,
-        threshold=threshold,
-        batch_size=batch_size,
-    )
+    query.run(partial(loaded.answer, threshold=threshold, batch_size=batch_size), show, batch_size)

@@ -1,24 +1,29 @@
-"""What the commands that look into images share: their images, their progress and their output."""
+"""What the commands that look at images share: options, images, and the way from one batch to the next."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from mdetr.errors import InvalidInputError
+from mdetr.cli.outputs import JsonWriter, Outputs, plan_outputs
+from mdetr.cli.printing import plain, printable
+from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.files import is_data_address
+from mdetr.texts import check_text
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from mdetr.inference.grounder import Mdetr
     from mdetr.post_processing import Grounding
@@ -37,6 +42,8 @@ class Result(Protocol):
 
 
 R = TypeVar("R", bound=Result)
+Source = Path | str
+"""An image of a call: a path, or a data: address."""
 
 
 def model_names() -> list[str]:
@@ -56,180 +63,330 @@ Also = Annotated[
 ModelName = Annotated[
     str, typer.Option(help="A bundled name, a folder or a Hub id.", autocompletion=model_names)
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option(help="The picture to write; a folder where there are several images or texts."),
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")]
 NeededModel = Annotated[
     str,
     typer.Option("--model", help="A folder or a Hub id; see mdetr models.", autocompletion=model_names),
+]
+Device = Annotated[
+    str | None, typer.Option(help="Where the model runs, such as cpu or cuda:1; a GPU where there is one.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="The picture to write; a folder where there are several images or texts."
+    ),
+]
+JsonFile = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the results to this file, as lines where it ends in .jsonl; - prints them.",
+    ),
 ]
 Threshold = Annotated[
     float, typer.Option(min=0, max=1, help="Boxes that are less certain than this are left out.")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")]
 
+Ask = Callable[[Sequence["Tensor"]], Sequence[Sequence[R]]]
+"""Images (3, H, W) uint8 -> for each image a result for each text."""
 
-def read_question(arguments: Sequence[str], also: Sequence[str] | None) -> tuple[list[Path], list[str]]:
-    """The images and the texts of a call: the last argument is the first text, a folder means its images.
+
+@dataclass(frozen=True)
+class Query:
+    """What a command is asked: texts about images, and where the results go.
+
+    sources: the images. texts: asked of each of them. outputs: checked already.
+    """
+
+    sources: Sequence[Source]
+    texts: Sequence[str]
+    outputs: Outputs
+
+    def run(
+        self,
+        predict: Callable[[Any, Any], Any],
+        show: Callable[[Console, str, R], None],
+        batch_size: int,
+    ) -> None:
+        """Ask a model, and write, show and draw what it finds; see `answer_images`.
+
+        Args:
+            predict: A method of `Mdetr`, such as `ground`, with its options bound.
+            show: Prints the result of an image of this name.
+            batch_size: Pairs of image and text that the model sees at once.
+        """
+
+        def ask(images: Sequence[Tensor]) -> list[list[R]]:
+            if len(self.texts) == 1:
+                return [[result] for result in predict(list(images), self.texts[0])]
+            return [predict(image, list(self.texts)) for image in images]  # each is encoded once
+
+        images_at_once = batch_size if len(self.texts) == 1 else 1
+        answer_images(self.sources, self.outputs, ask, show, images_at_once)
+
+
+def read_query(
+    arguments: Sequence[str], also: Sequence[str] | None, output: str | None, json_file: str | None
+) -> Query:
+    """Read and check a call: the last argument is the first text, a folder means its images.
 
     Raises:
-        InvalidInputError: there is no text or none of the images, or a folder holds no image.
+        InvalidInputError: There is no image or no text, a text cannot be read, or an output not be written.
     """
     if len(arguments) < 2:
         raise InvalidInputError("Give at least one image and then the text, in quotes.")
     *names, text = arguments
-    return find_images(names), [text, *(also or [])]
+    refuse_image_as_text(text)
+    texts = [text, *(also or [])]
+    sources = find_images(names)
+    outputs = plan_outputs(sources, len(texts), output, json_file, has_folder(names))
+    for one in texts:
+        check_text(one)
+    return Query(sources, texts, outputs)
 
 
-def ask_all(ask: Callable[..., R | list[R]], images: list[Path], texts: list[str]) -> list[tuple[Path, R]]:
-    """Every text about every image, with a progress bar; the results of the first text come first.
+def refuse_image_as_text(text: str) -> None:
+    """See that the last argument, which is a text, is not the name of an image.
 
-    `ask` is a question of `Mdetr`, such as `ground`, with its options bound.
+    Raises:
+        InvalidInputError: It is the name of an image that is there.
     """
-    with progress_over(len(images) * len(texts)) as on_progress:
-        # One image is encoded once for all its texts.
-        calls = [texts] if len(images) == 1 else [[text] for text in texts]
-        results: list[R] = []
-        for asked in calls:
-            answers = ask(images, asked, on_progress=on_progress)
-            assert isinstance(answers, list)
-            results += answers
-    return list(zip(images * len(texts), results, strict=True))
+    from mdetr.ui.pictures import is_picture_name
+
+    if is_picture_name(Path(text)) and os.path.isfile(text):
+        raise InvalidInputError(f"The last argument should be a text, and {text} is an image; add the text.")
 
 
-def run_question(
-    question: str,
-    images_and_text: Sequence[str],
-    also: Sequence[str] | None,
-    model: str,
-    output: Path | None,
-    json_file: Path | None,
-    show: Callable[[Console, Path, R], None],
-    **options: Any,
-) -> None:
-    """Ask a model a question about images; show the results, draw them and write them.
-
-    Args:
-        question: the name of the method of `Mdetr` that is asked, with `options`.
-        images_and_text, also, model, output, json_file: as the commands take them.
-        show: prints one image's result.
-    """
-    images, texts = read_question(images_and_text, also)
-    paths = picture_paths(images, len(texts), output)
-    loaded = load_model(model)
-    results: list[tuple[Path, R]] = ask_all(partial(getattr(loaded, question), **options), images, texts)
-    finish(results, paths, json_file, show)
-
-
-def load_model(name: str) -> Mdetr:
+def load_model(name: str, device: str | None) -> Mdetr:
     """The model that a command asks."""
     from mdetr.checkpoints.finding import find_model
 
     folder = find_model(name)  # a wrong name is told before torch is loaded
     from mdetr.inference.grounder import Mdetr
 
-    return Mdetr.from_pretrained(folder)
+    return Mdetr.from_pretrained(folder, device)
 
 
-def finish(
-    results: Sequence[tuple[Path, R]],
-    paths: Sequence[Path | None],
-    json_file: Path | None,
-    show: Callable[[Console, Path, R], None],
+@dataclass(frozen=True)
+class _Call(Generic[R]):
+    """What a command was told to do.
+
+    sources: the images. outputs: where results go. ask: images -> a result for each text of each.
+    show: prints the result of an image of this name.
+    """
+
+    sources: Sequence[Source]
+    outputs: Outputs
+    ask: Ask[R]
+    show: Callable[[Console, str, R], None]
+
+
+def answer_images(
+    sources: Sequence[Source],
+    outputs: Outputs,
+    ask: Ask[R],
+    show: Callable[[Console, str, R], None],
+    batch_size: int,
 ) -> None:
-    """Show results, draw each to its path where it has one, and write them all to a file."""
-    console = Console()
-    for (image, result), path in zip(results, paths, strict=True):
-        show(console, image, result)
-        if path is not None:
-            result.plot(path)
-            console.print(f"picture: {path}", soft_wrap=True)
-    if json_file is not None:
-        write_json(json_file, results)
+    """Ask about images, batch by batch: results are written, shown and drawn before the next images are read.
+
+    Images that cannot be used, and pictures that cannot be written, are left out and listed at the end.
+
+    Args:
+        sources: The images.
+        outputs: Where results go.
+        ask: Images (3, H, W) uint8 -> for each a result for each text.
+        show: Prints the result of an image of this name.
+        batch_size: Images that are read at once.
+
+    Raises:
+        typer.Exit: An image could not be used, or a picture could not be written.
+    """
+    call = _Call(sources, outputs, ask, show)
+    console = Console(stderr=outputs.is_stdout_json)
+    failures = _Failures(len(sources))
+    try:
+        with (
+            JsonWriter(outputs.json_file, outputs.is_one) as writer,
+            progress_over(len(sources), console, outputs.is_stdout_json) as on_progress,
+        ):
+            readable = _read_images(sources, failures, on_progress)
+            while batch := list(islice(readable, batch_size)):
+                _answer_batch(batch, call, writer, console, failures)
+                batch.clear()  # before the next images are read
+    finally:
+        failures.tell()
+    if failures:
+        raise typer.Exit(1)
+
+
+def find_images(names: Sequence[str]) -> list[Source]:
+    """The images that are named, and those in the folders that are named.
+
+    Raises:
+        InvalidInputError: A folder cannot be read or holds no image, or none of the images is there.
+    """
+    sources: list[Source] = []
+    for name in names:
+        if is_data_address(name):
+            sources.append(name)
+        elif os.path.isdir(name):
+            sources += _images_in(Path(name))
+        else:
+            sources.append(Path(name))
+    if not any(isinstance(source, str) or os.path.lexists(source) for source in sources):
+        raise InvalidInputError(f"There is no image at {sources[0]}; check the path.")
+    return sources
+
+
+def has_folder(names: Sequence[str]) -> bool:
+    """Whether one of the arguments is a folder."""
+    return any(os.path.isdir(name) for name in names)
+
+
+@contextmanager
+def progress_over(total: int, console: Console, is_quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar for more than one image, which what is printed meanwhile does not disturb.
+
+    Args:
+        total: The number of images.
+        console: Where results are printed.
+        is_quiet: Whether there is no bar in a terminal that something else is printed to.
+    """
+    place = console if console.is_terminal else Console(stderr=True)
+    disable = total < 2 or not place.is_terminal or (is_quiet and Console().is_terminal)
+    with Progress(
+        console=place, transient=True, disable=disable, redirect_stdout=False, redirect_stderr=False
+    ) as progress:
+        bar = progress.add_task("images", total=total)
+        yield lambda done: progress.advance(bar, done)
 
 
 def print_groundings(console: Console, title: str | None, groundings: Sequence[Grounding]) -> None:
     """Print a table of phrases, boxes and scores."""
-    table = Table("phrase", "box (x0 y0 x1 y1)", "score", title=title, title_justify="left")
+    table = Table(
+        "phrase",
+        "box (x0 y0 x1 y1)",
+        "score",
+        title=None if title is None else plain(title),
+        title_justify="left",
+    )
     for found in groundings:
-        table.add_row(found.phrase, format_box(found.box), f"{found.score:.2f}")
+        table.add_row(plain(found.phrase), format_box(found.box), f"{found.score:.2f}")
     console.print(table)
-
-
-def find_images(names: Sequence[str]) -> list[Path]:
-    """The images that are named, and those of the folders that are.
-
-    Raises:
-        InvalidInputError: none of them is there, which is told before the model is loaded.
-    """
-    images = [image for name in names for image in images_of(Path(name))]
-    if images and not any(image.exists() for image in images):
-        raise InvalidInputError(f"There is no image at {images[0]}; check the path.")
-    return images
-
-
-def images_of(path: Path) -> list[Path]:
-    """An image, or the images of a folder.
-
-    Raises:
-        InvalidInputError: the folder holds no image.
-    """
-    if not path.is_dir():
-        return [path]
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    images = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
-    if not images:
-        raise InvalidInputError(f"There is no image in the folder {path}.")
-    return images
-
-
-@contextmanager
-def progress_over(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, for more than one question."""
-    with Progress(console=Console(stderr=True), transient=True, disable=total < 2) as progress:
-        bar = progress.add_task("questions", total=total)
-        yield lambda done: progress.advance(bar, done)
-
-
-def picture_paths(images: Sequence[Path], num_texts: int, output: Path | None) -> list[Path | None]:
-    """Where each picture goes, text after text: to `output` for one, into the folder `output` for several.
-
-    Raises:
-        InvalidInputError: two images of the same name would overwrite each other's picture.
-    """
-    if output is None:
-        return [None] * (len(images) * num_texts)
-    if len(images) == num_texts == 1 and not output.is_dir():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        return [output]
-    endings = [""] if num_texts == 1 else [f"-{number}" for number in range(1, num_texts + 1)]
-    paths = [output / f"{image.stem}{ending}.png" for ending in endings for image in images]
-    if len(set(paths)) < len(paths):
-        raise InvalidInputError(
-            f"Some of the images have the same name, so their pictures in {output} would overwrite each "
-            "other; run the command once for each of their folders."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    return list(paths)
-
-
-def write_json(path: Path, results: Sequence[tuple[Path, Result]]) -> None:
-    """One result as an object, several as a list; each says which image it is of."""
-    entries = [{"image": str(image)} | result.to_dict() for image, result in results]
-    if not path.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; make it first.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(entries[0] if len(entries) == 1 else entries, indent=1))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def format_box(box: Sequence[float]) -> str:
     """A box in whole pixels."""
     return " ".join(f"{value:.0f}" for value in box)
+
+
+class _Failures:
+    """What was left out of a call, told at its end."""
+
+    def __init__(self, num_images: int) -> None:
+        self._num_images = num_images
+        self.images: list[str] = []
+        self.pictures: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.images or self.pictures)
+
+    def tell(self) -> None:
+        """List everything on standard error."""
+        for messages, what in ((self.images, "used"), (self.pictures, "drawn")):
+            if messages and self._num_images == 1:
+                _warn(f"mdetr: {' '.join(messages)}")
+            elif messages:
+                _warn(f"mdetr: {len(messages):,} of {self._num_images:,} images could not be {what}:")
+                for message in messages:
+                    _warn(f"  {message}")
+
+
+def _warn(line: str) -> None:
+    typer.echo(printable(line), err=True)
+
+
+def _read_images(
+    sources: Sequence[Source], failures: _Failures, on_progress: Callable[[int], None]
+) -> Iterator[tuple[int, Tensor]]:
+    """The places and the pixels of the images that can be used, each read when it is needed."""
+    from mdetr.images import load_image
+
+    for place, source in enumerate(sources):
+        try:
+            pixels = load_image(source)
+        except MdetrError as error:
+            failures.images.append(str(error))
+        else:
+            yield place, pixels
+        on_progress(1)
+
+
+def _answer_batch(
+    batch: Sequence[tuple[int, Tensor]],
+    call: _Call[R],
+    writer: JsonWriter,
+    console: Console,
+    failures: _Failures,
+) -> None:
+    """Ask about some images; write, show and draw their results."""
+    answers = call.ask([pixels for _, pixels in batch])
+    for (place, _), results in zip(batch, answers, strict=True):
+        source = call.sources[place]
+        for number, result in enumerate(results):
+            writer.add({"image": _full_name(source)} | result.to_dict())
+            call.show(console, image_name(source), result)
+            picture = call.outputs.picture(place, number)
+            if picture is not None:
+                _draw(result, picture, console, failures)
+
+
+def _draw(result: Result, path: Path, console: Console, failures: _Failures) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result.plot(path)
+    except (MdetrError, OSError, ValueError) as error:  # Pillow's own: too large for the format, a full disk
+        failures.pictures.append(f"{path}: {error}")
+    else:
+        console.print(plain(f"picture: {path}"), soft_wrap=True)
+
+
+def image_name(source: Source) -> str:
+    """What an image is called where it is shown: a file by its name, an address by its beginning."""
+    return source.name if isinstance(source, Path) else f"{source[:24]}..."
+
+
+def _full_name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else image_name(source)
+
+
+def _images_in(folder: Path) -> list[Source]:
+    """The image files of a folder by name; hidden files, folders and other kinds of files are passed over.
+
+    Raises:
+        InvalidInputError: The folder cannot be read, or holds no image.
+    """
+    from mdetr.ui.pictures import readable_suffixes
+
+    suffixes = readable_suffixes()
+    try:
+        images = sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in suffixes and not file.name.startswith(".") and not _is_special(file)
+        )
+    except OSError as error:
+        raise InvalidInputError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+    if not images:
+        raise InvalidInputError(
+            f"There is no image in the folder {folder}; folders inside it are not looked into, so name them."
+        )
+    return list(images)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there that is no file: a folder, a pipe or a device."""
+    return path.exists() and not path.is_file()

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mdetr.cli.printing import plain
+
 
 class Weights(StrEnum):
     """Which of the two sets of weights in a released file is taken."""
@@ -51,7 +53,7 @@ def convert(
     from mdetr.checkpoints.conversion import convert as run
     from mdetr.model.answers import NUMBERED
 
-    with Console(stderr=True).status(f"converting {checkpoint.name}"):
+    with Console(stderr=True).status(plain(f"converting {checkpoint.name}")):
         run(checkpoint, folder, weights.value if weights else None, tokenizer, answers)
     config = AutoConfig.from_pretrained(folder)
     if any(words[0].startswith(NUMBERED) for words in (config.answer_vocabulary or {}).values()):

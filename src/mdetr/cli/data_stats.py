@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from mdetr.cli.common import JsonFile
+from mdetr.cli.outputs import STDOUT, check_json_file, write_json
+from mdetr.cli.printing import plain
 
 
 def stats(
     store: Annotated[Path, typer.Argument(help="A store that mdetr data import made.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Say what a store holds, and what may be wrong with it.
 
     Example: mdetr data stats stores/refcoco
     """
+    check_json_file(json_file)
     from mdetr.data.statistics import store_statistics
     from mdetr.data.store import Store
 
     found = store_statistics(Store.open(store))
-    table = Table("figure", "value", title=str(store), title_justify="left")
+    table = Table("figure", "value", title=plain(str(store)), title_justify="left")
     table.add_row("rows", f"{found.rows:,}")
     table.add_row("images", f"{found.images:,}")
     table.add_row("boxes", f"{found.boxes:,}")
@@ -33,12 +38,12 @@ def stats(
     table.add_row("rows with masks", f"{found.masks:,}")
     for group in (found.sources, found.answer_types):
         for name, count in sorted(group.items()):
-            table.add_row(f"rows of {name}", f"{count:,}")
+            table.add_row(plain(f"rows of {name}"), f"{count:,}")
     for name, count in found.problems.items():
-        table.add_row(f"[bold]{name}[/bold]", f"{count:,}")
-    Console().print(table)
+        table.add_row(Text(name, "bold"), f"{count:,}")
+    Console(stderr=json_file == STDOUT).print(table)
     if json_file is not None:
-        json_file.write_text(json.dumps(found.to_dict(), indent=1))
+        write_json(json_file, found.to_dict())
 
 
 def _spread(values: tuple[float, float, float]) -> str:

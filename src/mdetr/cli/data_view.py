@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from mdetr.errors import InvalidInputError
-from mdetr.files import atomic_write
 
 WIDTH = 480  # of a picture in the sheet, in pixels
 
@@ -26,14 +25,12 @@ def view(
     Example: mdetr data view stores/refcoco --output sheet.png
     """
     from mdetr.data.store import Store
+    from mdetr.ui.pictures import check_picture_path, save_picture
 
+    check_picture_path(output)
     opened = Store.open(store)
     if not len(opened):
         raise InvalidInputError(f"The store {store} is empty.")
-    if not output.parent.is_dir():
-        raise InvalidInputError(
-            f"There is no folder {output.parent} to write {output.name} to; make it first."
-        )
 
     import numpy as np
     from torchvision.transforms.v2.functional import to_pil_image
@@ -51,6 +48,5 @@ def view(
             for box, spans in zip(record.boxes, record.spans, strict=True)
         ]
         pictures.append(draw_groundings(to_pil_image(opened.load_image(record)), record.text, drawn))
-    with atomic_write(output) as file:
-        contact_sheet(pictures, columns, WIDTH).save(file)
+    save_picture(contact_sheet(pictures, columns, WIDTH), output)
     typer.echo(f"{len(pictures)} of {len(opened):,} records are in {output}.")

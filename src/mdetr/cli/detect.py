@@ -11,20 +11,26 @@ from rich.console import Console
 from rich.table import Table
 
 from mdetr.cli.common import (
+    Device,
     JsonFile,
     NeededModel,
     Output,
     Threshold,
+    answer_images,
     find_images,
-    finish,
     format_box,
+    has_folder,
     load_model,
-    picture_paths,
-    progress_over,
+    refuse_image_as_text,
 )
+from mdetr.cli.outputs import plan_outputs
+from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
+from mdetr.texts import check_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mdetr.inference.results import DetectionResult
 
 
@@ -44,20 +50,25 @@ def detect(
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Names that the model sees at once.")] = 32,
+    device: Device = None,
 ) -> None:
     """Find the things of some named classes, each name by itself.
 
     Example: mdetr detect street.jpg "bus, traffic_light" --model models/lvis10-r101 --output found.png
     """
     paths, names = _read_names(images_and_names, names_file)
-    images = find_images(paths)
-    pictures = picture_paths(images, 1, output)
-    loaded = load_model(model)
-    with progress_over(len(images)) as on_progress:
-        results = loaded.detect(
-            list(images), names, threshold, batch_size=batch_size, on_progress=on_progress
-        )
-    finish(list(zip(images, results, strict=True)), pictures, json_file, _show)
+    sources = find_images(paths)
+    outputs = plan_outputs(sources, 1, output, json_file, has_folder(paths))
+    loaded = load_model(model, device)
+
+    from mdetr.inference.detection import ClassPrompts
+
+    prompts = ClassPrompts(loaded.model, loaded.processor, names, batch_size)
+
+    def ask(images: Sequence[Tensor]) -> list[list[DetectionResult]]:
+        return [[loaded.detect(image, prompts, threshold)] for image in images]
+
+    answer_images(sources, outputs, ask, _show, batch_size=1)
 
 
 def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str], list[str]]:
@@ -67,19 +78,35 @@ def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str],
                 "Give at least one image and then the names, separated by commas; or a --names-file."
             )
         *images, text = arguments
+        refuse_image_as_text(text)
         names = text.split(",")
     else:
         if not file.is_file():
             raise InvalidInputError(f"There is no file {file}; it should have a class name on each line.")
-        try:
-            images, names = list(arguments), file.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"{file} is not UTF-8 text ({error}); save it in UTF-8.") from None
-    return images, list(dict.fromkeys(name.strip() for name in names if name.strip()))
+        images, names = list(arguments), _read_lines(file)
+    names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if not names:
+        raise InvalidInputError(f"There is no name in {file or 'the last argument'}; give at least one.")
+    for name in names:
+        check_text(name)
+    return images, names
 
 
-def _show(console: Console, image: Path, result: DetectionResult) -> None:
-    table = Table("name", "box (x0 y0 x1 y1)", "score", title=image.name, title_justify="left")
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{file} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8."
+        ) from None
+
+
+def _show(console: Console, name: str, result: DetectionResult) -> None:
+    if not len(result):
+        line = f"{name}: none of the {len(result.names)} classes found"
+        console.print(plain(line), soft_wrap=True)
+        return
+    table = Table("name", "box (x0 y0 x1 y1)", "score", title=plain(name), title_justify="left")
     for found in result:
-        table.add_row(found.name, format_box(found.box), f"{found.score:.2f}")
-    console.print(table if len(result) else f"{image.name}: none of the {len(result.names)} classes found")
+        table.add_row(plain(found.name), format_box(found.box), f"{found.score:.2f}")
+    console.print(table)

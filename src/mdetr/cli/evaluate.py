@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mdetr.cli.common import JsonFile
+from mdetr.cli.outputs import STDOUT, check_json_file, write_json
+from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -31,9 +34,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", help="Replace a value of the recipe: key=value, such as run.workers=0."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the scores to this file too.")
-    ] = None,
+    json_file: JsonFile = None,
     output: Annotated[
         Path | None,
         typer.Option(help="The folder for tables and pictures; runs/RECIPE-evaluation if left out."),
@@ -58,6 +59,11 @@ def evaluate(
     """
     from mdetr.training.recipe import check_files, load_recipe
 
+    check_json_file(json_file)
+    if submission is not None:
+        from mdetr.tasks.submission import check_submission_file
+
+        check_submission_file(submission)
     planned = [(path, load_recipe(path, changes or []), model or _trained(path)) for path in recipes]
     for _, settings, _ in planned:
         check_files(settings, training=False)
@@ -85,12 +91,13 @@ def evaluate(
     for recipe, of_recipe in scores.items():
         for store, figures in of_recipe.items():
             for figure, value in figures.items():
-                table.add_row(recipe, store, figure, f"{value:.4f}")
-    Console().print(table)
+                table.add_row(plain(recipe), plain(store), plain(figure), f"{value:.4f}")
+    Console(stderr=json_file == STDOUT).print(table)
     folders = ", ".join(dict.fromkeys(str(file.parent) for file in tables))
-    typer.echo(f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}.")
+    place = f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}."
+    typer.echo(place, err=json_file == STDOUT)
     if json_file is not None:
-        json_file.write_text(json.dumps(scores if len(scores) > 1 else next(iter(scores.values())), indent=1))
+        write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 
 def _trained(recipe: Path) -> str:
@@ -155,7 +162,12 @@ def _with_table(
     from mdetr.training.judgements import judgement_table
 
     columns = (
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        *(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ),
         TextColumn("{task.fields[score]}"),
     )
     with (

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from mdetr.cli.common import (
     Also,
     BatchSize,
+    Device,
     ImagesAndText,
     JsonFile,
     ModelName,
     Output,
     Threshold,
+    load_model,
     print_groundings,
-    run_question,
+    read_query,
 )
+from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mdetr.inference.results import GroundingResult
 
 
@@ -31,28 +34,20 @@ def ground(
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
+    device: Device = None,
 ) -> None:
     """Find the things that a text speaks of, and say which words each belongs to.
 
     Example: mdetr ground shapes.png "a red cube and two metal balls" --output found.png
     """
+    query = read_query(images_and_text, also, output, json_file)
+    loaded = load_model(model, device)
 
-    def show(console: Console, image: Path, result: GroundingResult) -> None:
+    def show(console: Console, name: str, result: GroundingResult) -> None:
         if len(result):
-            print_groundings(console, f"{image.name}: {result.text}", result)
+            print_groundings(console, f"{name}: {result.text}", result)
         else:
-            console.print(
-                f"{image.name}: nothing found with a score above {threshold}; try a lower --threshold."
-            )
+            line = f"{name}: nothing found with a score above {threshold}; try a lower --threshold."
+            console.print(plain(line), soft_wrap=True)
 
-    run_question(
-        "ground",
-        images_and_text,
-        also,
-        model,
-        output,
-        json_file,
-        show,
-        threshold=threshold,
-        batch_size=batch_size,
-    )
+    query.run(partial(loaded.ground, threshold=threshold, batch_size=batch_size), show, batch_size)

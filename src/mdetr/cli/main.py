@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from mdetr.cli.detect import detect
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
 from mdetr.cli.models import models
+from mdetr.cli.printing import printable
 from mdetr.cli.refer import refer
 from mdetr.cli.segment import segment
 from mdetr.cli.synthesize import synthesize
@@ -84,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except BrokenPipeError:  # who reads the output has seen enough, as `head` does
+        return 1
     except Exception as error:
         if debug:
             raise
@@ -93,14 +97,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run() -> None:
     """Run the command as a program, which ends with the exit code of `main`."""
-    sys.exit(main())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
+    code = main()
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads any more, or the disk is full; Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def _explain(error: Exception) -> int:
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong call: Click's own words
         error.show()
         return int(error.exit_code)
-    message = " ".join(str(error).split())
+    message = printable(" ".join(str(error).split()))
     if not isinstance(error, MdetrError):
         message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
     typer.echo(f"mdetr: {message}", err=True)

@@ -37,7 +37,7 @@ def models(
         console.print("How to get one: mdetr models NAME. The sizes are those of the downloads.")
         return
     if name in bundled_models():
-        console.print(f"{name} comes with the package: mdetr ground IMAGE TEXT --model {name}")
+        console.print(f"{name} comes with the package: mdetr ground IMAGE TEXT --model {name}", markup=False)
         return
     found = next((entry for entry in RELEASED if entry.name == name), None)
     if found is None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from mdetr.cli.common import (
     Also,
     BatchSize,
+    Device,
     ImagesAndText,
     JsonFile,
     ModelName,
     Output,
     format_box,
-    run_question,
+    load_model,
+    read_query,
 )
+from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mdetr.inference.results import ReferringResult
 
 
@@ -29,24 +32,18 @@ def refer(
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
+    device: Device = None,
 ) -> None:
     """Find the one thing that an expression denotes.
 
     Example: mdetr refer shapes.png "the cube left of the metal ball" --output found.png
     """
+    query = read_query(images_and_text, also, output, json_file)
+    loaded = load_model(model, device)
 
-    def show(console: Console, image: Path, result: ReferringResult) -> None:
+    def show(console: Console, name: str, result: ReferringResult) -> None:
         box = format_box(result.box)
-        console.print(f"{image.name}: {result.text}", soft_wrap=True)
+        console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
         console.print(f"  box (x0 y0 x1 y1): {box}, score {result.score:.2f}")
 
-    run_question(
-        "refer",
-        images_and_text,
-        also,
-        model,
-        output,
-        json_file,
-        show,
-        batch_size=batch_size,
-    )
+    query.run(partial(loaded.refer, batch_size=batch_size), show, batch_size)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from mdetr.cli.common import (
     Also,
     BatchSize,
+    Device,
     ImagesAndText,
     JsonFile,
     NeededModel,
     Output,
     Threshold,
     format_box,
-    run_question,
+    load_model,
+    read_query,
 )
+from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mdetr.inference.results import SegmentationResult
 
 
@@ -31,27 +34,20 @@ def segment(
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 1,
+    device: Device = None,
 ) -> None:
     """Find the pixels that a phrase denotes.
 
     Example: mdetr segment street.jpg "the wheels of the bus" --model models/phrasecut --output found.png
     """
+    query = read_query(images_and_text, also, output, json_file)
+    loaded = load_model(model, device)
 
-    def show(console: Console, image: Path, result: SegmentationResult) -> None:
+    def show(console: Console, name: str, result: SegmentationResult) -> None:
         share = float(result.mask.float().mean())
-        console.print(f"{image.name}: {result.text}", soft_wrap=True)
+        console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
         console.print(f"  {len(result.boxes)} found, {share:.1%} of the image")
         for box, score in zip(result.boxes, result.scores, strict=True):
             console.print(f"  box (x0 y0 x1 y1): {format_box(box)}, score {score:.2f}")
 
-    run_question(
-        "segment",
-        images_and_text,
-        also,
-        model,
-        output,
-        json_file,
-        show,
-        threshold=threshold,
-        batch_size=batch_size,
-    )
+    query.run(partial(loaded.segment, threshold=threshold, batch_size=batch_size), show, batch_size)

@@ -14,7 +14,8 @@ from mdetr.images import ImageInput, Placement, Size, as_list, load_image, place
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, MdetrModel, TextFeatures
-from mdetr.processor import MdetrProcessor, as_texts
+from mdetr.processor import MdetrProcessor
+from mdetr.texts import as_texts
 
 R = TypeVar("R")
 Progress = Callable[[int], None]

@@ -10,12 +10,14 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
+from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput
 from mdetr.inference.asking import encode_images, encode_texts, load_for_model
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
 from mdetr.processor import MdetrProcessor
+from mdetr.texts import as_texts, check_text
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,19 @@ class ClassPrompts:
     def __init__(
         self, model: MdetrModel, processor: MdetrProcessor, names: Sequence[str], batch_size: int
     ) -> None:
-        """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once."""
+        """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once.
+
+        Raises:
+            InvalidInputError: there is no name, one is no text, or comes twice.
+        """
+        names = as_texts(names)
+        for name in names:
+            check_text(name)
+        if not names or len(set(names)) < len(names):
+            raise InvalidInputError("Give at least one class name, and each but once.")
+        if batch_size < 1:
+            raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
+        self.names = tuple(names)
         self._model = model
         self._processor = processor
         # Names of one length share a batch, so that little is padding.

@@ -23,8 +23,8 @@ def choose_device(device: str | torch.device | int | None = None) -> torch.devic
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
-        hint = "Did you mean 'cuda'? " if str(device).lower().startswith("gpu") else ""
-        raise InvalidInputError(f"There is no kind of device {device!r}: {hint}{advice}") from None
+        hint = " Did you mean 'cuda'?" if str(device).lower().startswith("gpu") else ""
+        raise InvalidInputError(f"There is no kind of device {device!r}: {advice}{hint}") from None
     name = "cpu" if chosen.type == "cpu" else f"{chosen.type}:{chosen.index or 0}"
     if name not in present:
         raise InvalidInputError(f"The device {str(device)!r} is not available: {advice}")

@@ -26,7 +26,7 @@ from mdetr.inference.results import (
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import MdetrModel
 from mdetr.post_processing import Box
-from mdetr.processor import MdetrProcessor, as_texts, check_text
+from mdetr.processor import MdetrProcessor
 
 
 @dataclass(frozen=True)
@@ -281,7 +281,7 @@ class Mdetr:
     def detect(
         self,
         image: ImageInput,
-        names: Sequence[str],
+        names: Sequence[str] | ClassPrompts,
         threshold: float = ...,
         max_overlap: float = ...,
         batch_size: int = ...,
@@ -292,7 +292,7 @@ class Mdetr:
     def detect(
         self,
         image: list[ImageInput] | tuple[ImageInput, ...],
-        names: Sequence[str],
+        names: Sequence[str] | ClassPrompts,
         threshold: float = ...,
         max_overlap: float = ...,
         batch_size: int = ...,
@@ -302,7 +302,7 @@ class Mdetr:
     def detect(
         self,
         image: ImageInput | Sequence[ImageInput],
-        names: Sequence[str],
+        names: Sequence[str] | ClassPrompts,
         threshold: float = 0.7,
         max_overlap: float = 0.7,
         batch_size: int = 32,
@@ -315,7 +315,8 @@ class Mdetr:
 
         Args:
             image: as for `ground`.
-            names: of the classes, such as "cat" or "bow_(weapon)", any number.
+            names: of the classes, such as "cat" or "bow_(weapon)", any number; or their `ClassPrompts`, which
+                many calls can share.
             threshold: boxes with 1 - p(no object) above this are kept.
             max_overlap: a box goes if its intersection over union with a better one of its class is above
                 this.
@@ -331,21 +332,18 @@ class Mdetr:
         _check_share("max_overlap", max_overlap)
         if isinstance(names, str):
             raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
-        names = as_texts(names)
-        for name in names:
-            check_text(name)
-        if not names or len(set(names)) < len(names):
-            raise InvalidInputError("Give at least one class name, and each but once.")
-        if batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
         single = not isinstance(image, list | tuple)
-        prompts = ClassPrompts(self.model, self.processor, names, batch_size)
+        prompts = (
+            names
+            if isinstance(names, ClassPrompts)
+            else ClassPrompts(self.model, self.processor, names, batch_size)
+        )
         results = []
         for one in as_list(image):
             picture, found = prompts.find(one, keep=single)
             size = picture.height, picture.width
-            detections = merge_classes(names, found, size, threshold, max_overlap)
-            results.append(DetectionResult(picture, tuple(names), detections))
+            detections = merge_classes(prompts.names, found, size, threshold, max_overlap)
+            results.append(DetectionResult(picture, prompts.names, detections))
             if on_progress is not None:
                 on_progress(1)
         return results[0] if single else results

@@ -10,12 +10,11 @@ from typing import Any, overload
 from PIL import Image
 from torch import Tensor
 
-from mdetr.errors import InvalidInputError
-from mdetr.files import atomic_write
 from mdetr.inference.detection import Detection
 from mdetr.inference.stored_image import Picture, StoredImage
 from mdetr.post_processing import Box, Grounding
 from mdetr.rle import run_lengths
+from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
 
 
@@ -69,7 +68,7 @@ class GroundingResult(_Result, Sequence[Grounding]):
         """Draw the boxes and the coloured words; write the picture to `path` where one is given.
 
         Raises:
-            InvalidInputError: the folder is missing or the name has no image suffix.
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
         """
         return _write(draw_groundings(self.image, self.text, self.groundings), path)
 
@@ -94,7 +93,7 @@ class ReferringResult(_Result):
         """Draw the box; write the picture to `path` where one is given.
 
         Raises:
-            InvalidInputError: the folder is missing or the name has no image suffix.
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
         """
         return _write(draw_boxes(self.image, self.text, [self.box]), path)
 
@@ -121,7 +120,7 @@ class AnswerResult(_Result):
         """Draw the question with its boxes and the answer; write the picture to `path` where one is given.
 
         Raises:
-            InvalidInputError: the folder is missing or the name has no image suffix.
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
         """
         return _write(draw_groundings(self.image, f"{self.text} \u2013 {self.answer}", self.groundings), path)
 
@@ -153,7 +152,7 @@ class SegmentationResult(_Result):
         """Draw the mask and the boxes; write the picture to `path` where one is given.
 
         Raises:
-            InvalidInputError: the folder is missing or the name has no image suffix.
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
         """
         return _write(draw_mask(self.image, self.text, self.mask, self.boxes), path)
 
@@ -194,7 +193,7 @@ class DetectionResult(_Result, Sequence[Detection]):
         """Draw the boxes with their names; write the picture to `path` where one is given.
 
         Raises:
-            InvalidInputError: the folder is missing or the name has no image suffix.
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
         """
         text, spans = "", dict[str, tuple[int, int]]()  # the names that were found are the picture's caption
         for name in dict.fromkeys(found.name for found in self.detections):
@@ -231,15 +230,6 @@ def _head(picture: Picture, text: str) -> dict[str, Any]:
 
 
 def _write(picture: Image.Image, path: str | Path | None) -> Image.Image:
-    if path is None:
-        return picture
-    target = Path(path)
-    if target.suffix.lower() not in Image.registered_extensions():
-        raise InvalidInputError(f"{target} has no image suffix; name a .png or .jpg file.")
-    if not target.parent.is_dir():
-        raise InvalidInputError(
-            f"There is no folder {target.parent} to write {target.name} to; make it first."
-        )
-    with atomic_write(target) as file:
-        picture.save(file)
+    if path is not None:
+        save_picture(picture, Path(path))
     return picture

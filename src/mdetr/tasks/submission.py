@@ -23,17 +23,28 @@ def write_submission(answers: Mapping[str, str], file: Path) -> None:
     """
     if not answers:
         raise InvalidInputError("There are no answers to submit: no record is a question.")
+    check_submission_file(file)
     if file.suffix == ".json":
         content = json.dumps([{"questionId": id, "prediction": answers[id]} for id in sorted(answers)])
-    elif file.suffix == ".txt":
+    else:
         order = sorted(answers, key=_number)
         content = "".join(f"{answers[id]}\n" for id in order)
-    else:
+    with atomic_write(file) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def check_submission_file(file: Path) -> None:
+    """See that answers can be written to a file.
+
+    Raises:
+        InvalidInputError: it has another suffix, or its folder is missing.
+    """
+    if file.suffix not in (".json", ".txt"):
         raise InvalidInputError(
             f"Name a .json file (GQA) or a .txt file (CLEVR) for answers; found {file.name!r}."
         )
-    with atomic_write(file) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+    if not file.parent.is_dir():
+        raise InvalidInputError(f"There is no folder {file.parent} to write {file.name} to; make it first.")
 
 
 def _number(id: str) -> int:

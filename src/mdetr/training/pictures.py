@@ -15,10 +15,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
-from mdetr.files import atomic_write
 from mdetr.model.mdetr import MdetrModel
 from mdetr.training.evaluation import Validation
 from mdetr.training.judgements import read_groundings
+from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import contact_sheet, draw_groundings
 
 COLUMNS = 4
@@ -81,8 +81,7 @@ class PredictionPictures:
         sheet = contact_sheet(drawn, columns=COLUMNS)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}-{step:0{STEP_DIGITS}d}.png"
-        with atomic_write(path) as file:
-            sheet.save(file)
+        save_picture(sheet, path)
         if self.writer is not None:
             self.writer.add_image(f"predictions/{name}", np.asarray(sheet), step, dataformats="HWC")
         return path
@@ -110,8 +109,7 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
         for column in ("truth", "prediction"):
             groundings, answer = read_groundings(row[column])
             pictures.append(draw_groundings(image, _with_answer(row["text"], answer), groundings))
-    with atomic_write(output) as file:
-        contact_sheet(pictures, COLUMNS, WORST_WIDTH).save(file)
+    save_picture(contact_sheet(pictures, COLUMNS, WORST_WIDTH), output)
     return len(rows)
 
 

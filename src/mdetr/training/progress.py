@@ -98,5 +98,5 @@ class Progress(TrainerCallback):
             return Group(steps, Text())
         scores = Table("score", "now", "most")
         for name, values in self._scores.items():
-            scores.add_row(name, f"{values[-1]:.4f}", f"{max(values):.4f}")
+            scores.add_row(Text(name), f"{values[-1]:.4f}", f"{max(values):.4f}")
         return Group(steps, scores)

@@ -28,6 +28,7 @@ PALETTE = (
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MIN_WIDTH = 640  # smaller images are enlarged, so that labels can be read
+MAX_HEIGHT = 4096  # of what is enlarged, so that a strip of a few pixels does not fill the memory
 MARGIN = 14
 MASK_OPACITY = 140  # of 255
 BLACK, WHITE = (20, 20, 20), (255, 255, 255)
@@ -59,9 +60,9 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
         groundings: what was found; boxes in pixels of `image`, spans in characters of `text`.
 
     Returns:
-        A new RGB picture, at least `MIN_WIDTH` pixels wide.
+        A new RGB picture, at least `MIN_WIDTH` pixels wide unless that made it higher than `MAX_HEIGHT`.
     """
-    scale = max(1, math.ceil(MIN_WIDTH / image.width))
+    scale = max(1, min(math.ceil(MIN_WIDTH / image.width), MAX_HEIGHT // image.height))
     canvas = image.convert("RGB").resize(
         (image.width * scale, image.height * scale), Image.Resampling.LANCZOS
     )

@@ -1,0 +1,22 @@
+"""Printing what people wrote: texts, phrases, names of classes and of files."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from rich.text import Text
+
+
+def printable(text: str) -> str:
+    """A text with what a terminal would obey, or cannot show, spelled out: escapes, half characters."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+        else character
+        for character in text
+    )
+
+
+def plain(text: str) -> Text:
+    """A text that Rich prints as it is: brackets are no markup, and :names: are no emoji."""
+    return Text(printable(text))
