@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-import mdetr
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
 from mdetr.training.recipe import Recipe, parse_recipe
 
-MDETR = Path(mdetr.__file__).with_name("__main__.py")
 SCENES = Path(__file__).parents[1] / "fixtures" / "shapes"
 
 
@@ -27,14 +25,10 @@ def shapes_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run_processes(processes: int, program: Path, *arguments: object) -> None:
-    """A program in `processes` processes that talk over gloo, on CPUs."""
+def torchrun(processes: int, program: Path, *arguments: object) -> None:
+    """A program under torchrun, in `processes` processes that talk over gloo, on CPUs."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     result = subprocess.run(
         [*command, str(program), *map(str, arguments)], env=environment, capture_output=True, text=True
     )

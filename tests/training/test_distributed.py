@@ -13,7 +13,8 @@ import yaml
 
 from mdetr.model.mdetr import MdetrModel
 from mdetr.training.trainer import last_checkpoint
-from tests.training.conftest import MDETR, run_processes, small_recipe
+from tests.processes import MDETR, run_together
+from tests.training.conftest import small_recipe
 
 IN_FLOAT64 = Path(__file__).with_name("in_float64.py")
 
@@ -34,7 +35,7 @@ def _train(
     folder.mkdir(exist_ok=True)
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content))
-    run_processes(processes, IN_FLOAT64, "train", recipe, "--output", folder / "run", *options)
+    run_together(processes, IN_FLOAT64, "train", recipe, "--output", folder / "run", *options)
     return MdetrModel.from_pretrained(folder / "run" / "model", dtype=torch.float64).state_dict()
 
 
@@ -76,7 +77,7 @@ def test_sharding_and_bfloat16_go_together(content: dict[str, Any], tmp_path: Pa
         content["run"]["sharding"] = sharding
         recipe = tmp_path / f"{sharding}.yaml"
         recipe.write_text(yaml.safe_dump(content))
-        run_processes(2, MDETR, "train", recipe, "--output", tmp_path / sharding)
+        run_together(2, MDETR, "train", recipe, "--output", tmp_path / sharding)
         log = json.loads((last_checkpoint(tmp_path / sharding) / "trainer_state.json").read_text())[
             "log_history"
         ]

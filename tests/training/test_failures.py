@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,55 +19,48 @@ import yaml
 from mdetr.errors import TrainingError
 from mdetr.training.failures import explained
 from mdetr.training.trainer import last_checkpoint
+from tests.processes import MDETR, Process
 from tests.training.conftest import small_recipe
 
 PATIENCE = 120  # seconds that anything here may take
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
 def start(shapes_store: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts runs that would go on for long, in the folder `tmp_path`/run; none outlives its test."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[Process] = []
 
-    def start_one(environment: dict[str, str] | None = None, **run: Any) -> subprocess.Popen[str]:
+    def start_one(environment: dict[str, str] | None = None, **run: Any) -> Process:
         content = small_recipe(shapes_store, save_every=2, log_every=1000, **run)
         content["optimiser"] |= {"steps": 100_000, "batch_size": 4}
         content["data"]["validation"] = {}
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(content))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mdetr", "train", str(recipe), "--output", str(tmp_path / "run")],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", **(environment or {})},
-        )
+        process = Process(MDETR, "train", recipe, "--output", tmp_path / "run", environment=environment)
         processes.append(process)
         return process
 
     yield start_one
     for process in processes:
         process.kill()
-        process.communicate()
 
 
-def _wait_for_a_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
+def _wait_for_a_checkpoint(process: Process, folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while not list((folder / "run").glob("checkpoint-*/complete")):
-        assert process.poll() is None, process.communicate()[1]
+        assert process.returncode is None, "it ended before it had made a checkpoint"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def _last_words(process: subprocess.Popen[str]) -> str:
+def _last_words(process: Process) -> str:
     """The sentence that a process died with."""
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, errors
-    assert "Traceback" not in errors
-    return next(line for line in reversed(errors.splitlines()) if line.startswith("mdetr: "))
+    assert process.wait() == 1, process.errors
+    assert "Traceback" not in process.errors
+    return next(line for line in reversed(process.errors.splitlines()) if line.startswith("mdetr: "))
 
 
 def test_a_worker_that_is_killed(start: Start, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,11 +14,8 @@ import yaml
 
 from mdetr.model.mdetr import MdetrModel
 from mdetr.training.trainer import last_checkpoint
+from tests.processes import MDETR, Process, run
 from tests.training.conftest import small_recipe
-
-
-def _command(recipe: Path, run: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "mdetr", "train", str(recipe), "--output", str(run), *options]
 
 
 def _losses(run: Path) -> list[float]:
@@ -36,17 +31,17 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not(shapes_store: Path
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(_command(recipe, whole), check=True, capture_output=True)
-    process = subprocess.Popen(_command(recipe, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert run(MDETR, "train", recipe, "--output", whole).returncode == 0
+    process = Process(MDETR, "train", recipe, "--output", killed)
     deadline = time.monotonic() + 120
     while not (killed / "checkpoint-2" / "complete").exists():
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.returncode is None, "it ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "model").exists()
-    subprocess.run(_command(recipe, killed, "--resume"), check=True, capture_output=True)
+    assert run(MDETR, "train", recipe, "--output", killed, "--resume").returncode == 0
     assert _losses(killed) == _losses(whole)
-    states = [MdetrModel.from_pretrained(run / "model").state_dict() for run in (whole, killed)]
+    states = [MdetrModel.from_pretrained(folder / "model").state_dict() for folder in (whole, killed)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
