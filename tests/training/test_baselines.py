@@ -28,7 +28,8 @@ SMALL: dict[str, dict[str, Any]] = {
         **{"d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "num_queries": 3},
         **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 64, "dropout": 0.0},
     },
-    "maskrcnn": {"backbone": "resnet18", "weights": None},
+    # few proposals, each of which costs as much as the image
+    "maskrcnn": {"backbone": "resnet18", "weights": None, "rpn_post_nms_top_n_test": 20},
 }
 
 
