@@ -240,3 +240,34 @@ def test_images_may_be_elsewhere(command: Command, tmp_path: Path) -> None:
     code, _, error = command("data", "import", "jsonl", tmp_path / "none", tmp_path / "other")
     assert code == 1
     assert "There is no file or folder" in error
+
+
+VOC = """<annotation><filename>a.png</filename><object><name>cat</name><bndbox><xmin>2</xmin><ymin>3</ymin>
+<xmax>30</xmax><ymax>20</ymax></bndbox></object></annotation>"""
+CAPTION = {"annotations": [{"id": 1, "image_id": 1, "caption": "a cube"}]}
+
+
+@pytest.mark.parametrize(
+    ("source", "files", "text"),
+    [
+        ("yolo", {"data.yaml": "names: [cat]", "labels/train/a.txt": "0 0.4 0.4 0.7 0.6"}, "cat"),
+        ("voc", {"Annotations/a.xml": VOC}, "cat"),
+        ("csv", {"train.csv": "image,text,x,y,w,h\nimages/train/a.png,a cat,1,2,29,18\n"}, "a cat"),
+        ("coco-captions", {"annotations/captions_train.json": json.dumps(CAPTION)}, "a cube"),
+    ],
+)
+def test_the_layouts_of_other_tools_are_imported(
+    command: Command, tmp_path: Path, source: str, files: dict[str, str], text: str
+) -> None:
+    for place in ("images/train", "JPEGImages", "train"):
+        _save_image(tmp_path / place / "a.png", 40, 30)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    _coco_file(tmp_path, "a.png").rename(tmp_path / "annotations.json")
+    if source == "coco-captions":
+        (tmp_path / "annotations.json").rename(tmp_path / "annotations" / "instances_train.json")
+    code, output, error = command("data", "import", source, tmp_path, tmp_path / "store")
+    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 records"), error
+    assert _only_record(tmp_path / "store") == (40, 30)
+    assert [record.text for record in Store.open(tmp_path / "store")] == [text]

@@ -20,6 +20,7 @@ from mdetr.data.record import SCHEMA, Record, to_row
 from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
 from mdetr.data.sources.clevr_ref import read_clevr_ref
 from mdetr.data.sources.coco import read_coco
+from mdetr.data.sources.coco_captions import read_coco_captions
 from mdetr.data.sources.gqa import read_gqa
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.sources.label_studio import read_label_studio
@@ -129,6 +130,15 @@ CLEVR_QUESTION = PLACE | {"question": "What is the red cube?", "answer": "red", 
 
 SAMPLES = {
     "coco": Sample({"c.json": _coco()}, read_coco, "c.json"),
+    "coco-captions": Sample(
+        {
+            "annotations/instances_val.json": _coco(),
+            "annotations/captions_val.json": {
+                "annotations": [{"id": 3, "image_id": 1, "caption": "a red cube"}]
+            },
+        },
+        read_coco_captions,
+    ),
     "official": Sample(
         {
             "o.json": _coco(

@@ -10,6 +10,10 @@ from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.images import image_size
 
+IMAGE_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+)
+
 
 def find_image(folder: Path, name: str) -> str | None:
     r"""The name of an image's file as it is in a folder; None if there is no such file.
@@ -23,6 +27,21 @@ def find_image(folder: Path, name: str) -> str | None:
         except (OSError, ValueError):  # too long for a name, or with a null character
             continue
     return None
+
+
+def find_by_path(folder: Path, path: str) -> str | None:
+    r"""The file in a folder whose path there is as much of the end of a path as there is; None for none.
+
+    Lists of images that were made elsewhere name them so: "/home/me/data/images/a.png", "C:\\data\\a.png".
+    """
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((found for tail in tails if (found := find_image(folder, tail))), None)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name ends as those of images do."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def with_found_images(records: Iterable[Record], folder: Path, missing: dict[str, None]) -> Iterator[Record]:

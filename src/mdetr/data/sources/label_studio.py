@@ -12,11 +12,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mdetr.data.phrase_search import locate_phrase
-from mdetr.data.prompts import class_prompt
 from mdetr.data.record import Box, Record
+from mdetr.data.sources.class_records import ClassBox, class_records
 from mdetr.data.sources.converting import LeftOut, convert_entries
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_text
-from mdetr.data.sources.image_sizes import ImageSizes, find_image
+from mdetr.data.sources.image_sizes import ImageSizes, find_image, is_image_name
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
@@ -30,9 +30,6 @@ _SHAPES = frozenset(
         *("brushlabels", "brush", "bitmask", "bitmasklabels", "ellipselabels", "ellipse"),
         *("keypointlabels", "keypoint", "vectorlabels", "vector"),
     }
-)
-_IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
 )
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
@@ -107,11 +104,8 @@ def read_label_studio(
         passed_over = LeftOut("shapes that are neither rectangles nor polygons", others)
         if base.text:
             return [_with_boxes(base, named), passed_over]
-        labels = dict.fromkeys(region.words for region in named)
-        by_label = [
-            _of_class(base, label, [region for region in named if region.words == label]) for label in labels
-        ]
-        return [*by_label, passed_over]
+        boxes = [ClassBox(region.words, region.box) for region in named]
+        return [*class_records(base, boxes), passed_over]
 
     entries = enumerate(iterate_entries(file))
     places = ((f"{file}, task {number}", entry) for number, entry in entries)
@@ -155,7 +149,7 @@ def _find_image_of(task: Fields, folder: Path) -> str:
 
 def _names_image(value: Any) -> bool:
     return isinstance(value, str) and (
-        urlsplit(_slashes(value)).path.lower().endswith(_IMAGE_SUFFIXES) or "/data/local-files/" in value
+        is_image_name(urlsplit(_slashes(value)).path) or "/data/local-files/" in value
     )
 
 
@@ -247,18 +241,6 @@ def _with_boxes(base: Record, named: Sequence[_Named]) -> Record:
         base,
         boxes=tuple(region.box for region in named),
         spans=tuple((locate_phrase(region.words, base.text),) for region in named),
-    )
-
-
-def _of_class(base: Record, label: str, named: Sequence[_Named]) -> Record:
-    """The record of a label, whose text is the one that asks for a class of this name."""
-    text = class_prompt(label)
-    return replace(
-        base,
-        id=f"{base.id}-{label}",
-        text=text,
-        boxes=tuple(region.box for region in named),
-        spans=tuple(((0, len(text)),) for _ in named),
     )
 
 

@@ -24,6 +24,8 @@ _READERS: MappingProxyType[str, tuple[str, str, dict[str, Any]]] = MappingProxyT
         "clevr-humans": ("clevr", "read_clevr_humans", {}),
         "clevr-ref+": ("clevr_ref", "read_clevr_ref", {}),
         "coco": ("coco", "read_coco", {}),
+        "coco-captions": ("coco_captions", "read_coco_captions", {}),
+        "csv": ("csv_boxes", "read_csv", {}),
         "flickr30k": ("flickr30k", "read_flickr30k", {}),
         "flickr30k-merged": ("flickr30k", "read_flickr30k", {"merged_boxes": True}),
         "gqa": ("gqa", "read_gqa", {}),
@@ -40,6 +42,8 @@ _READERS: MappingProxyType[str, tuple[str, str, dict[str, Any]]] = MappingProxyT
         "refcoco": ("refcoco", "read_refcoco", {"dataset": "refcoco"}),
         "refcoco+": ("refcoco", "read_refcoco", {"dataset": "refcoco+"}),
         "refcocog": ("refcoco", "read_refcoco", {"dataset": "refcocog"}),
+        "voc": ("pascal_voc", "read_voc", {}),
+        "yolo": ("yolo", "read_yolo", {}),
     }
 )
 SOURCES = tuple(_READERS)
