@@ -127,28 +127,29 @@ def test_bfloat16_autocast_runs_and_stays_close() -> None:
 
 
 HEADS = {name: OPTIONS[name] for name in OPTIONS if name not in ("query_type", "token_head", "proposals")}
-HALF = {
-    torch.float16: 2e-2,
-    torch.bfloat16: 0.15,
-}  # of logits of about one to ten; boxes are ten times closer
+HALF = {torch.float16: 5e-3, torch.bfloat16: 5e-2}  # of the largest value, or of 1; half as much for boxes
+
+
+def _assert_close(rough: torch.Tensor, exact: torch.Tensor, tolerance: float) -> None:
+    largest = max(1.0, float(exact.abs().max()))
+    torch.testing.assert_close(rough.float(), exact, rtol=0, atol=tolerance * largest)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("query_type", ["learned", "reference"])
 def test_weights_of_half_precision_find_the_same_with_every_head(query_type: str, dtype: torch.dtype) -> None:
-    model, inputs = small_model(**HEADS | {"query_type": query_type}), small_inputs()
+    options = HEADS | {"query_type": query_type, "feature_pyramid": query_type == "reference"}
+    model, inputs = small_model(**options), small_inputs()
     with torch.no_grad():
         exact = model(**inputs)
         rough = torch.nn.Module.to(model, dtype)(**inputs)
     assert rough.logits.dtype == dtype
     assert rough.pred_boxes.dtype == torch.float32
-    torch.testing.assert_close(rough.pred_boxes, exact.pred_boxes, rtol=0, atol=HALF[dtype] / 10)
+    _assert_close(rough.pred_boxes, exact.pred_boxes, HALF[dtype] / 2)
     for name in ("logits", "query_embeddings", "token_embeddings", "referred_logits", "pred_masks"):
-        torch.testing.assert_close(rough[name].float(), exact[name], rtol=0, atol=HALF[dtype], msg=name)
+        _assert_close(rough[name], exact[name], HALF[dtype])
     for name, logits in exact.answer_logits.items():
-        torch.testing.assert_close(
-            rough.answer_logits[name].float(), logits, rtol=0, atol=HALF[dtype], msg=name
-        )
+        _assert_close(rough.answer_logits[name], logits, HALF[dtype])
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
@@ -158,9 +159,8 @@ def test_proposals_of_half_precision_are_boxes_in_float32_and_close(dtype: torch
         exact = model(**inputs).proposals
         output = torch.nn.Module.to(model, dtype)(**inputs)
     assert output.pred_boxes.dtype == output.proposals.pred_boxes.dtype == torch.float32
-    rough = output.proposals.logits.float().softmax(-1)
-    torch.testing.assert_close(rough, exact.logits.softmax(-1), rtol=0, atol=HALF[dtype])
-    torch.testing.assert_close(output.proposals.pred_boxes, exact.pred_boxes, rtol=0, atol=HALF[dtype] / 10)
+    _assert_close(output.proposals.logits.float().softmax(-1), exact.logits.softmax(-1), HALF[dtype])
+    _assert_close(output.proposals.pred_boxes, exact.pred_boxes, HALF[dtype] / 2)
 
 
 def test_a_compiled_model_gives_the_same_boxes() -> None:
