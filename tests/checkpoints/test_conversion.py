@@ -97,7 +97,7 @@ def test_the_words_of_answers_come_from_the_released_annotations(tmp_path: Path)
 
 def test_a_folder_is_not_overwritten(file: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="already exists; choose another folder"):
         convert(file, tmp_path / "model")
 
 

@@ -1,238 +1,240 @@
-"""Every released variant: its file converts, loads, and gives the released program's recorded numbers."""
+"""Released models by name, from a server on this machine: downloaded once, verified, converted, kept."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 
-from mdetr.checkpoints.conversion import convert
-from mdetr.checkpoints.loading import load
-from mdetr.images import placements
-from mdetr.losses.criterion import compute_loss
-from mdetr.losses.matcher import assign, matching_cost
+from mdetr import Mdetr
+from mdetr.checkpoints import conversion
+from mdetr.checkpoints.cache import cache_folder, download_path, model_folder
+from mdetr.checkpoints.conversion import has_numbered_answers
+from mdetr.checkpoints.registry import ReleasedModel, released_model
+from mdetr.checkpoints.released import get_released, is_downloaded
+from mdetr.errors import CheckpointError
 from mdetr.model.config import MdetrConfig
-from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import MdetrModel
-from mdetr.processor import MdetrProcessor
-from mdetr.targets import token_ranges
-from mdetr.tasks.grounding import phrase_scores
-from tests.model.reference import (
-    FOLDER,
-    captions,
-    recorded_losses,
-    recorded_outputs,
-    reference_inputs,
-    released_state,
-)
+from tests.checkpoints.conftest import FileServer
+from tests.cli.conftest import Command, command
+from tests.model.reference import FOLDER, formula_weights
 
-VARIANTS = [
-    "pretrain_r101",
-    "pretrain_eb3",
-    "pretrain_eb5",
-    "gqa_r101",
-    "gqa_unified_r101",
-    "phrasecut_r101",
-    "phrasecut_eb3",
-    "clevr_r18",
-    "clevrref_r18",
-]
-SIZES = [(480, 640), (300, 225), (400, 500)]  # (height, width) that results were recorded for
+__all__ = ["command"]  # a fixture
 
-# What the released program calls the parts of a model.
-GRADIENT_GROUPS = {
-    "backbone": "backbone",
-    "text_encoder": "text_encoder",
-    "resizer": "text_projection",
-    "encoder": "encoder.",
-    "decoder": "decoder",
-    "input_proj": "input_projection",
-    "query_embed": "queries",
-    "qa_embed": "answers.positions",
-    "class_embed": "token_head",
-    "bbox_embed": "box_head",
-    "contrastive_image": "query_alignment",
-    "contrastive_text": "token_alignment",
-    "isfinal": "referred_head",
-    "answer": "answers.heads",
-    "mask": "mask_",
-}
+CLEVR: ReleasedModel = released_model("clevr-r18")  # type: ignore[assignment]
+GQA: ReleasedModel = released_model("gqa-r101")  # type: ignore[assignment]
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Ten times what two correct runs differ by: absolute of outputs, relative of losses and norms."""
-
-    logits: float = 1e-3
-    boxes: float = 1e-4
-    losses: float = 4e-5
-    gradients: float = 6e-4
-
-
-@dataclass(frozen=True)
-class Published:
-    """A converted variant, and what it says of the recorded inputs."""
-
-    variant: str
-    model: MdetrModel
-    processor: MdetrProcessor
-    inputs: dict[str, Any]
-    targets: Any
-    output: MdetrOutput
-    recorded: dict[str, np.ndarray]
-    recorded_losses: dict[str, Any]
-    noise: Noise
-
-
-@pytest.fixture(scope="module", params=VARIANTS)
-def published(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Published]:
-    variant = request.param
-    folder = tmp_path_factory.mktemp(variant)
-    layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
-    state = released_state(variant)
-    args = argparse.Namespace(**layout["args"])
-    torch.save(
-        {"model": state, "model_ema": state, "optimizer": {}, "epoch": 1, "args": args}, folder / "file.pth"
-    )
-    del state
-    model, processor = load(convert(folder / "file.pth", folder / "model"))
-    for file in [folder / "file.pth", *(folder / "model").iterdir()]:
-        file.unlink()  # hundreds of megabytes each
-    answers = recorded_losses(variant)["answers"]
-    inputs = reference_inputs(model.config, answers)
-    targets = inputs.pop("targets")
-    yield Published(
-        variant,
-        model,
-        processor,
-        inputs,
-        targets,
-        model(**inputs),
-        recorded_outputs(variant),
-        recorded_losses(variant),
-        Noise(2e-2, 2e-3, 1e-4) if "eb5" in variant else Noise(),
-    )
-
-
-def _distance(found: torch.Tensor, expected: np.ndarray) -> float:
-    assert found.shape == expected.shape
-    return float(np.abs(found.detach().numpy() - expected).max())
-
-
-def test_outputs(published: Published) -> None:
-    output, recorded, noise = published.output, published.recorded, published.noise
-    first = output.auxiliary_outputs[0]
-    assert _distance(output.logits, recorded["pred_logits"]) < noise.logits
-    assert _distance(output.pred_boxes, recorded["pred_boxes"]) < noise.boxes
-    assert _distance(first.logits[:, :5], recorded["aux0_pred_logits_q5"]) < noise.logits
-    assert _distance(first.pred_boxes, recorded["aux0_pred_boxes"]) < noise.boxes
-    assert (output.query_embeddings is None) == ("proj_queries" not in recorded)
-    if output.query_embeddings is not None:
-        assert _distance(output.query_embeddings, recorded["proj_queries"]) < noise.logits
-        assert _distance(output.token_embeddings, recorded["proj_tokens"]) < noise.logits
-    assert (output.referred_logits is None) == ("pred_isfinal" not in recorded)
-    if output.referred_logits is not None:
-        assert _distance(output.referred_logits[..., None], recorded["pred_isfinal"]) < noise.logits
-    assert (output.pred_masks is None) == ("pred_masks_q3" not in recorded)
-    if output.pred_masks is not None:
-        assert _distance(output.pred_masks[:, :3], recorded["pred_masks_q3"]) < noise.logits
-
-
-def test_answers(published: Published) -> None:
-    expected = {
-        name.removeprefix("pred_").removeprefix("answer_"): values.reshape(3, -1)
-        for name, values in published.recorded.items()
-        if name.startswith("pred_answer")
+def _released_file(layout_name: str, more: dict[str, tuple[int, ...]] | None = None) -> bytes:
+    """A file of a released layout; of each large tensor one number is stored, which stands for all."""
+    layout = json.loads((FOLDER / "layout" / f"{layout_name}.json").read_text())
+    shapes = {key: tuple(shape) for key, (shape, _) in layout["keys"].items()} | (more or {})
+    formula = formula_weights()
+    state = {
+        key: formula.formula_tensor(key, shape)
+        if np.prod(shape) < 10_000
+        else torch.tensor(0.01).expand(shape)
+        for key, shape in shapes.items()
     }
-    found = published.output.answer_logits or {}
-    assert found.keys() == expected.keys()
-    for name, values in expected.items():
-        assert _distance(found[name], values) < published.noise.logits, name
-    if found:
-        for answer, kind, probability in published.processor.post_process_answers(published.output):
-            assert answer in published.model.config.answer_vocabulary[kind or "answer"]
-            assert 0 < probability <= 1
+    content = io.BytesIO()
+    args = argparse.Namespace(**layout["args"])
+    torch.save({"model": state, "model_ema": None, "args": args}, content)
+    return content.getvalue()
 
 
-def test_losses(published: Published) -> None:
-    for kind, name in (("binary", "losses"), ("uniform", "losses_with_uniform_map")):
-        config = MdetrConfig.from_dict(published.model.config.to_dict() | {"token_targets": kind})
-        with torch.no_grad():
-            _, losses = compute_loss(published.output, published.targets, config)
-        expected = published.recorded_losses[name]
-        if kind == "uniform":  # recorded without answers, which do not depend on it
-            losses = {key: value for key, value in losses.items() if "answer" not in key}
-        assert losses.keys() == expected.keys()
-        for key, value in expected.items():
-            assert losses[key].item() == pytest.approx(value, rel=published.noise.losses, abs=1e-6), key
+@pytest.fixture(scope="module")
+def clevr_file() -> bytes:
+    return _released_file("clevr_r18")
 
 
-def test_matches(published: Published) -> None:
-    output, targets = published.output, published.targets
-    cost = matching_cost(
-        output.logits[None], output.pred_boxes[None], targets["positive_map"].float(), targets["boxes"]
-    )
-    matches = assign([cost], targets["box_mask"], [1])[0]
-    for text, (queries, boxes) in enumerate(published.recorded_losses["matches"]):
-        here = matches.text == text
-        assert matches.query[here].tolist() == queries
-        assert matches.target[here].tolist() == boxes
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("MDETR_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MDETR_OFFLINE", raising=False)
+    yield tmp_path / "home"
+    shutil.rmtree(tmp_path / "home", ignore_errors=True)  # half a gigabyte
 
 
-def test_total_and_gradients(published: Published) -> None:
-    loss, _ = compute_loss(published.output, published.targets, published.model.config)
-    assert loss.item() == pytest.approx(published.recorded_losses["total"], rel=published.noise.losses)
-    published.model.zero_grad()
-    loss.backward()
-    expected = published.recorded_losses["gradient_norms"]
-    norms = {}
-    for group in expected:
-        gradients = [
-            parameter.grad.double().norm()  # summing 100 million squares in float32 loses a percent
-            for name, parameter in published.model.named_parameters()
-            if name.startswith(GRADIENT_GROUPS[group]) and parameter.grad is not None
-        ]
-        norms[group] = torch.stack(gradients).norm().item()
-    published.model.zero_grad(set_to_none=True)
-    assert norms == pytest.approx(expected, rel=published.noise.gradients)
+@pytest.fixture
+def mirror(server: FileServer, clevr_file: bytes, home: Path) -> str:
+    server.files[f"/{CLEVR.file}"] = clevr_file
+    return server.address
 
 
-def test_results(published: Published) -> None:
-    recorded, output, noise = published.recorded, published.output, published.noise
-    with torch.no_grad():
-        results = published.processor.post_process_boxes(output, SIZES)
-    pixels = noise.boxes * 640
-    for row, (boxes, scores, referred) in enumerate(results):
-        assert _distance(scores, recorded["post_scores"][row]) < noise.logits
-        assert _distance(boxes, recorded["post_boxes"][row]) < pixels
-        if "post_scores_refexp" in recorded:
-            assert _distance(referred, recorded["post_scores_refexp"][row]) < noise.logits
-    if "flickr_top10" in recorded:
-        _assert_ranked(published, [boxes for boxes, _, _ in results], pixels)
-    if output.pred_masks is not None:
-        given = placements(SIZES, published.inputs["pixel_mask"])
-        every = [torch.arange(100)] * 3
-        masks = published.processor.post_process_masks(output, every, given)
-        for found, area in zip(masks, recorded["segm_area"], strict=True):
-            # A pixel whose probability is a half may fall on either side.
-            assert np.abs(found.sum((1, 2)).numpy() - area).max() <= 10
+def _files(home: Path) -> list[str]:
+    """What is there, without the files of models."""
+    every = (str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+    return sorted(path for path in every if path.count("/") == 1 and not path.endswith(".lock"))
 
 
-def _assert_ranked(published: Published, boxes: list[torch.Tensor], pixels: float) -> None:
-    """The ten best boxes of each phrase, in order."""
-    encoding = published.processor.tokenize(captions())
-    probabilities = published.output.logits.detach().softmax(-1)
-    spans = json.loads((FOLDER / "inputs.json").read_text())["targets"]
-    asked = [(row, phrase) for row, target in enumerate(spans) for phrase in target["spans"]]
-    for (row, phrase), expected in zip(asked, published.recorded["flickr_top10"], strict=True):
-        scores = phrase_scores(probabilities[row], token_ranges(encoding, row, phrase))
-        best = scores.argsort(descending=True, stable=True)[:10]
-        assert _distance(boxes[row][best], expected) < pixels
+def test_a_released_model_is_downloaded_once_by_its_name(
+    server: FileServer, mirror: str, home: Path, clevr_file: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = home / "models" / ".clevr-r18.abc" / "clevr-r18"  # by a process that was killed
+    left.mkdir(parents=True)
+    model = Mdetr.from_pretrained("clevr-r18", device="cpu", mirror=mirror)
+    result = model.answer(np.zeros((64, 96, 3), np.uint8), "How many cubes are there?")
+    assert result.answer_type in model.model.config.answer_types
+    # The download is gone; its checksum stays.
+    checksum = hashlib.sha256(clevr_file).hexdigest()
+    assert _files(home) == ["models/clevr-r18.json"]
+    assert json.loads((home / "models" / "clevr-r18.json").read_text()) == {
+        "file": "clevr_checkpoint.pth",
+        "size": len(clevr_file),
+        "sha256": checksum,
+    }
+    assert f"No checksum of clevr_checkpoint.pth is known. Its SHA-256, {checksum}" in caplog.text
+    assert not left.exists()
+    # Now it needs nobody.
+    server.shutdown()
+    again = Mdetr.from_pretrained("clevr-r18", device="cpu")
+    assert torch.equal(again.model.box_head.layers[0].weight, model.model.box_head.layers[0].weight)
+    assert server.requests == [("/clevr_checkpoint.pth", None)]
+
+
+def test_two_processes_download_once(server: FileServer, mirror: str, home: Path) -> None:
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "MDETR_MIRROR": mirror}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mdetr", "download", "clevr-r18", "--keep-download"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert all("try it with: mdetr answer IMAGE TEXT --model clevr-r18" in text for text in outputs)
+    assert server.requests == [("/clevr_checkpoint.pth", None)]
+    assert _files(home) == ["downloads/clevr_checkpoint.pth", "models/clevr-r18.json"]
+
+
+def test_a_later_download_with_another_checksum_is_refused(
+    server: FileServer, mirror: str, home: Path, clevr_file: bytes
+) -> None:
+    record = home / "models" / "clevr-r18.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"sha256": hashlib.sha256(clevr_file + b" ").hexdigest()}))
+    with pytest.raises(CheckpointError, match=rf"SHA-256 of .* is .* not .*, delete {record} first"):
+        get_released(CLEVR, mirror)
+    assert _files(home) == ["models/clevr-r18.json"]
+    assert not is_downloaded(CLEVR)
+    record.write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read; delete it"):
+        get_released(CLEVR, mirror)
+    assert len(server.requests) == 1
+
+
+def test_a_file_is_held_against_what_is_known_of_it(
+    server: FileServer, mirror: str, home: Path, clevr_file: bytes
+) -> None:
+    with pytest.raises(
+        CheckpointError, match=f"is {hashlib.sha256(clevr_file).hexdigest()}, not the one that"
+    ):
+        get_released(replace(CLEVR, sha256="0" * 64), mirror)
+    with pytest.raises(CheckpointError, match=f"has {len(clevr_file):,} bytes instead of 5:"):
+        get_released(replace(CLEVR, size=5), mirror)
+    server.files[f"/{CLEVR.file}"] = b"<html>Sign in</html>"
+    with pytest.raises(CheckpointError, match="a page that was saved instead of the file"):
+        get_released(CLEVR, mirror)
+    assert _files(home) == []
+
+
+def test_a_file_that_cannot_be_converted_is_kept_and_named(server: FileServer, home: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", b"nothing")
+    server.files[f"/{CLEVR.file}"] = content.getvalue()
+    with pytest.raises(
+        CheckpointError,
+        match=r"clevr-r18 was not converted\. .* to get it again, type: mdetr download clevr-r18",
+    ):
+        get_released(CLEVR, f"{server.address}/{CLEVR.file}")  # the address of the file itself
+    assert _files(home) == ["downloads/clevr_checkpoint.pth"]
+
+
+def test_an_interrupted_conversion_leaves_only_the_download(
+    mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(state: dict[str, Any], path: Path, **options: object) -> None:
+        path.write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "save_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        get_released(CLEVR, mirror)
+    assert _files(home) == ["downloads/clevr_checkpoint.pth"]
+    assert [path.name for path in (home / "models").iterdir()] == ["clevr-r18.lock"]
+
+
+def test_nothing_is_downloaded_offline_but_a_file_that_was_put_there_is_used(
+    server: FileServer, mirror: str, home: Path, clevr_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDETR_MIRROR", mirror)
+    for variable in ("HF_HUB_OFFLINE", "MDETR_OFFLINE"):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", variable == "HF_HUB_OFFLINE")
+        monkeypatch.setenv("MDETR_OFFLINE", "1" if variable == "MDETR_OFFLINE" else "0")
+        with pytest.raises(
+            CheckpointError,
+            match=f"^clevr-r18 is not on this machine, and {variable} forbids to download it. "
+            f"Unset {variable}, or put clevr_checkpoint.pth into {home}/downloads; "
+            f"it comes from {mirror}/clevr_checkpoint.pth.$",
+        ):
+            Mdetr.from_pretrained("clevr-r18")
+    assert not home.exists()
+    download_path(CLEVR.file).parent.mkdir(parents=True)
+    download_path(CLEVR.file).write_bytes(clevr_file)
+    assert get_released(CLEVR) == home / "models" / "clevr-r18"
+    with pytest.raises(CheckpointError, match="MDETR_OFFLINE forbids to download clevr-r18 again"):
+        get_released(CLEVR, force=True)
+    assert is_downloaded(CLEVR)
+    assert server.requests == []
+
+
+def test_the_answers_of_gqa_get_their_words_when_they_are_known(
+    server: FileServer, home: Path, tmp_path: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = {"qa_embed.weight": (1, 256), "answer_head.weight": (3, 256), "answer_head.bias": (3,)}
+    server.files[f"/{GQA.file}"] = _released_file("clevrref_r18", heads)
+    folder = get_released(GQA, server.address)
+    assert MdetrConfig.from_pretrained(folder).answer_vocabulary == {"answer": ["#0", "#1", "#2"]}
+    assert "unpack https://zenodo.org/record/4729015/files/mdetr_annotations.tar.gz" in caplog.text
+    (tmp_path / "gqa_answer2id_by_type.json").write_text("{}")
+    (tmp_path / "gqa_answer2id.json").write_text(json.dumps({"no": 0, "yes": 1}))
+    code, _, error = command("download", "gqa-r101", "--answers", tmp_path)
+    assert code == 1
+    assert "has {'answer': 3}, the annotations in" in error
+    (tmp_path / "gqa_answer2id.json").write_text(json.dumps({"no": 0, "yes": 1, "red": 2}))
+    code, output, _ = command("download", "gqa-r101", "--answers", tmp_path)
+    assert code == 0
+    assert f"gqa-r101 is in {folder}" in output
+    assert not has_numbered_answers(folder)
+    model = Mdetr.from_pretrained("gqa-r101", device="cpu")
+    assert model.answer(np.zeros((64, 96, 3), np.uint8), "Is it?").answer in ("no", "yes", "red")
+    assert len(server.requests) == 1
+
+
+def test_models_are_kept_in_the_hugging_face_cache_unless_another_place_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MDETR_HOME", raising=False)
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", "/cache/assets")
+    assert cache_folder() == Path("/cache/assets/mdetr")
+    monkeypatch.setenv("MDETR_HOME", "~/here")
+    assert model_folder("gqa-r101") == Path.home() / "here" / "models" / "gqa-r101"

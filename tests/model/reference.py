@@ -20,7 +20,8 @@ from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokeniz
 FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
 
 
-def _formula() -> ModuleType:
+def formula_weights() -> ModuleType:
+    """The recorded module whose `formula_tensor` makes weights."""
     specification = importlib.util.spec_from_file_location("weights", FOLDER / "weights.py")
     assert specification is not None and specification.loader is not None
     module = importlib.util.module_from_spec(specification)
@@ -32,7 +33,7 @@ def released_state(variant: str) -> dict[str, torch.Tensor]:
     """The weights of a released file, under its own keys, from the formula."""
     layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
     shapes = {key: shape for key, (shape, _) in layout["keys"].items()}
-    formula = _formula()
+    formula = formula_weights()
     norms = formula.norm_weight_keys(shapes)
     return {key: formula.formula_tensor(key, shape, norm_weights=norms) for key, shape in shapes.items()}
 

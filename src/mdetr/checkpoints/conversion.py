@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
 import torch
@@ -23,7 +24,7 @@ from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.checkpoints.released_file import check_released_file
 from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
-from mdetr.model.answers import UNIFIED
+from mdetr.model.answers import NUMBERED, UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
@@ -61,7 +62,7 @@ def convert(
     """
     target = Path(folder)
     if target.exists():
-        raise CheckpointError(f"{target} is there already; name a new folder.")
+        raise CheckpointError(f"{target} already exists; choose another folder.")
     content = _read(Path(checkpoint))
     args, state = _parts(content, Path(checkpoint), weights)
     try:
@@ -97,6 +98,42 @@ def convert(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def has_numbered_answers(folder: str | Path) -> bool:
+    """Whether a model gives answers that have numbers instead of words."""
+    words = MdetrConfig.from_pretrained(folder).answer_vocabulary or {}
+    return any(kind[0].startswith(NUMBERED) for kind in words.values())
+
+
+def name_answers(folder: str | Path, answers: str | Path) -> None:
+    """Give the answers of a converted GQA model their words.
+
+    Args:
+        folder: What `convert` wrote.
+        answers: The folder of the released annotations.
+
+    Raises:
+        CheckpointError: The model gives no such answers, or another number of them.
+    """
+    config = MdetrConfig.from_pretrained(folder)
+    given = read_answers(answers)
+    wanted = config.answer_vocabulary or {}
+    counts = {kind: len(words) for kind, words in wanted.items()}
+    found = {kind: len(given.get(kind, ())) for kind in wanted}
+    if not counts or counts != found:
+        raise CheckpointError(
+            f"The model in {folder} has {counts or 'no answers'}, the annotations in {answers} have {found}: "
+            "give the folder of the annotations that it was trained on."
+        )
+    config.answer_vocabulary = {kind: given[kind] for kind in wanted}
+    processor = MdetrProcessor.from_pretrained(folder)
+    processor.answer_vocabulary = config.answer_vocabulary
+    with TemporaryDirectory(prefix=f".{Path(folder).name}.", dir=Path(folder).parent) as temporary:
+        processor.save_pretrained(temporary)
+        config.save_pretrained(temporary)
+        for name in ("processor_config.json", "config.json"):
+            os.replace(Path(temporary) / name, Path(folder) / name)
 
 
 def _read(file: Path) -> Any:

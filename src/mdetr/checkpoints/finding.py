@@ -1,14 +1,18 @@
-"""Finding a model: a bundled name, a folder or a Hub id in; a folder out. Nothing is loaded yet."""
+"""Finding a model by name: a bundled or released one, a folder, or a Hub id. Nothing is loaded yet."""
 
 from __future__ import annotations
 
 import json
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from shlex import quote
 
-from mdetr.checkpoints.registry import RELEASED
+from mdetr.checkpoints.registry import (
+    BUNDLED,
+    RELEASED,
+    model_names,
+    released_model,
+)
 from mdetr.errors import CheckpointError
 from mdetr.model import MODEL_TYPE
 
@@ -17,22 +21,24 @@ _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".jso
 
 def bundled_models() -> dict[str, Path]:
     """The models that ship with the package: name -> folder."""
-    folder = Path(str(resources.files("mdetr"))) / "assets" / "models"
-    return {path.parent.name: path.parent for path in sorted(folder.glob("*/config.json"))}
+    return {entry.name: entry.folder for entry in BUNDLED}
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, mirror: str | None = None, keep_download: bool = False) -> Path:
     """The folder of a model; local ones are looked at first, so that their faults are named plainly.
 
     Args:
-        name: a bundled name, a folder that `save_pretrained` wrote, or a Hub id, which is downloaded.
+        name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id. What is not on
+            this machine yet is downloaded.
+        mirror: Where a released file is downloaded from; see `get_released`.
+        keep_download: Whether a released file stays after it is converted.
 
     Raises:
         CheckpointError: there is no such model, or it is not an MDETR.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        folder = bundled_models().get(name) or _from_hub(name)
+        folder = bundled_models().get(name) or _downloaded(name, mirror, keep_download)
     file = folder / "config.json"
     if not file.is_file():
         raise CheckpointError(f"The folder {folder} holds no model: there is no config.json in it.")
@@ -43,6 +49,16 @@ def find_model(name: str) -> Path:
     if kind != MODEL_TYPE:
         raise CheckpointError(f"The folder {folder} holds a model of type {kind!r}, not {MODEL_TYPE!r}.")
     return folder
+
+
+def _downloaded(name: str, mirror: str | None, keep_download: bool) -> Path:
+    """The folder of a released model, or the copy of a repository of the Hub."""
+    released = released_model(name)
+    if released is None:
+        return _from_hub(name)
+    from mdetr.checkpoints.released import get_released  # slow to load, and a local model does not need it
+
+    return get_released(released, mirror, keep_download)
 
 
 def _from_hub(name: str) -> Path:
@@ -60,11 +76,10 @@ def _from_hub(name: str) -> Path:
     released = next((entry for entry in RELEASED if last in (entry.name, entry.file)), None)
     if released is not None:
         raise CheckpointError(
-            f"There is no folder {name!r}: {released.name} is a released checkpoint, which is converted "
-            f"first. Download {released.file} (mdetr models {released.name} says how) and type: "
-            f"{released.commands[1]}"
+            f"There is no folder {name!r}; the released model, which is downloaded and converted, is "
+            f"{released.name!r}."
         )
-    known = f"a bundled name ({', '.join(bundled_models()) or 'none'})"
+    known = "a name that `mdetr models` lists"
     if name.count("/") != 1 or _looks_like_a_path(name):
         raise CheckpointError(
             f"There is no model {name!r}: expected {known}, a folder that save_pretrained wrote, or a Hub id "
@@ -93,7 +108,7 @@ def _looks_like_a_path(name: str) -> bool:
 def _hint(name: str) -> str:
     """What may have been meant, or which models are where the name points to."""
     beside = {file.parent.name: file.parent for file in sorted(Path(name).parent.glob("*/config.json"))}
-    known = [*beside, *bundled_models(), *(entry.name for entry in RELEASED)]
+    known = [*beside, *model_names()]
     near = get_close_matches(Path(name).name, known, n=1)
     if near:
         return f" Did you mean {beside.get(near[0], near[0])}?"

@@ -6,22 +6,24 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 
+from mdetr.checkpoints.cache import offline_variable
 from mdetr.errors import CheckpointError
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a model and its processor
 TIMEOUT = 5  # seconds until an answer
 # OSError, and all errors of whichever HTTP library the Hub's client uses
-_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError)
+HTTP_ERRORS = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+_ERRORS: tuple[type[Exception], ...] = (*HTTP_ERRORS, ValueError)
 
 
 def hub_folder(name: str) -> Path:
@@ -33,17 +35,17 @@ def hub_folder(name: str) -> Path:
     Raises:
         CheckpointError: There is no such repository, or neither the Hub can be reached nor is a copy here.
     """
-    reason = None
-    with _without_notices():
+    forbidden = offline_variable()
+    reason = f"it is not on this machine, and {forbidden} forbids to download it" if forbidden else None
+    with without_notices():
         try:
-            # One request that is not repeated tells whether the Hub can be reached at all.
-            HfApi().model_info(name, timeout=TIMEOUT)
+            if not forbidden:
+                # One request that is not repeated tells whether the Hub can be reached at all.
+                HfApi().model_info(name, timeout=TIMEOUT)
         except HFValidationError:
             raise CheckpointError(f"There is no model {name!r}: it is no folder and no Hub id.") from None
         except (RepositoryNotFoundError, GatedRepoError):
             reason = "there is no such repository that you may read (log in with `hf auth login`)"
-        except OfflineModeIsEnabled:
-            reason = "it is not on this machine, and HF_HUB_OFFLINE forbids to download it"
         except _ERRORS:
             reason = "it is not on this machine, and the Hub cannot be reached"
         try:
@@ -57,7 +59,7 @@ def hub_folder(name: str) -> Path:
 
 
 @contextmanager
-def _without_notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """Keep the client's log of its attempts out of the output; what failed is told once, in an error."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level

@@ -1,4 +1,4 @@
-"""Loading a model: a bundled name, a folder or a Hub id in; model and processor out."""
+"""Loading a model and its processor by name: a bundled or released one, a folder, or a Hub id."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from mdetr.processor import MdetrProcessor
 _DAMAGED = (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 
 
-def load(name: str | Path, dtype: torch.dtype = torch.float32) -> tuple[MdetrModel, MdetrProcessor]:
+def load(
+    name: str | Path,
+    dtype: torch.dtype = torch.float32,
+    mirror: str | None = None,
+    keep_download: bool = False,
+) -> tuple[MdetrModel, MdetrProcessor]:
     """Load a model, in evaluation mode on the CPU, and its processor.
 
     Args:
-        name: a bundled name, a folder that `save_pretrained` wrote, or a Hub id.
-        dtype: what the weights are converted to.
+        name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id.
+        dtype: What the weights are converted to.
+        mirror: Where a released file is downloaded from; see `get_released`.
+        keep_download: Whether a released file stays after it is converted.
 
     Raises:
         CheckpointError: there is no such model, its files are damaged, or it is not an MDETR.
     """
-    source = find_model(str(name))
+    source = find_model(str(name), mirror, keep_download)
     try:
         loaded: Any = MdetrModel.from_pretrained(
             source, dtype=dtype, output_loading_info=True, use_safetensors=True

@@ -48,9 +48,9 @@ Source = Path | str
 
 def model_names() -> list[str]:
     """What the shell completes a model with; paths are what it falls back on."""
-    from mdetr.checkpoints.finding import bundled_models
+    from mdetr.checkpoints import registry
 
-    return list(bundled_models())
+    return registry.model_names()
 
 
 # The options of every command that asks a model about images.
@@ -61,11 +61,11 @@ Also = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Another text for the same images; repeatable.")
 ]
 ModelName = Annotated[
-    str, typer.Option(help="A bundled name, a folder or a Hub id.", autocompletion=model_names)
+    str, typer.Option(help="A name of mdetr models, a folder or a Hub id.", autocompletion=model_names)
 ]
 NeededModel = Annotated[
     str,
-    typer.Option("--model", help="A folder or a Hub id; see mdetr models.", autocompletion=model_names),
+    typer.Option("--model", help="A name of mdetr models, a folder or a Hub id.", autocompletion=model_names),
 ]
 Device = Annotated[
     str | None, typer.Option(help="Where the model runs, such as cpu or cuda:1; a GPU where there is one.")

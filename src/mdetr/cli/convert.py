@@ -51,12 +51,12 @@ def convert(
     from transformers import AutoConfig
 
     from mdetr.checkpoints.conversion import convert as run
-    from mdetr.model.answers import NUMBERED
+    from mdetr.checkpoints.conversion import has_numbered_answers
 
     with Console(stderr=True).status(plain(f"converting {checkpoint.name}")):
         run(checkpoint, folder, weights.value if weights else None, tokenizer, answers)
     config = AutoConfig.from_pretrained(folder)
-    if any(words[0].startswith(NUMBERED) for words in (config.answer_vocabulary or {}).values()):
+    if has_numbered_answers(folder):
         typer.echo(
             "The file does not hold the words of its answers, so they are numbered (#0, #1, ...); give the "
             "folder of the released annotations with --answers to have them in words."

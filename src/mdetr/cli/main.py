@@ -20,6 +20,7 @@ from mdetr.cli.data_import import import_data
 from mdetr.cli.data_stats import stats
 from mdetr.cli.data_view import view
 from mdetr.cli.detect import detect
+from mdetr.cli.download import download
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
 from mdetr.cli.models import models
@@ -46,6 +47,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(convert)
 app.command()(models)
+app.command()(download)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
 data.command("combine")(combine)

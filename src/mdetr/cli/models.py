@@ -1,49 +1,113 @@
-"""`mdetr models`: nothing in; a table of the models that there are, and how to get each, out."""
+"""`mdetr models`: a short table of the models that have names, or the details of one."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from mdetr.checkpoints.registry import (
+    ANNOTATIONS,
+    BUNDLED,
+    RELEASED,
+    BundledModel,
+    ReleasedModel,
+    Task,
+    bundled_model,
+    model_names,
+    nearest_name,
+    released_model,
+)
 from mdetr.errors import InvalidInputError
 
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="A model, to see where it is and what to type to get it.")
+        str | None,
+        typer.Argument(help="A model, to see its figures and how to use it.", autocompletion=model_names),
     ] = None,
 ) -> None:
-    """List the models that come with the package and the published checkpoints.
+    """List the models that have names: those that come with the package, and the released ones.
 
     Example: mdetr models refcoco-r101
     """
-    from mdetr.checkpoints.finding import bundled_models
-    from mdetr.checkpoints.registry import RELEASED
-
     console = Console()
     if name is None:
-        table = Table(Column("name", no_wrap=True), "task", "backbone", "the paper's figures, in %", "size")
-        for bundled in bundled_models():
-            table.add_row(
-                bundled, "grounding and answers in a world of shapes", "", "comes with the package", ""
-            )
-        for entry in RELEASED:
-            table.add_row(entry.name, entry.task, entry.backbone, entry.figures, f"{entry.gigabytes} GB")
-        console.print(table)
-        console.print("How to get one: mdetr models NAME. The sizes are those of the downloads.")
+        _list(console)
         return
-    if name in bundled_models():
-        console.print(f"{name} comes with the package: mdetr ground IMAGE TEXT --model {name}", markup=False)
-        return
-    found = next((entry for entry in RELEASED if entry.name == name), None)
-    if found is None:
-        near = get_close_matches(name, [entry.name for entry in RELEASED], n=1)
-        hint = f"did you mean {near[0]}?" if near else "mdetr models lists them."
-        raise InvalidInputError(f"There is no published model {name!r}: {hint}")
-    console.print(f"{found.name}: {found.task}, {found.backbone}; {found.figures}")
-    for command in found.commands:
-        console.print(f"  {command}", soft_wrap=True, highlight=False)
+    bundled, released = bundled_model(name), released_model(name)
+    if bundled is not None:
+        details = _bundled_details(bundled)
+    elif released is not None:
+        details = _released_details(released)
+    else:
+        raise unknown_name(name)
+    for label, value in details.items():
+        console.print(f"{label:<13}{value}", soft_wrap=True, highlight=False, markup=False)
+
+
+def unknown_name(name: str) -> InvalidInputError:
+    """What a command says of a name that no model has."""
+    near = nearest_name(name)
+    return InvalidInputError(
+        f"There is no model {name!r}: {f'did you mean {near}?' if near else 'mdetr models lists them.'}"
+    )
+
+
+def _list(console: Console) -> None:
+    from mdetr.checkpoints.released import is_downloaded
+
+    table = Table(
+        "name", "task", "what it is", Column("size", justify="right"), "here", box=None, pad_edge=False
+    )
+    for entry in BUNDLED:
+        megabytes = sum(file.stat().st_size for file in entry.folder.iterdir()) / 1e6
+        table.add_row(entry.name, entry.task, entry.description, f"{megabytes:.0f} MB", "yes")
+    for model in RELEASED:
+        here = "yes" if is_downloaded(model) else ""
+        table.add_row(model.name, model.task, model.description, f"{model.gigabytes:.1f} GB", here)
+    console.print(table, highlight=False)
+    console.print(
+        "\nEvery name works wherever a model is asked for. What is not here is downloaded\n"
+        "at first use, or with: mdetr download NAME. Figures and usage: mdetr models NAME",
+        highlight=False,
+    )
+
+
+def _bundled_details(model: BundledModel) -> dict[str, str]:
+    return {
+        "name": model.name,
+        "task": model.task,
+        "what it is": model.description,
+        "folder": f"{model.folder}, which comes with the package",
+        **_usage(model.name, model.task),
+    }
+
+
+def _released_details(model: ReleasedModel) -> dict[str, str]:
+    from mdetr.checkpoints.cache import model_folder
+    from mdetr.checkpoints.released import is_downloaded
+
+    folder = model_folder(model.name)
+    details = {
+        "name": model.name,
+        "task": model.task,
+        "what it is": model.description,
+        "paper": f"{model.figures} (in percent)",
+        "download": f"{model.gigabytes:.1f} GB, {model.address()}",
+        "folder": f"{folder}" if is_downloaded(model) else f"{folder}, once it is downloaded",
+    }
+    if model.has_gqa_answers:
+        details["answers"] = (
+            f"numbered, unless mdetr download {model.name} --answers FOLDER names the folder of {ANNOTATIONS}"
+        )
+    return details | _usage(model.name, model.task)
+
+
+def _usage(name: str, task: Task) -> dict[str, str]:
+    return {
+        "Python": f'Mdetr.from_pretrained("{name}")',
+        "command line": f"mdetr {task.command} IMAGE... TEXT --model {name}",
+    }

@@ -43,21 +43,31 @@ class Mdetr:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        mirror: str | None = None,
+        keep_download: bool = False,
     ) -> Mdetr:
         """Load a model.
 
         Args:
-            name: a bundled name such as "clevr-tiny", a folder, or a Hub id.
-            device: where it runs, such as "cpu" or "cuda:1"; a GPU where there is one, if left out.
-            dtype: of the weights, such as torch.bfloat16, which needs half the memory.
+            name: A name of `mdetr models` such as "clevr-tiny" or "pretrained-r101", a folder, or a Hub id.
+                What is not on this machine yet is downloaded once, and a released file converted.
+            device: Where it runs, such as "cpu" or "cuda:1"; a GPU where there is one, if left out.
+            dtype: Type of the weights, such as torch.bfloat16, which needs half the memory.
+            mirror: Address of a folder that holds the release's files, or of the file itself; what
+                `MDETR_MIRROR` names, or the release's own, if left out.
+            keep_download: Whether a released file stays after it is converted.
 
         Raises:
-            CheckpointError: there is no such model, its files are damaged, or it is not an MDETR.
+            CheckpointError: there is no such model, it cannot be downloaded, its files are damaged, or it is
+                not an MDETR.
             InvalidInputError: this machine has no such device.
         """
         chosen = choose_device(device)
-        model, processor = load(name, dtype)
+        model, processor = load(name, dtype, mirror, keep_download)
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
 
