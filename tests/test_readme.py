@@ -59,9 +59,9 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         "mdetr train recipes/clevr-tiny.yaml": Instead(
             "trains for hours", "mdetr train recipes/clevr-tiny.yaml --dry-run"
         ),
-        "mdetr train recipes/finetune.yaml --set data=mine.jsonl --set model=models/mdetr-r101": Instead(
+        "mdetr train recipes/finetune.yaml --set data=mine.jsonl --set model=pretrained-r101": Instead(
             "trains for minutes",
-            "mdetr train recipes/finetune.yaml --set data=mine.jsonl --set model=models/mdetr-r101 --dry-run",
+            "mdetr train recipes/finetune.yaml --set data=mine.jsonl --set model=pretrained-r101 --dry-run",
         ),
     },
 }
@@ -134,10 +134,13 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.jsonl").write_text("\n".join(json.dumps(entry) for entry in lines))
     for name in ("path/to/model", "runs/clevr-tiny-qa/model"):
         shutil.copytree(ASSETS / "models" / "clevr-tiny", folder / name)
-    _save_random_model(folder / "models" / "gqa-r101")
-    for name in ("phrasecut-r101", "lvis10-r101"):
-        (folder / "models" / name).symlink_to(folder / "models" / "gqa-r101")
-    _save_released_file(folder / "pretrained_resnet101_checkpoint.pth")
+    # Released models, as if they had been downloaded.
+    downloaded = folder / "home" / "models"
+    _save_random_model(downloaded / "gqa-r101")
+    for name in ("pretrained-r101", "phrasecut-r101", "lvis10-r101"):
+        (downloaded / name).symlink_to(downloaded / "gqa-r101")
+    (folder / "models").mkdir()
+    _save_released_file(folder / "checkpoint.pth")
     return folder
 
 
@@ -183,6 +186,7 @@ def run_document(document: str, folder: Path, capsys: pytest.CaptureFixture[str]
     ran, exceptions = Ran(folder, {"__name__": "__main__"}), EXCEPTIONS.get(document, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("MDETR_HOME", str(folder / "home"))
         for block in blocks_of(document):
             if block.language in PYTHON:
                 # The empty lines let a traceback show the document's own lines.
@@ -255,7 +259,7 @@ def test_the_readme_shows_what_comes_out(run: Any, capsys: pytest.CaptureFixture
     assert Image.open(ran.folder / "found.png").width >= 480
     assert json.loads((ran.folder / "found.json").read_text())["text"].startswith("a small red cube")
     assert len(list((ran.folder / "found").glob("*.png"))) == 4  # two images, two texts
-    assert (ran.folder / "models" / "mdetr-r101" / "model.safetensors").is_file()
+    assert (ran.folder / "models" / "mine" / "model.safetensors").is_file()
     assert Image.open(ran.folder / "sheet.png").width > 100
     (scores,) = (output for command, output in ran.output.items() if command.startswith("mdetr evaluate"))
     assert "recall@1" in scores

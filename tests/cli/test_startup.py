@@ -35,9 +35,22 @@ def _run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProce
         (("-m", "mdetr", "ground", "--modle", "x"), 2, "No such option: --modle"),
         (("-m", "mdetr", "ground", "nowhere.png", "a cube"), 1, "There is no image at nowhere.png"),
         (("-m", "mdetr", "convert", "nowhere.pth", "model"), 1, "There is no file nowhere.pth"),
+        (("-m", "mdetr", "models"), 0, "pretrained-r101"),
+        (("-m", "mdetr", "download", "gqa-r10"), 1, "did you mean gqa-r101?"),
         (("-m", "mdetr", "train", "nowhere.yaml"), 1, "There is no recipe nowhere.yaml"),
     ],
-    ids=["import", "help", "help-of-train", "help-of-import", "option", "image", "checkpoint", "recipe"],
+    ids=[
+        "import",
+        "help",
+        "help-of-train",
+        "help-of-import",
+        "option",
+        "image",
+        "checkpoint",
+        "models",
+        "download",
+        "recipe",
+    ],
 )
 def test_what_needs_no_model_loads_nothing_slow(arguments: tuple[str, ...], code: int, output: str) -> None:
     run, packages = _run(*arguments)

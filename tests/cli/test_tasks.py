@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from mdetr.checkpoints.registry import RELEASED
+from mdetr.checkpoints.registry import model_names
 from tests.cli.conftest import Command
 
 
@@ -84,15 +85,50 @@ def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> No
     assert "no head that predicts masks" in error
 
 
-def test_models_are_listed_and_each_says_how_to_get_it(command: Command) -> None:
+def test_models_are_listed_in_80_columns_those_of_the_package_first(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("MDETR_HOME", str(tmp_path))
+    (tmp_path / "models" / "gqa-b5").mkdir(parents=True)
+    (tmp_path / "models" / "gqa-b5" / "config.json").touch()
     code, output, _ = command("models")
     assert code == 0
-    assert all(entry.name in output for entry in RELEASED)
-    assert "clevr-tiny" in output
+    lines = output.splitlines()
+    assert lines[0].split() == ["name", "task", "what", "it", "is", "size", "here"]
+    assert [line.split()[0] for line in lines[1:22]] == model_names()  # one line each
+    assert " ".join(lines[1].split()) == "clevr-tiny grounding very small, synthetic CLEVR 6 MB yes"
+    assert " ".join(lines[13].split()) == "gqa-b5 answering EfficientNet-B5, GQA 2.7 GB yes"
+    assert [line.split()[0] for line in lines if line.rstrip().endswith("yes")] == [
+        "clevr-tiny",
+        "gqa-b5",
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_details_of_a_model_say_how_good_it_is_where_it_is_and_how_to_use_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MDETR_HOME", str(tmp_path))
     code, output, _ = command("models", "refcoco+-r101")
     assert code == 0
-    assert "refcoco%2B_resnet101_checkpoint.pth" in output
-    assert "mdetr convert" in output
+    assert "RefCOCO+ val 79.52, testA 84.09, testB 70.62" in output
+    assert "https://zenodo.org/record/4721981/files/refcoco%2B_resnet101_checkpoint.pth" in output
+    assert f"{tmp_path}/models/refcoco+-r101, once it is downloaded" in output
+    assert 'Mdetr.from_pretrained("refcoco+-r101")' in output
+    assert "mdetr refer IMAGE... TEXT --model refcoco+-r101" in output
+    assert "--answers" not in output
+    assert "mdetr download gqa-r101 --answers FOLDER" in command("models", "gqa-r101")[1]
+    assert "comes with the package" in command("models", "clevr-tiny")[1]
     code, _, error = command("models", "refcoco-r10")
     assert code == 1
     assert "did you mean refcoco-r101?" in error
+
+
+def test_what_cannot_be_downloaded_is_told(command: Command) -> None:
+    code, output, _ = command("download", "clevr-tiny")
+    assert code == 0
+    assert output == "clevr-tiny comes with the package; there is nothing to download.\n"
+    code, _, error = command("download", "pretrained-r10")
+    assert code == 1
+    assert error == "mdetr: There is no model 'pretrained-r10': did you mean pretrained-r101?\n"

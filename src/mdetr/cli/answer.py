@@ -49,7 +49,7 @@ def answer(
         console.print(plain(f"  {result.answer}{kind}, score {result.score:.2f}"), soft_wrap=True)
         if result.answer.startswith("#"):
             console.print(
-                "  This model numbers its answers; convert it again with --answers to have them in words."
+                "  This model numbers its answers; download or convert it with --answers for words."
             )
         if result.groundings:
             print_groundings(console, None, result.groundings)

@@ -41,9 +41,11 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Turn a released checkpoint into a folder with weights, configuration and processor.
+    """Turn a checkpoint of the original program into a folder with weights, configuration and processor.
 
-    Example: mdetr convert pretrained_resnet101_checkpoint.pth models/mdetr-r101
+    The released models need this only for files that you have; they load by their names (see mdetr models).
+
+    Example: mdetr convert checkpoint.pth models/mine
     """
     from mdetr.checkpoints.released_file import check_released_file
 

@@ -58,7 +58,7 @@ class AnswerSpace:
             )
         if answer not in words and UNKNOWN not in words:
             hint = (
-                "its answers are numbered; convert it again with --answers"
+                "its answers are numbered; download or convert it with --answers"
                 if words[0].startswith(NUMBERED)
                 else f"it knows {', '.join(words[:20])}"
             )

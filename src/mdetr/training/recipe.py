@@ -55,7 +55,7 @@ class LoraSettings:
 class ModelSettings:
     """Where the model comes from.
 
-    start_from: a bundled name, a folder or a Hub id to fine-tune; its tokenizer is kept.
+    start_from: a name of `mdetr models`, a folder or a Hub id to fine-tune; its tokenizer is kept.
     config: fields of `MdetrConfig`: all of a new model, or what changes in the one to start from, such as new
         heads.
     tokenizer: "roberta", a folder, or a BPE to train.
