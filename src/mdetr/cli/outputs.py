@@ -154,8 +154,9 @@ class JsonWriter:
         except BrokenPipeError:
             raise
         except OSError as error:
+            place = "standard output" if str(self.path) == STDOUT else self.path
             raise InvalidInputError(
-                f"The results could not be written to {self.path} ({error.strerror or error}); make room, or "
+                f"The results could not be written to {place} ({error.strerror or error}); make room, or "
                 "name another file."
             ) from None
 
