@@ -10,7 +10,14 @@ class InvalidInputError(MdetrError, ValueError):
 
 
 class InvalidRecordError(MdetrError, ValueError):
-    """A record of a data set breaks a rule of the schema."""
+    """A record of a data set breaks a rule of the schema.
+
+    part: Of the record, that breaks it: "image", "box", "text" or "span"; "entry" for all else.
+    """
+
+    def __init__(self, message: str, part: str = "entry") -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class RecipeError(MdetrError, ValueError):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from mdetr.checkpoints.finding import find_model
 from mdetr.errors import CheckpointError
+from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor
 
@@ -40,10 +41,7 @@ def load(
         )
         processor = MdetrProcessor.from_pretrained(source)
     except _DAMAGED as error:
-        raise CheckpointError(
-            f"The files of {str(name)!r} are damaged or not those of an MDETR model: "
-            f"{_first_sentence(error)} Get or convert the model again."
-        ) from None
+        raise _damaged(name, error) from None
     model, info = loaded
     wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
     if wrong:
@@ -52,6 +50,29 @@ def load(
             f"unknown, such as {', '.join(wrong[:3])}; get or convert the model again."
         )
     return cast(MdetrModel, model.eval()), processor
+
+
+def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
+    """Load a model's processor and configuration, without its weights.
+
+    Args:
+        name: A bundled name, a folder that `save_pretrained` wrote, or a Hub id.
+
+    Raises:
+        CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.
+    """
+    source = find_model(str(name))
+    try:
+        return MdetrProcessor.from_pretrained(source), MdetrConfig.from_pretrained(source)
+    except _DAMAGED as error:
+        raise _damaged(name, error) from None
+
+
+def _damaged(name: str | Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"The files of {str(name)!r} are damaged or not those of an MDETR model: "
+        f"{_first_sentence(error)} Get or convert the model again."
+    )
 
 
 def _first_sentence(error: Exception) -> str:

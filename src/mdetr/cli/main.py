@@ -15,6 +15,7 @@ import typer
 
 from mdetr.cli.answer import answer
 from mdetr.cli.convert import convert
+from mdetr.cli.data_check import check
 from mdetr.cli.data_combine import combine
 from mdetr.cli.data_import import import_data
 from mdetr.cli.data_stats import stats
@@ -50,6 +51,7 @@ app.command()(models)
 app.command()(download)
 app.add_typer(data, name="data")
 data.command("import")(import_data)
+data.command("check")(check)
 data.command("combine")(combine)
 data.command("stats")(stats)
 data.command("view")(view)

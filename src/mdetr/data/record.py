@@ -99,16 +99,11 @@ def validate_record(record: Record, where: str | None = None) -> None:
     Raises:
         InvalidRecordError: naming the entry, the rule and the value that breaks it.
     """
-    problem = (
-        _problem_of_kinds(record)
-        or _problem_of_image(record)
-        or _problem_of_boxes(record)
-        or _problem_of_text(record)
-        or _problem_of_answer(record)
-    )
-    if problem:
-        entry = f"{record.id!r} of source {record.source!r}, split {record.split!r}"
-        raise InvalidRecordError(f"{where + ': r' if where else 'R'}ecord {entry} breaks a rule: {problem}.")
+    for part, find_problem in _RULES:
+        if problem := find_problem(record):
+            entry = f"{record.id!r} of source {record.source!r}, split {record.split!r}"
+            start = f"{where}: r" if where else "R"
+            raise InvalidRecordError(f"{start}ecord {entry} breaks a rule: {problem}.", part)
 
 
 def as_stored(box: Box) -> Box:
@@ -240,8 +235,10 @@ def _problem_of_box(box: Box, width: int, height: int) -> str | None:
 
 
 def _problem_of_text(record: Record) -> str | None:
-    if not record.text.strip():
-        return "its text is empty"
+    return None if record.text.strip() else "its text is empty"
+
+
+def _problem_of_all_spans(record: Record) -> str | None:
     for index, spans in enumerate(record.spans):
         if problem := _problem_of_spans(spans, record.text):
             return f"{problem} (spans of box {index})"
@@ -276,3 +273,14 @@ def _problem_of_answer(record: Record) -> str | None:
         except ValueError:
             return f"its extra field is not JSON: {record.extra[:40]!r}"
     return None
+
+
+# What validate_record looks at, part by part.
+_RULES = (
+    ("entry", _problem_of_kinds),
+    ("image", _problem_of_image),
+    ("box", _problem_of_boxes),
+    ("text", _problem_of_text),
+    ("span", _problem_of_all_spans),
+    ("entry", _problem_of_answer),
+)

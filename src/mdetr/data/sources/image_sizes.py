@@ -88,12 +88,15 @@ class ImageSizes:
             if found is None:
                 raise InvalidRecordError(
                     f"{where}: {self._folder / image} is missing or not an image; name the folder that its "
-                    "images are relative to with --images."
+                    "images are relative to with --images.",
+                    part="image",
                 )
             try:
                 height, width = image_size(self._folder / found)
             except InvalidInputError as error:
-                raise InvalidRecordError(f"{where}: its image is missing or not an image: {error}") from None
+                raise InvalidRecordError(
+                    f"{where}: its image is missing or not an image: {error}", part="image"
+                ) from None
             self._asked, self._image, self._size = image, found, (width, height)
         return self._image, *self._size
 

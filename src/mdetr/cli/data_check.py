@@ -1,0 +1,126 @@
+"""`mdetr data check`: finds what spoils training before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from mdetr.cli.common import JsonFile, model_names
+from mdetr.cli.outputs import STDOUT, check_json_file, write_json
+from mdetr.cli.printing import plain, printable
+from mdetr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mdetr.data.checks import CheckOptions, Report
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_STEP = 100  # records between two updates of the progress bar
+
+
+def check(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE-or-STORE...", help="JSON Lines files (.jsonl) and stores, all together."
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model to be trained: its tokenizer, text length and queries count.",
+            autocompletion=model_names,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The folder that images are relative to, if not the data's own.")
+    ] = None,
+    read_images: Annotated[
+        bool,
+        typer.Option(
+            "--read-images", help="Decode every image, and find copies of images under other names."
+        ),
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Find what spoils training: wrong boxes, cut words, missing images, leaks between splits, and more.
+
+    Exits with 1 if there are errors, with 0 otherwise. Name what is trained and what is evaluated on
+    together, so that images in both are found.
+
+    Example: mdetr data check stores/train stores/val --model clevr-tiny
+    """
+    check_json_file(json_file)
+    for path in data:
+        if not path.exists():
+            raise InvalidInputError(f"There is no file or store {path}; check the path.")
+    if images is not None and not images.is_dir():
+        raise InvalidInputError(f"There is no folder {images} with images.")
+
+    from mdetr.data.checks import CheckedData, check_data
+
+    chosen = [CheckedData(path, images) for path in {path.resolve(): path for path in data}.values()]
+    total = sum(len(each.store) if each.store is not None else 0 for each in chosen)
+    is_known = all(each.store is not None for each in chosen)
+    options = _options(model, read_images)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("Checking", total=total if is_known else None)
+        report = check_data(
+            chosen,
+            options,
+            lambda done: progress.update(bar, completed=done) if done % _STEP == 0 else None,
+        )
+    _print(report, Console(stderr=json_file == STDOUT))
+    if json_file is not None:
+        write_json(json_file, report.to_dict())
+    is_bad = any(finding.kind.severity == "warning" for finding in report.findings) and strict
+    if report.has_errors or is_bad:
+        raise typer.Exit(1)
+
+
+def _options(model: str | None, read_images: bool) -> CheckOptions:
+    """What the model to be trained can take."""
+    from mdetr.data.checks import CheckOptions
+
+    if model is None:
+        return CheckOptions(read_images=read_images)
+    from mdetr.checkpoints.loading import load_processor
+
+    processor, config = load_processor(model)
+    return CheckOptions(
+        num_queries=config.num_queries,
+        max_tokens=processor.max_text_tokens,
+        tokenizer=lambda: processor.tokenizer,
+        read_images=read_images,
+    )
+
+
+def _print(report: Report, console: Console) -> None:
+    """A table of what was found, and below it the examples and what to do."""
+    places = ", ".join(report.places)
+    if not report.findings:
+        console.print(plain(f"Nothing found in {report.records:,} records of {places}."), soft_wrap=True)
+        return
+    console.print(plain(f"{report.records:,} records of {places}"), soft_wrap=True)
+    table = Table("severity", "count", "what")
+    table.columns[1].justify = "right"
+    for finding in report.findings:
+        severity = Text(finding.kind.severity, _STYLES[finding.kind.severity])
+        table.add_row(severity, f"{finding.count:,}", plain(finding.kind.title))
+    console.print(table)
+    for finding in report.findings:
+        console.print()
+        console.print(Text(f"{finding.count:,} {printable(finding.kind.title)}", "bold"))
+        for example in finding.examples:
+            record = f", record {example.record}" if example.record else ""
+            start = "" if example.where in example.what and not record else f"{example.where}{record}: "
+            console.print(plain(f"  {start}{example.what}"), soft_wrap=True)
+        if finding.count > len(finding.examples) > 1:
+            console.print(f"  ... and {finding.count - len(finding.examples):,} more.")
+        console.print(plain(f"  {finding.kind.advice}"), soft_wrap=True)
