@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,27 +14,8 @@ from transformers import BatchEncoding
 from mdetr.errors import InvalidInputError
 from mdetr.images import Placement, Size
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.detections import GAP, Detections, Span, Spans
 from mdetr.words import Words
-
-Box = tuple[float, float, float, float]
-Span = tuple[int, int]
-Spans = tuple[Span, ...]
-
-GAP = " ... "
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """A thing that was found: its words and its place.
-
-    phrase: the words, with " ... " where words between them do not belong. spans: their characters.
-    box: x0, y0, x1, y1 in pixels of the image. score: 1 - p(no object).
-    """
-
-    phrase: str
-    spans: Spans
-    box: Box
-    score: float
 
 
 def post_process_boxes(
@@ -75,8 +56,8 @@ def post_process_grounding(
     threshold: float = 0.7,
     token_threshold: float = 0.1,
     max_overlap: float = 0.7,
-) -> list[list[Grounding]]:
-    """What the model found, per text, best first.
+) -> list[Detections]:
+    """The things that each text mentions, best first, with the words of each.
 
     Args:
         output: the model's, for B texts.
@@ -91,14 +72,13 @@ def post_process_grounding(
             those at least half as probable as the likeliest.
     """
     probabilities = _logits(output).float().softmax(-1).cpu()  # (B, Q, positions)
-    results: list[list[Grounding]] = []
-    for row, (text, (boxes, scores, _)) in enumerate(
+    results: list[Detections] = []
+    for row, (text, (boxes, scores, referred)) in enumerate(
         zip(texts, post_process_boxes(output, sizes), strict=True)
     ):
-        boxes, scores = boxes.cpu(), scores.cpu()
-        height, width = sizes[row]
-        boxes = torch.stack((boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)), -1).flatten(1)
-        found: list[Grounding] = []
+        boxes, scores = _clamped(boxes.cpu(), sizes[row]), scores.cpu()
+        kept: list[int] = []
+        spans_of_kept: list[Spans] = []
         places: dict[Spans, Tensor] = {}  # the boxes of each phrase so far
         for query in scores.argsort(descending=True, stable=True).tolist():
             if not scores[query] > threshold:
@@ -111,11 +91,97 @@ def post_process_grounding(
             if (box_iou(place, others) > max_overlap).any():
                 continue
             places[spans] = torch.cat((others, place))
-            x0, y0, x1, y1 = boxes[query].tolist()
-            phrase = GAP.join(text[start:end] for start, end in spans)
-            found.append(Grounding(phrase, spans, (x0, y0, x1, y1), float(scores[query])))
-        results.append(found)
+            kept.append(query)
+            spans_of_kept.append(spans)
+        results.append(
+            Detections(
+                boxes[kept].numpy(),
+                scores[kept].numpy(),
+                phrases=tuple(GAP.join(text[start:end] for start, end in spans) for spans in spans_of_kept),
+                spans=tuple(spans_of_kept),
+                referred_scores=None if referred is None else referred.cpu()[kept].numpy(),
+            )
+        )
     return results
+
+
+def post_process_referring(
+    output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
+) -> list[Detections]:
+    """The one thing that each text as a whole refers to.
+
+    Things are ranked by their referred score, or by their score where the model does not predict that.
+
+    Args:
+        output: the model's, for B texts.
+        texts: the texts.
+        sizes: (height, width) of each text's image as given, in pixels.
+        threshold: where the best is below this, nothing was found.
+
+    Returns:
+        Per text one thing or none, whose phrase is the whole text.
+    """
+    results: list[Detections] = []
+    scored = post_process_boxes(output, sizes)
+    for text, size, (boxes, scores, referred) in zip(texts, sizes, scored, strict=True):
+        ranking = scores if referred is None else referred
+        best = int(ranking.argmax())
+        kept = [best] if ranking[best] >= threshold else []
+        results.append(_of_whole_text(text, size, boxes, scores, referred, kept))
+    return results
+
+
+def post_process_segmentation(
+    output: MdetrOutput, texts: Sequence[str], places: Sequence[Placement], threshold: float = 0.7
+) -> list[Detections]:
+    """The things that each text as a whole refers to, best first, with their masks.
+
+    Args:
+        output: the model's, for B texts.
+        texts: the texts.
+        places: how each text's image lies in the batch.
+        threshold: a query is kept if its score, 1 - p(no object), is above this.
+
+    Raises:
+        InvalidInputError: the model predicts no masks.
+    """
+    sizes = [place.given for place in places]
+    scored = post_process_boxes(output, sizes)
+    orders = [scores.cpu().argsort(descending=True, stable=True) for _, scores, _ in scored]
+    kept = [
+        order[scores.cpu()[order] > threshold] for order, (_, scores, _) in zip(orders, scored, strict=True)
+    ]
+    masks = post_process_masks(output, kept, places)
+    return [
+        _of_whole_text(text, size, *parts, queries.tolist(), found.numpy())
+        for text, size, parts, queries, found in zip(texts, sizes, scored, kept, masks, strict=True)
+    ]
+
+
+def _of_whole_text(
+    text: str,
+    size: Size,
+    boxes: Tensor,
+    scores: Tensor,
+    referred: Tensor | None,
+    kept: list[int],
+    masks: np.ndarray | None = None,
+) -> Detections:
+    """Some queries, all of whose words are the whole text."""
+    return Detections(
+        _clamped(boxes.cpu()[kept], size).numpy(),
+        scores.cpu()[kept].numpy(),
+        phrases=(text,) * len(kept),
+        spans=(((0, len(text)),),) * len(kept),
+        masks=masks,
+        referred_scores=None if referred is None else referred.cpu()[kept].numpy(),
+    )
+
+
+def _clamped(boxes: Tensor, size: Size) -> Tensor:
+    """Boxes (n, 4), cut at the border of an image of (height, width)."""
+    height, width = size
+    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
 
 
 @torch.no_grad()

@@ -31,11 +31,13 @@ from mdetr.model.answers import AnswerSpace, Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.post_processing import (
-    Grounding,
     post_process_boxes,
     post_process_grounding,
     post_process_masks,
+    post_process_referring,
+    post_process_segmentation,
 )
+from mdetr.processing.detections import Detections
 from mdetr.targets import TargetInput, make_targets
 from mdetr.texts import as_texts, check_text
 
@@ -55,6 +57,7 @@ class MdetrProcessor(ProcessorMixin):
         pad_text_to_multiple: texts are padded to a multiple of this many tokens, for stable shapes; None for
             the longest of the batch.
         answer_types, answer_vocabulary: what the model can answer; see `MdetrConfig`.
+        default_threshold: what is less certain than this, 0..1, is left out where a call says nothing else.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class MdetrProcessor(ProcessorMixin):
         pad_text_to_multiple: int | None = None,
         answer_types: Sequence[str] | None = None,
         answer_vocabulary: Vocabulary | None = None,
+        default_threshold: float = 0.7,
         **kwargs: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, **kwargs)
@@ -72,6 +76,7 @@ class MdetrProcessor(ProcessorMixin):
         self.pad_text_to_multiple = pad_text_to_multiple
         self.answer_types = answer_types
         self.answer_vocabulary = answer_vocabulary
+        self.default_threshold = default_threshold
 
     @property
     def answers(self) -> AnswerSpace:
@@ -172,19 +177,47 @@ class MdetrProcessor(ProcessorMixin):
                 )
         return encoding
 
+    def threshold_or_default(self, threshold: float | None) -> float:
+        """A threshold, or for None the model's own.
+
+        Raises:
+            InvalidInputError: It is not between 0 and 1.
+        """
+        chosen = self.default_threshold if threshold is None else threshold
+        if not 0 <= chosen <= 1:
+            raise InvalidInputError(f"threshold must be between 0 and 1; found {chosen}.")
+        return chosen
+
     def post_process_grounding(
         self,
         output: MdetrOutput,
         texts: Sequence[str],
         sizes: Sequence[Size],
-        threshold: float = 0.7,
+        threshold: float | None = None,
         token_threshold: float = 0.1,
         max_overlap: float = 0.7,
-    ) -> list[list[Grounding]]:
-        """See `mdetr.post_processing.post_process_grounding`."""
+    ) -> list[Detections]:
+        """See `mdetr.post_processing.post_process_grounding`; a threshold of None is the model's own."""
+        limit = self.threshold_or_default(threshold)
         return post_process_grounding(
-            output, self.tokenize(texts), texts, sizes, threshold, token_threshold, max_overlap
+            output, self.tokenize(texts), texts, sizes, limit, token_threshold, max_overlap
         )
+
+    def post_process_referring(
+        self, output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
+    ) -> list[Detections]:
+        """See `mdetr.post_processing.post_process_referring`."""
+        return post_process_referring(output, texts, sizes, threshold)
+
+    def post_process_segmentation(
+        self,
+        output: MdetrOutput,
+        texts: Sequence[str],
+        places: Sequence[Placement],
+        threshold: float | None = None,
+    ) -> list[Detections]:
+        """See `mdetr.post_processing.post_process_segmentation`; a threshold of None is the model's own."""
+        return post_process_segmentation(output, texts, places, self.threshold_or_default(threshold))
 
     def post_process_boxes(
         self, output: MdetrOutput, sizes: Sequence[Size]

@@ -34,3 +34,17 @@ def test_several_expressions_and_pictures(
     assert code == 0
     assert output.count("the ball") == 2
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_an_expression_that_nothing_fits_is_answered_so(
+    command: Command, picture: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    drawn, answer = tmp_path / "found.png", tmp_path / "found.json"
+    code, output, _ = command(
+        *("refer", picture, "the red cube", "--model", tiny_model_folder, "--threshold", 1.0),
+        *("--output", drawn, "--json", answer),
+    )
+    assert code == 0
+    assert "nothing found with a score of at least 1.0" in output
+    assert json.loads(answer.read_text())["box"] is None
+    assert Image.open(drawn).width >= 640

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 import mdetr
 from mdetr import Mdetr
-from mdetr.errors import InvalidInputError
+from mdetr.errors import CheckpointError, InvalidInputError
 from mdetr.inference import asking
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
@@ -155,8 +156,8 @@ def _numbers(result: Any) -> dict[str, Any]:
         one = isinstance(result, ReferringResult)
         numbers = {
             "words": [result.text],
-            "scores": torch.tensor([result.score] if one else result.scores),
-            "boxes": torch.tensor([result.box] if one else result.boxes),
+            "scores": torch.tensor([result.score]) if one else torch.from_numpy(result.scores),
+            "boxes": torch.from_numpy(result.boxes),
         }
         return numbers if one else numbers | {"masks": result.masks.float().mean((1, 2))}
     found = result.groundings if isinstance(result, AnswerResult) else list(result)
@@ -238,6 +239,8 @@ def test_an_expression_denotes_one_box(model: Mdetr, images: list[Image.Image]) 
     assert 0 <= x0 <= x1 <= 60
     assert 0 <= y0 <= y1 <= 80
     assert 0 <= result.score <= 1
+    assert model.refer(images[1], "the red cube", threshold=result.score).box == result.box
+    assert model.refer(images[1], "the red cube", threshold=min(1, result.score + 1e-4)).box is None
     assert result.to_dict() == {
         "text": "the red cube",
         "width": 60,
@@ -301,7 +304,8 @@ def test_a_phrase_has_a_mask_in_the_pixels_of_the_image(model: Mdetr, images: li
     assert list(everything.scores) == sorted(everything.scores, reverse=True)
     limit = everything.scores[2]
     some = model.segment(images[1], TEXT, threshold=limit)
-    assert some.boxes == everything.boxes[:2]
+    assert np.array_equal(some.boxes, everything.boxes[:2])
+    assert some.detections.phrases == (TEXT, TEXT)
     assert torch.equal(some.masks, everything.masks[:2])
     nothing = model.segment(images[1], TEXT, threshold=1)
     assert nothing.mask.shape == (80, 60)
@@ -324,6 +328,50 @@ def test_detection_asks_each_name_by_itself_whatever_the_batch(
     assert scores[0] == pytest.approx(prompt[0].score, abs=1e-5)
     several = model.detect(images, names, threshold=0, max_overlap=1)
     assert [len(result) for result in several] == [21, 21, 21]
+
+
+def test_a_model_has_a_threshold_of_its_own(bundled: Mdetr, tmp_path: Path) -> None:
+    scores = bundled.ground(PICTURE, CAPTION, threshold=0).scores
+    assert bundled.processor.default_threshold == 0.7
+    assert len(bundled.ground(PICTURE, CAPTION)) == len(bundled.ground(PICTURE, CAPTION, threshold=0.7)) == 4
+    bundled.save_pretrained(tmp_path / "mine")
+    settings = json.loads((tmp_path / "mine" / "processor_config.json").read_text())
+    limit = (float(scores[1]) + float(scores[2])) / 2
+    (tmp_path / "mine" / "processor_config.json").write_text(
+        json.dumps(settings | {"default_threshold": limit})
+    )
+    mine = Mdetr.from_pretrained(tmp_path / "mine", device="cpu")
+    assert len(mine.ground(PICTURE, CAPTION)) == len(mine.answer(PICTURE, CAPTION).boxes) == 2
+    assert len(mine.ground(PICTURE, CAPTION, threshold=0.7)) == 4
+    found = mine.detect(PICTURE, ["two purple metal balls"], threshold=0)
+    expected = sum(row.score > limit for row in found)
+    assert len(mine.detect(PICTURE, ["two purple metal balls"])) == expected
+
+
+def test_a_model_tells_in_one_line_what_it_is(bundled: Mdetr) -> None:
+    assert repr(bundled) == "Mdetr(clevr-tiny: 2.9 million parameters, float32 on cpu)"
+    assert bundled.to("cpu") is bundled
+    with pytest.raises(InvalidInputError, match="no kind of device 'nowhere'"):
+        bundled.to("nowhere")
+
+
+def test_predict_is_ground(bundled: Mdetr) -> None:
+    assert bundled.predict(PICTURE, "red cube").groundings == bundled.ground(PICTURE, "red cube").groundings
+
+
+def test_a_saved_model_finds_the_same(model: Mdetr, images: list[Image.Image], tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("stays")
+    model.save_pretrained(tmp_path / "mine")
+    again = Mdetr.from_pretrained(tmp_path / "mine", device="cpu")
+    one, other = (chosen.ground(images[0], TEXT, threshold=0) for chosen in (model, again))
+    assert one.groundings == other.groundings
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "stays"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    with pytest.raises(CheckpointError, match=r"notes\.txt is a file; name a folder"):
+        model.save_pretrained(tmp_path / "mine" / "notes.txt")
+    with pytest.raises(CheckpointError, match="could not be written to"):
+        model.save_pretrained(tmp_path / "mine" / "notes.txt" / "deeper")
 
 
 def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() -> None:

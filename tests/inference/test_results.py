@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mdetr.errors import InvalidInputError
-from mdetr.inference.detection import Detection
 from mdetr.inference.results import (
     AnswerResult,
     DetectionResult,
@@ -18,24 +18,27 @@ from mdetr.inference.results import (
     ReferringResult,
     SegmentationResult,
 )
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Detections, Grounding
 
-FOUND = Grounding("a cube", ((0, 6),), (10.0, 5.0, 20.0, 15.0), 0.9)
+FOUND = Grounding("a cube", ((0, 6),), (10.0, 5.0, 20.0, 15.0), 0.75)
+BOXES, SCORES = np.array([[10, 5, 20, 15]]), np.array([0.75])
+ONE = Detections(BOXES, SCORES, phrases=("a cube",), spans=(((0, 6),),))
+NOTHING = Detections(np.zeros((0, 4)), np.zeros(0), phrases=(), spans=())
 
 
 @pytest.fixture
 def result() -> GroundingResult:
-    return GroundingResult(Image.new("RGB", (64, 48)), "a cube and a ball", (FOUND,))
+    return GroundingResult(Image.new("RGB", (64, 48)), "a cube and a ball", ONE)
 
 
 def test_a_result_is_a_sequence_and_json(result: GroundingResult) -> None:
     assert list(result) == [FOUND]
-    assert result[0] is FOUND
+    assert result[0] == FOUND
     assert json.loads(json.dumps(result.to_dict())) == {
         "text": "a cube and a ball",
         "width": 64,
         "height": 48,
-        "groundings": [{"phrase": "a cube", "spans": [[0, 6]], "box": [10, 5, 20, 15], "score": 0.9}],
+        "groundings": [{"phrase": "a cube", "spans": [[0, 6]], "box": [10, 5, 20, 15], "score": 0.75}],
     }
 
 
@@ -45,7 +48,7 @@ def test_a_picture_is_written_where_it_is_wanted(result: GroundingResult, tmp_pa
     (tmp_path / "plain").touch()
     assert (tmp_path / "found.png").stat().st_mode == (tmp_path / "plain").stat().st_mode
     (tmp_path / "plain").unlink()
-    ReferringResult(result.image, "the cube", FOUND.box, 0.8).plot(tmp_path / "one.jpg")
+    ReferringResult(result.image, "a cube", ONE).plot(tmp_path / "one.jpg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.png", "one.jpg"]
 
 
@@ -76,13 +79,15 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(
 
 def test_answers_masks_and_detections_are_json_and_pictures(tmp_path: Path) -> None:
     image = Image.new("RGB", (64, 48))
-    mask = torch.zeros(48, 64, dtype=torch.bool)
-    mask[:, 1] = True
+    mask = np.zeros((1, 48, 64), bool)
+    mask[0, :, 1] = True
+    masked = Detections(BOXES, SCORES, phrases=("a cube",), spans=(((0, 6),),), masks=mask)
+    labeled, classes = Detections(BOXES, SCORES, labels=("cat, dog",)), ("cube", "cat, dog")
     results = {
-        "answer": AnswerResult(image, "What is it?", "cube", "attr", 0.5, (FOUND,)),
-        "mask": SegmentationResult(image, "a cube", mask, (FOUND.box,), mask[None], (0.9,)),
-        "detection": DetectionResult(image, ("cube", "cat, dog"), (Detection("cat, dog", FOUND.box, 0.9),)),
-        "nothing": DetectionResult(image, ("cube",), ()),
+        "answer": AnswerResult(image, "What is it?", ONE, "cube", "attr", 0.5),
+        "mask": SegmentationResult(image, "a cube", masked),
+        "detection": DetectionResult(image, "cube, cat, dog", labeled, classes),
+        "nothing": DetectionResult(image, "cube", labeled[:0], ("cube",)),
     }
     for name, result in results.items():
         assert json.loads(json.dumps(result.to_dict()))["width"] == 64
@@ -93,3 +98,30 @@ def test_answers_masks_and_detections_are_json_and_pictures(tmp_path: Path) -> N
     assert results["detection"][0].name == "cat, dog"
     red, green, blue = results["mask"].plot().getpixel((15, 300))
     assert red > green > blue  # the mask is tinted
+    assert results["detection"].to_coco(image_id=7)[0]["category_id"] == 2  # the place among the names
+
+
+def test_nothing_found_is_told_in_the_picture_of_an_expression() -> None:
+    image = Image.new("RGB", (640, 100))
+    nothing = ReferringResult(image, "a cube", NOTHING)
+    assert (nothing.box, nothing.score) == (None, None)
+    assert nothing.to_dict() == {"text": "a cube", "width": 640, "height": 100, "box": None, "score": None}
+    told, found = (np.asarray(result.plot()) for result in (nothing, ReferringResult(image, "a cube", ONE)))
+    assert (told[:100] == 0).all()  # no box
+    assert (found[:100] > 0).any()
+    ink = [(picture[100:] < 100).all(2).any(0).nonzero()[0] for picture in (told, found)]
+    assert ink[0].max() > 1.5 * ink[1].max()  # the line below is longer by " – nothing found"
+
+
+def test_a_notebook_shows_the_picture_of_a_result(result: GroundingResult) -> None:
+    shown = Image.open(io.BytesIO(result._repr_png_()))
+    assert np.array_equal(np.asarray(shown), np.asarray(result.plot()))
+
+
+def test_a_result_has_the_arrays_and_the_tables_of_its_detections(result: GroundingResult) -> None:
+    assert result.boxes.tolist() == [[10, 5, 20, 15]]
+    assert result.scores.tolist() == [0.75]
+    assert result.phrases == ("a cube",)
+    assert result.groundings == (FOUND,)
+    assert result.to_pandas().loc[0, "phrase"] == "a cube"
+    assert result.to_coco(image_id=7)[0]["image_id"] == 7

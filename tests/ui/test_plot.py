@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Grounding
 from mdetr.ui.plot import PALETTE, _font, contact_sheet, draw_boxes, draw_groundings
 
 TEXT = "a red cube and two balls"

@@ -30,7 +30,7 @@ def answer(
     images_and_text: ImagesAndText,
     model: ModelName = "clevr-tiny",
     also: Also = None,
-    threshold: Threshold = 0.7,
+    threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mdetr.inference.grounder import Mdetr
-    from mdetr.post_processing import Grounding
+    from mdetr.processing.detections import Grounding
 
 
 class Result(Protocol):
@@ -85,7 +85,19 @@ JsonFile = Annotated[
     ),
 ]
 Threshold = Annotated[
-    float, typer.Option(min=0, max=1, help="Boxes that are less certain than this are left out.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Boxes that are less certain than this are left out.",
+        show_default="the model's own, mostly 0.7",
+    ),
+]
+ReferringThreshold = Annotated[
+    float,
+    typer.Option(
+        "--threshold", min=0, max=1, help="Nothing is found where the best box is less certain than this."
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pairs of image and text that the model sees at once.")]
 

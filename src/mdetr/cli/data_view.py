@@ -35,7 +35,7 @@ def view(
     import numpy as np
     from torchvision.transforms.v2.functional import to_pil_image
 
-    from mdetr.post_processing import Grounding
+    from mdetr.processing.detections import Grounding
     from mdetr.tasks.judgement import words_of
     from mdetr.ui.plot import contact_sheet, draw_groundings
 

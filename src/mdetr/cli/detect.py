@@ -46,7 +46,7 @@ def detect(
         Path | None,
         typer.Option(help="A file with a name on each line, instead of NAMES; every argument is an image."),
     ] = None,
-    threshold: Threshold = 0.7,
+    threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Names that the model sees at once.")] = 32,

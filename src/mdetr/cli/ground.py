@@ -30,7 +30,7 @@ def ground(
     images_and_text: ImagesAndText,
     also: Also = None,
     model: ModelName = "clevr-tiny",
-    threshold: Threshold = 0.7,
+    threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
@@ -42,12 +42,13 @@ def ground(
     """
     query = read_query(images_and_text, also, output, json_file)
     loaded = load_model(model, device)
+    limit = loaded.processor.threshold_or_default(threshold)
 
     def show(console: Console, name: str, result: GroundingResult) -> None:
         if len(result):
             print_groundings(console, f"{name}: {result.text}", result)
         else:
-            line = f"{name}: nothing found with a score above {threshold}; try a lower --threshold."
+            line = f"{name}: nothing found with a score above {limit}; try a lower --threshold."
             console.print(plain(line), soft_wrap=True)
 
-    query.run(partial(loaded.ground, threshold=threshold, batch_size=batch_size), show, batch_size)
+    query.run(partial(loaded.ground, threshold=limit, batch_size=batch_size), show, batch_size)

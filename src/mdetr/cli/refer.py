@@ -13,6 +13,7 @@ from mdetr.cli.common import (
     JsonFile,
     ModelName,
     Output,
+    ReferringThreshold,
     format_box,
     load_model,
     read_query,
@@ -29,6 +30,7 @@ def refer(
     images_and_text: ImagesAndText,
     also: Also = None,
     model: ModelName = "clevr-tiny",
+    threshold: ReferringThreshold = 0,
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
@@ -42,8 +44,11 @@ def refer(
     loaded = load_model(model, device)
 
     def show(console: Console, name: str, result: ReferringResult) -> None:
-        box = format_box(result.box)
         console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
-        console.print(f"  box (x0 y0 x1 y1): {box}, score {result.score:.2f}")
+        if result.box is None:
+            line = f"  nothing found with a score of at least {threshold}; try a lower --threshold."
+        else:
+            line = f"  box (x0 y0 x1 y1): {format_box(result.box)}, score {result.score:.2f}"
+        console.print(line, soft_wrap=True)
 
-    query.run(partial(loaded.refer, batch_size=batch_size), show, batch_size)
+    query.run(partial(loaded.refer, threshold=threshold, batch_size=batch_size), show, batch_size)

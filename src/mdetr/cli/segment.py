@@ -30,7 +30,7 @@ def segment(
     images_and_text: ImagesAndText,
     model: NeededModel,
     also: Also = None,
-    threshold: Threshold = 0.7,
+    threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
     batch_size: BatchSize = 1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,18 +14,9 @@ from mdetr.images import ImageInput
 from mdetr.inference.asking import encode_images, encode_texts, load_for_model
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import MdetrModel
-from mdetr.post_processing import Box
+from mdetr.processing.detections import Detections
 from mdetr.processor import MdetrProcessor
 from mdetr.texts import as_texts, check_text
-
-
-@dataclass(frozen=True)
-class Detection:
-    """A thing of a named class. box: x0, y0, x1, y1 in pixels of the image. score: 1 - p(no object)."""
-
-    name: str
-    box: Box
-    score: float
 
 
 class ClassPrompts:
@@ -87,7 +77,7 @@ def merge_classes(
     size: tuple[int, int],
     threshold: float,
     max_overlap: float,
-) -> tuple[Detection, ...]:
+) -> Detections:
     """Put the boxes of all classes of an image together, best first.
 
     Args:
@@ -108,9 +98,8 @@ def merge_classes(
     height, width = size
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
     kept = batched_nms(boxes, scores, classes, max_overlap)
-    return tuple(
-        Detection(names[place], (x0, y0, x1, y1), score)
-        for place, (x0, y0, x1, y1), score in zip(
-            classes[kept].tolist(), boxes[kept].tolist(), scores[kept].tolist(), strict=True
-        )
+    return Detections(
+        boxes[kept].cpu().numpy(),
+        scores[kept].cpu().numpy(),
+        labels=tuple(names[place] for place in classes[kept].tolist()),
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from torch import Tensor
 
 from mdetr.checkpoints.loading import load
+from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list
 from mdetr.inference.asking import Batch, Progress, ask
@@ -25,7 +25,6 @@ from mdetr.inference.results import (
 )
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import MdetrModel
-from mdetr.post_processing import Box
 from mdetr.processor import MdetrProcessor
 
 
@@ -76,12 +75,44 @@ class Mdetr:
         """Where the model runs."""
         return self.model.device
 
+    def to(self, device: str | torch.device | int) -> Mdetr:
+        """Move the model to another device.
+
+        Args:
+            device: Such as "cpu" or "cuda:1".
+
+        Returns:
+            This object itself.
+
+        Raises:
+            InvalidInputError: This machine has no such device.
+        """
+        torch.nn.Module.to(self.model, choose_device(device))
+        return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and its processor to a folder that `from_pretrained` reads.
+
+        Args:
+            folder: Made where it is missing. Files of the same names are replaced once all are written.
+
+        Raises:
+            CheckpointError: There is a file of that name, or the folder cannot be written.
+        """
+        save_model(self.model, self.processor, Path(folder))
+
+    def __repr__(self) -> str:
+        name = Path(self.model.name_or_path or "").name or "unnamed"
+        millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        kind = str(self.model.dtype).removeprefix("torch.")
+        return f"Mdetr({name}: {millions:.1f} million parameters, {kind} on {self.device})"
+
     @overload
     def ground(
         self,
         image: ImageInput,
         text: str,
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> GroundingResult: ...
@@ -91,7 +122,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> GroundingResult | list[GroundingResult]: ...
@@ -100,7 +131,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = 0.7,
+        threshold: float | None = None,
         batch_size: int = 8,
         on_progress: Progress | None = None,
     ) -> GroundingResult | list[GroundingResult]:
@@ -109,7 +140,8 @@ class Mdetr:
         Args:
             image: a path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor; or a list of these.
             text: a caption, or a list of captions.
-            threshold: boxes with 1 - p(no object) above this are kept.
+            threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
+                `processor.default_threshold`, if left out.
             batch_size: pairs of image and text that the model sees at once. Only images of one shape share a
                 batch, so that results do not depend on it.
             on_progress: called with the number of pairs that were finished since the last call.
@@ -119,20 +151,24 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.1.
         """
-        _check_share("threshold", threshold)
+        limit = self.processor.threshold_or_default(threshold)
 
         def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
-            return [
-                GroundingResult(picture, sentence, tuple(groundings))
-                for picture, sentence, groundings in zip(batch.images, batch.texts, found, strict=True)
-            ]
+            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
+            return list(map(GroundingResult, batch.images, batch.texts, found))
 
         return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
 
+    predict = ground
+
     @overload
     def refer(
-        self, image: ImageInput, text: str, batch_size: int = ..., on_progress: Progress | None = ...
+        self,
+        image: ImageInput,
+        text: str,
+        batch_size: int = ...,
+        on_progress: Progress | None = ...,
+        threshold: float = ...,
     ) -> ReferringResult: ...
 
     @overload
@@ -142,6 +178,7 @@ class Mdetr:
         text: str | Sequence[str],
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        threshold: float = ...,
     ) -> ReferringResult | list[ReferringResult]: ...
 
     def refer(
@@ -150,23 +187,21 @@ class Mdetr:
         text: str | Sequence[str],
         batch_size: int = 8,
         on_progress: Progress | None = None,
+        threshold: float = 0,
     ) -> ReferringResult | list[ReferringResult]:
-        """Find the one thing that an expression denotes; arguments and errors as for `ground`.
+        """Find the one thing that an expression refers to; other arguments and errors as for `ground`.
+
+        Args:
+            threshold: where the best score is below this, nothing is found, and the result's box is None.
+                With 0, as in the published protocol, there is always a box.
 
         Source: arXiv 2104.12763, section 4.2.2.
         """
+        _check_share("threshold", threshold)
 
         def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
-            results = []
-            scored = self.processor.post_process_boxes(output, batch.sizes)
-            for picture, sentence, (boxes, scores, referred) in zip(
-                batch.images, batch.texts, scored, strict=True
-            ):
-                ranking = scores if referred is None else referred
-                best = int(ranking.argmax())
-                (box,) = _clamped(boxes[best][None], (picture.height, picture.width))
-                results.append(ReferringResult(picture, sentence, box, float(ranking[best])))
-            return results
+            found = self.processor.post_process_referring(output, batch.texts, batch.sizes, threshold)
+            return list(map(ReferringResult, batch.images, batch.texts, found))
 
         return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
 
@@ -175,7 +210,7 @@ class Mdetr:
         self,
         image: ImageInput,
         text: str,
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> AnswerResult: ...
@@ -185,7 +220,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> AnswerResult | list[AnswerResult]: ...
@@ -194,7 +229,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = 0.7,
+        threshold: float | None = None,
         batch_size: int = 8,
         on_progress: Progress | None = None,
     ) -> AnswerResult | list[AnswerResult]:
@@ -205,16 +240,16 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.3.
         """
-        _check_share("threshold", threshold)
+        limit = self.processor.threshold_or_default(threshold)
         self._require(self.model.config.answer_queries, "answers questions", "GQA or CLEVR")
 
         def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
             answers = self.processor.post_process_answers(output)
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
             return [
-                AnswerResult(picture, question, *answer, groundings=tuple(groundings))
-                for picture, question, answer, groundings in zip(
-                    batch.images, batch.texts, answers, found, strict=True
+                AnswerResult(picture, question, detections, *answer)
+                for picture, question, detections, answer in zip(
+                    batch.images, batch.texts, found, answers, strict=True
                 )
             ]
 
@@ -225,7 +260,7 @@ class Mdetr:
         self,
         image: ImageInput,
         text: str,
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> SegmentationResult: ...
@@ -235,7 +270,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = ...,
+        threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
     ) -> SegmentationResult | list[SegmentationResult]: ...
@@ -244,7 +279,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         text: str | Sequence[str],
-        threshold: float = 0.7,
+        threshold: float | None = None,
         batch_size: int = 1,
         on_progress: Progress | None = None,
     ) -> SegmentationResult | list[SegmentationResult]:
@@ -258,32 +293,12 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
         """
-        _check_share("threshold", threshold)
+        limit = self.processor.threshold_or_default(threshold)
         self._require(self.model.config.predict_masks, "predicts masks", "PhraseCut")
 
         def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
-            scored = [
-                (boxes.cpu(), scores.cpu())
-                for boxes, scores, _ in self.processor.post_process_boxes(output, batch.sizes)
-            ]
-            ranked = [scores.argsort(descending=True, stable=True) for _, scores in scored]
-            kept = [
-                order[scores[order] > threshold] for order, (_, scores) in zip(ranked, scored, strict=True)
-            ]
-            masks = self.processor.post_process_masks(output, kept, batch.places)
-            return [
-                SegmentationResult(
-                    picture,
-                    phrase,
-                    mask=found.any(0),
-                    boxes=_clamped(boxes[queries], place.given),
-                    masks=found,
-                    scores=tuple(scores[queries].tolist()),
-                )
-                for picture, phrase, (boxes, scores), queries, found, place in zip(
-                    batch.images, batch.texts, scored, kept, masks, batch.places, strict=True
-                )
-            ]
+            found = self.processor.post_process_segmentation(output, batch.texts, batch.places, limit)
+            return list(map(SegmentationResult, batch.images, batch.texts, found))
 
         return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
 
@@ -292,7 +307,7 @@ class Mdetr:
         self,
         image: ImageInput,
         names: Sequence[str] | ClassPrompts,
-        threshold: float = ...,
+        threshold: float | None = ...,
         max_overlap: float = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
@@ -303,7 +318,7 @@ class Mdetr:
         self,
         image: list[ImageInput] | tuple[ImageInput, ...],
         names: Sequence[str] | ClassPrompts,
-        threshold: float = ...,
+        threshold: float | None = ...,
         max_overlap: float = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
@@ -313,7 +328,7 @@ class Mdetr:
         self,
         image: ImageInput | Sequence[ImageInput],
         names: Sequence[str] | ClassPrompts,
-        threshold: float = 0.7,
+        threshold: float | None = None,
         max_overlap: float = 0.7,
         batch_size: int = 32,
         on_progress: Progress | None = None,
@@ -327,7 +342,8 @@ class Mdetr:
             image: as for `ground`.
             names: of the classes, such as "cat" or "bow_(weapon)", any number; or their `ClassPrompts`, which
                 many calls can share.
-            threshold: boxes with 1 - p(no object) above this are kept.
+            threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
+                `processor.default_threshold`, if left out.
             max_overlap: a box goes if its intersection over union with a better one of its class is above
                 this.
             batch_size: names that the model sees at once.
@@ -338,7 +354,7 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.4 (LVIS).
         """
-        _check_share("threshold", threshold)
+        limit = self.processor.threshold_or_default(threshold)
         _check_share("max_overlap", max_overlap)
         if isinstance(names, str):
             raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
@@ -352,8 +368,8 @@ class Mdetr:
         for one in as_list(image):
             picture, found = prompts.find(one, keep=single)
             size = picture.height, picture.width
-            detections = merge_classes(prompts.names, found, size, threshold, max_overlap)
-            results.append(DetectionResult(picture, prompts.names, detections))
+            detections = merge_classes(prompts.names, found, size, limit, max_overlap)
+            results.append(DetectionResult(picture, ", ".join(prompts.names), detections, prompts.names))
             if on_progress is not None:
                 on_progress(1)
         return results[0] if single else results
@@ -368,10 +384,3 @@ class Mdetr:
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise InvalidInputError(f"{name} must be between 0 and 1; found {value}.")
-
-
-def _clamped(boxes: Tensor, size: tuple[int, int]) -> tuple[Box, ...]:
-    """Boxes (n, 4), cut at the border of an image of (height, width)."""
-    height, width = size
-    cut = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-    return tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in cut.tolist())

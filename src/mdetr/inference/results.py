@@ -1,31 +1,45 @@
-"""Results: what was found in one image for one text, ready to be read, drawn or written."""
+"""Results: what was found in one image for one text, ready to be read, drawn, written or handed on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mdetr.inference.detection import Detection
 from mdetr.inference.stored_image import Picture, StoredImage
-from mdetr.post_processing import Box, Grounding
+from mdetr.processing.detections import Box, Detections, Grounding
 from mdetr.rle import run_lengths
 from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
 
+if TYPE_CHECKING:
+    import pandas
+    import supervision
 
-@dataclass(frozen=True)
-class _Result:
-    """What all results have: the image that was searched.
 
-    picture: the image, or where it can be read again.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What all results have: the image that was searched, and what was found in it.
+
+    A notebook shows a result as its picture.
+
+    Attributes:
+        picture: The image, or where it can be read again.
+        text: What was searched for.
+        detections: What was found, best first.
     """
 
     picture: Picture = field(repr=False)
+    text: str
+    detections: Detections
 
     @property
     def image(self) -> Image.Image:
@@ -38,16 +52,71 @@ class _Result:
         """
         return self.picture.load() if isinstance(self.picture, StoredImage) else self.picture
 
+    @property
+    def boxes(self) -> NDArray[np.float32]:
+        """(n, 4) float32, x0, y0, x1, y1 in pixels of the image, best first."""
+        return self.detections.boxes_xyxy
 
-@dataclass(frozen=True)
-class GroundingResult(_Result, Sequence[Grounding]):
-    """The things that a text speaks of, as a sequence, best first.
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """(n,) float32, 1 - p(no object) of each box."""
+        return self.detections.scores
 
-    image: what was searched. text: what was searched for. groundings: each with phrase, spans, box, score.
-    """
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The words of each box; of detections by name the classes."""
+        return self.detections.names
 
-    text: str
-    groundings: tuple[Grounding, ...]
+    def plot(self, path: str | Path | None = None) -> Image.Image:
+        """Draw what was found; write the picture to `path` where one is given.
+
+        Returns:
+            The picture, with the text below it.
+
+        Raises:
+            InvalidInputError: the folder is missing, or no picture can be written under the name.
+        """
+        picture = self._draw()
+        if path is not None:
+            save_picture(picture, Path(path))
+        return picture
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        return {"text": self.text, "width": self.picture.width, "height": self.picture.height}
+
+    def to_coco(
+        self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Entries of a file of COCO results; see `Detections.to_coco`."""
+        return self.detections.to_coco(image_id, categories)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each thing; see `Detections.to_pandas`."""
+        return self.detections.to_pandas()
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
+        """The same as supervision's `Detections`; see `Detections.to_supervision`."""
+        return self.detections.to_supervision(classes)
+
+    def _draw(self) -> Image.Image:
+        return draw_groundings(self.image, self.text, self.detections)
+
+    def _repr_png_(self) -> bytes:
+        """The picture, which notebooks show."""
+        file = io.BytesIO()
+        self.plot().save(file, "PNG")
+        return file.getvalue()
+
+
+@dataclass(frozen=True, eq=False)
+class GroundingResult(Result, Sequence[Grounding]):
+    """The things that a text mentions, as a sequence, best first: each has phrase, spans, box and score."""
+
+    @property
+    def groundings(self) -> tuple[Grounding, ...]:
+        """The rows of the detections."""
+        return tuple(self.detections)
 
     @overload
     def __getitem__(self, index: int) -> Grounding: ...
@@ -59,149 +128,128 @@ class GroundingResult(_Result, Sequence[Grounding]):
         return self.groundings[index]
 
     def __len__(self) -> int:
-        return len(self.groundings)
-
-    def __iter__(self) -> Iterator[Grounding]:
-        return iter(self.groundings)
-
-    def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the boxes and the coloured words; write the picture to `path` where one is given.
-
-        Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
-        """
-        return _write(draw_groundings(self.image, self.text, self.groundings), path)
+        return len(self.detections)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return _head(self.picture, self.text) | {"groundings": [_plain(found) for found in self.groundings]}
+        return super().to_dict() | {"groundings": [_plain(found) for found in self.detections]}
 
 
-@dataclass(frozen=True)
-class ReferringResult(_Result):
-    """The one thing that an expression denotes.
+@dataclass(frozen=True, eq=False)
+class ReferringResult(Result):
+    """The one thing that an expression as a whole refers to; none where no score reached the threshold."""
 
-    image: what was searched. text: the expression. box: x0, y0, x1, y1 in pixels. score: 1 - p(no object),
-    times p(referred) where the model tells.
-    """
+    @property
+    def box(self) -> Box | None:
+        """x0, y0, x1, y1 in pixels of the image; None where nothing was found."""
+        return self.detections[0].box if len(self.detections) else None
 
-    text: str
-    box: Box
-    score: float
-
-    def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the box; write the picture to `path` where one is given.
-
-        Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
-        """
-        return _write(draw_boxes(self.image, self.text, [self.box]), path)
+    @property
+    def score(self) -> float | None:
+        """1 - p(no object), times p(referred) where the model predicts it; None where nothing was found."""
+        referred = self.detections.referred_scores
+        scores = self.detections.scores if referred is None else referred
+        return float(scores[0]) if len(scores) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; the box is x0, y0, x1, y1 in pixels."""
-        return _head(self.picture, self.text) | {"box": list(self.box), "score": self.score}
+        """The result as JSON can hold it; the box is x0, y0, x1, y1 in pixels, or null."""
+        box = None if self.box is None else list(self.box)
+        return super().to_dict() | {"box": box, "score": self.score}
+
+    def _draw(self) -> Image.Image:
+        if self.box is None:
+            return draw_groundings(self.image, f"{self.text} \u2013 nothing found", ())
+        return draw_boxes(self.image, self.text, [self.box])
 
 
-@dataclass(frozen=True)
-class AnswerResult(_Result):
-    """The answer to a question, and the things in the image that the question speaks of.
+@dataclass(frozen=True, eq=False)
+class AnswerResult(Result):
+    """The answer to a question, and the things in the image that the question mentions.
 
-    image: what was looked at. text: the question. answer: in words. answer_type: its kind, such as "attr";
-    None where the model does not tell. score: the probability of the answer. groundings: best first.
+    Attributes:
+        answer: In words.
+        answer_type: Its kind, such as "attr"; None where the model does not predict it.
+        score: The probability of the answer.
     """
 
-    text: str
     answer: str
     answer_type: str | None
     score: float
-    groundings: tuple[Grounding, ...]
 
-    def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the question with its boxes and the answer; write the picture to `path` where one is given.
-
-        Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
-        """
-        return _write(draw_groundings(self.image, f"{self.text} \u2013 {self.answer}", self.groundings), path)
+    @property
+    def groundings(self) -> tuple[Grounding, ...]:
+        """The rows of the detections."""
+        return tuple(self.detections)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return _head(self.picture, self.text) | {
+        return super().to_dict() | {
             "answer": self.answer,
             "answer_type": self.answer_type,
             "score": self.score,
-            "groundings": [_plain(found) for found in self.groundings],
+            "groundings": [_plain(found) for found in self.detections],
         }
 
+    def _draw(self) -> Image.Image:
+        return draw_groundings(self.image, f"{self.text} \u2013 {self.answer}", self.detections)
 
-@dataclass(frozen=True)
-class SegmentationResult(_Result):
-    """The pixels that a phrase denotes.
 
-    image: what was searched. text: the phrase. mask: (H, W) bool, the union of `masks`. boxes: x0, y0, x1, y1
-    in pixels, masks: (n, H, W) bool, scores: 1 - p(no object), of each thing found, best first.
-    """
+@dataclass(frozen=True, eq=False)
+class SegmentationResult(Result):
+    """The pixels that a phrase refers to."""
 
-    text: str
-    mask: Tensor = field(repr=False)
-    boxes: tuple[Box, ...]
-    masks: Tensor = field(repr=False)
-    scores: tuple[float, ...]
+    @property
+    def mask(self) -> Tensor:
+        """(H, W) bool, the union of `masks`."""
+        return self.masks.any(0)
 
-    def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the mask and the boxes; write the picture to `path` where one is given.
-
-        Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
-        """
-        return _write(draw_mask(self.image, self.text, self.mask, self.boxes), path)
+    @property
+    def masks(self) -> Tensor:
+        """(n, H, W) bool, of each thing found, best first."""
+        assert self.detections.masks is not None
+        return torch.from_numpy(self.detections.masks)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; masks are COCO's run lengths of columns, uncompressed."""
-        return _head(self.picture, self.text) | {
+        return super().to_dict() | {
             "mask": run_lengths(self.mask),
             "objects": [
-                {"box": list(box), "score": score, "mask": run_lengths(mask)}
-                for box, score, mask in zip(self.boxes, self.scores, self.masks, strict=True)
+                {"box": list(found.box), "score": found.score, "mask": run_lengths(mask)}
+                for found, mask in zip(self.detections, self.masks, strict=True)
             ],
         }
 
+    def _draw(self) -> Image.Image:
+        return draw_mask(self.image, self.text, self.mask, [found.box for found in self.detections])
 
-@dataclass(frozen=True)
-class DetectionResult(_Result, Sequence[Detection]):
-    """The things of some named classes, as a sequence, best first.
 
-    image: what was searched. names: of the classes. detections: each with name, box, score.
+@dataclass(frozen=True, eq=False)
+class DetectionResult(Result, Sequence[Grounding]):
+    """The things of some named classes, as a sequence, best first: each has name, box and score.
+
+    Attributes:
+        text: The names, separated by commas.
+        names: Of the classes that were asked for.
     """
 
     names: tuple[str, ...]
-    detections: tuple[Detection, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class of each box."""
+        return self.detections.names
 
     @overload
-    def __getitem__(self, index: int) -> Detection: ...
+    def __getitem__(self, index: int) -> Grounding: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Detection]: ...
+    def __getitem__(self, index: slice) -> Sequence[Grounding]: ...
 
-    def __getitem__(self, index: int | slice) -> Detection | Sequence[Detection]:
-        return self.detections[index]
+    def __getitem__(self, index: int | slice) -> Grounding | Sequence[Grounding]:
+        return tuple(self.detections)[index]
 
     def __len__(self) -> int:
         return len(self.detections)
-
-    def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the boxes with their names; write the picture to `path` where one is given.
-
-        Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
-        """
-        text, spans = "", dict[str, tuple[int, int]]()  # the names that were found are the picture's caption
-        for name in dict.fromkeys(found.name for found in self.detections):
-            text += ", " if text else ""
-            spans[name] = len(text), len(text) + len(name)
-            text += name
-        drawn = [Grounding(d.name, (spans[d.name],), d.box, d.score) for d in self.detections]
-        return _write(draw_groundings(self.image, text or "nothing found", drawn), path)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
@@ -215,6 +263,26 @@ class DetectionResult(_Result, Sequence[Detection]):
             ],
         }
 
+    def to_coco(
+        self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Entries of a file of COCO results; classes are numbered from 1 in the order of `names`."""
+        numbers = {name: number for number, name in enumerate(self.names, 1)}
+        return super().to_coco(image_id, numbers if categories is None else categories)
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
+        """The same as supervision's `Detections`; class ids are places in `names`."""
+        return super().to_supervision(self.names if classes is None else classes)
+
+    def _draw(self) -> Image.Image:
+        text, spans = "", dict[str, tuple[int, int]]()  # the names that were found are the picture's caption
+        for name in dict.fromkeys(self.labels):
+            text += ", " if text else ""
+            spans[name] = len(text), len(text) + len(name)
+            text += name
+        drawn = [Grounding(d.name, (spans[d.name],), d.box, d.score) for d in self.detections]
+        return draw_groundings(self.image, text or "nothing found", drawn)
+
 
 def _plain(found: Grounding) -> dict[str, Any]:
     return {
@@ -223,13 +291,3 @@ def _plain(found: Grounding) -> dict[str, Any]:
         "box": list(found.box),
         "score": found.score,
     }
-
-
-def _head(picture: Picture, text: str) -> dict[str, Any]:
-    return {"text": text, "width": picture.width, "height": picture.height}
-
-
-def _write(picture: Image.Image, path: str | Path | None) -> Image.Image:
-    if path is not None:
-        save_picture(picture, Path(path))
-    return picture

@@ -14,7 +14,7 @@ from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import token_ranges
 from mdetr.tasks.judgement import Judgement, words_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdetr.data.record import Record
-from mdetr.post_processing import GAP, Grounding
+from mdetr.processing.detections import GAP, Grounding
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 from mdetr.data.record import Box, Record
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.predictions import predictions_of

@@ -13,7 +13,8 @@ from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import Grounding, post_process_masks
+from mdetr.post_processing import post_process_masks
+from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.rle import decode_masks
 from mdetr.tasks.judgement import Judgement

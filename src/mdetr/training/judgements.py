@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from accelerate import Accelerator
 
 from mdetr.files import atomic_write
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Grounding
 from mdetr.tasks.judgement import Judgement
 
 SCHEMA = pa.schema(

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mdetr.post_processing import Grounding
+from mdetr.processing.detections import Grounding
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and three more.
 PALETTE = (

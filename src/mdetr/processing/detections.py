@@ -1,0 +1,254 @@
+"""Detections: what was found in one image, as arrays of one length, and its hand-over to other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.rle import encode_masks, run_lengths
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+Box = tuple[float, float, float, float]
+Span = tuple[int, int]
+Spans = tuple[Span, ...]
+
+GAP = " ... "
+"""What stands in a phrase for words that do not belong to it."""
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """One thing that was found: a row of `Detections`.
+
+    Attributes:
+        phrase: Its words, with " ... " where words between them do not belong; or its class.
+        spans: The characters of the text that the words are, end exclusive; none for a detection by name.
+        box: x0, y0, x1, y1 in pixels of the image.
+        score: 1 - p(no object).
+    """
+
+    phrase: str
+    spans: Spans
+    box: Box
+    score: float
+
+    @property
+    def name(self) -> str:
+        """The phrase, under the name that a class has."""
+        return self.phrase
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Sequence[Grounding]):
+    """What was found in one image, best first, as arrays of one length n.
+
+    It is a sequence of rows: an integer gives a `Grounding`; a slice, a mask (n,) or several places give
+    `Detections`.
+
+    Args:
+        boxes_xyxy: (n, 4) float32, x0, y0, x1, y1 in pixels of the image as given.
+        scores: (n,) float32, 1 - p(no object).
+        phrases: n texts, the words of each thing; None where classes were asked for.
+        spans: For each thing the characters of the text that its words are, end exclusive.
+        labels: n class names; None where a text was grounded.
+        masks: (n, H, W) bool, in pixels of the image as given.
+        referred_scores: (n,) float32, the score times p(the text as a whole refers to this).
+
+    Raises:
+        InvalidInputError: The arrays differ in length.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    phrases: tuple[str, ...] | None = None
+    spans: tuple[Spans, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    masks: NDArray[np.bool_] | None = None
+    referred_scores: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Convert what was given to the types above, and check the lengths."""
+        values = {
+            "boxes_xyxy": np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4),
+            "scores": np.asarray(self.scores, np.float32),
+            "phrases": None if self.phrases is None else tuple(self.phrases),
+            "spans": None if self.spans is None else tuple(self.spans),
+            "labels": None if self.labels is None else tuple(self.labels),
+            "masks": None if self.masks is None else np.asarray(self.masks, np.bool_),
+            "referred_scores": None
+            if self.referred_scores is None
+            else np.asarray(self.referred_scores, np.float32),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        lengths = {name: len(value) for name, value in values.items() if value is not None}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise InvalidInputError(f"The arrays of Detections must have one length; found {told}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each thing is called: its label, or else its phrase."""
+        names = self.labels if self.labels is not None else self.phrases
+        return ("",) * len(self) if names is None else names
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @overload
+    def __getitem__(self, index: int) -> Grounding: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | NDArray[Any]) -> Detections: ...
+
+    def __getitem__(self, index: int | slice | Sequence[int] | NDArray[Any]) -> Grounding | Detections:
+        if isinstance(index, int | np.integer):
+            x0, y0, x1, y1 = self.boxes_xyxy[index].tolist()
+            spans = () if self.spans is None else self.spans[index]
+            return Grounding(self.names[index], spans, (x0, y0, x1, y1), float(self.scores[index]))
+        places = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        return Detections(
+            self.boxes_xyxy[places],
+            self.scores[places],
+            phrases=_taken(self.phrases, places),
+            spans=_taken(self.spans, places),
+            labels=_taken(self.labels, places),
+            masks=None if self.masks is None else self.masks[places],
+            referred_scores=None if self.referred_scores is None else self.referred_scores[places],
+        )
+
+    def __iter__(self) -> Iterator[Grounding]:
+        return (self[place] for place in range(len(self)))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{row.phrase!r} {row.score:.2f}" for row in list(self)[:5])
+        return f"Detections({len(self)}: {shown}{', ...' if len(self) > 5 else ''})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The arrays as JSON can hold them, without those that there are not.
+
+        Returns:
+            Lists under the names of the arrays; masks are COCO's run lengths of columns, uncompressed.
+        """
+        content: dict[str, Any] = {"boxes_xyxy": self.boxes_xyxy.tolist(), "scores": self.scores.tolist()}
+        if self.phrases is not None:
+            content["phrases"] = list(self.phrases)
+        if self.spans is not None:
+            content["spans"] = [[list(span) for span in spans] for spans in self.spans]
+        if self.labels is not None:
+            content["labels"] = list(self.labels)
+        if self.masks is not None:
+            content["masks"] = [run_lengths(torch.from_numpy(mask)) for mask in self.masks]
+        if self.referred_scores is not None:
+            content["referred_scores"] = self.referred_scores.tolist()
+        return content
+
+    def to_coco(
+        self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Entries of a file of COCO results.
+
+        Args:
+            image_id: The image's id.
+            categories: The id of each label or phrase; if left out, they are numbered from 1 as they come.
+
+        Returns:
+            For each thing image_id, category_id, bbox (x, y, width, height in pixels), score, its name as
+            `phrase`, and where there are masks the segmentation as compressed run lengths.
+
+        Raises:
+            InvalidInputError: A label or phrase has no id.
+            MissingDependencyError: There are masks, and faster-coco-eval is not installed.
+        """
+        numbers = _numbered(self.names, 1) if categories is None else categories
+        if unknown := [name for name in self.names if name not in numbers]:
+            raise InvalidInputError(f"There is no category for {unknown[0]!r}; give its id in categories.")
+        entries: list[dict[str, Any]] = [
+            {
+                "image_id": image_id,
+                "category_id": numbers[row.phrase],
+                "bbox": [row.box[0], row.box[1], row.box[2] - row.box[0], row.box[3] - row.box[1]],
+                "score": row.score,
+                "phrase": row.phrase,
+            }
+            for row in self
+        ]
+        if self.masks is not None and len(self):
+            encoded = encode_masks(torch.from_numpy(self.masks.astype(np.uint8)))
+            for entry, counts in zip(entries, encoded, strict=True):
+                entry["segmentation"] = {"size": list(self.masks.shape[1:]), "counts": counts.decode("ascii")}
+        return entries
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row for each thing.
+
+        Returns:
+            Columns label or phrase, score, x0, y0, x1, y1, and where there are any spans and referred_score.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingDependencyError(
+                "to_pandas needs the package pandas; install it with `pip install pandas`."
+            ) from None
+        columns: dict[str, Any] = {
+            "phrase" if self.labels is None else "label": list(self.names),
+            "score": self.scores,
+            **{name: self.boxes_xyxy[:, place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
+        }
+        if self.spans is not None:
+            columns["spans"] = list(self.spans)
+        if self.referred_scores is not None:
+            columns["referred_score"] = self.referred_scores
+        return pandas.DataFrame(columns)
+
+    def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
+        """The same as supervision's `Detections`, for its annotators, trackers and metrics.
+
+        Args:
+            classes: All names that there can be, in the order of their class ids; if left out, names are
+                numbered from 0 as they come.
+
+        Returns:
+            Detections with the names under `data["class_name"]`.
+
+        Raises:
+            InvalidInputError: A label or phrase is not among `classes`.
+            MissingDependencyError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise MissingDependencyError(
+                "to_supervision needs the package supervision; install it with `pip install supervision`."
+            ) from None
+        numbers = _numbered(self.names if classes is None else classes, 0)
+        if unknown := [name for name in self.names if name not in numbers]:
+            raise InvalidInputError(f"{unknown[0]!r} is not among the classes; add it.")
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=np.array([numbers[name] for name in self.names], np.int64),
+            data={"class_name": np.array(self.names, np.str_)},
+        )
+
+
+def _taken(values: tuple[Any, ...] | None, places: NDArray[np.intp]) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values[place] for place in places)
+
+
+def _numbered(names: Sequence[str], start: int) -> dict[str, int]:
+    return {name: number for number, name in enumerate(dict.fromkeys(names), start)}
