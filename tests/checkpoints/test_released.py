@@ -75,6 +75,14 @@ def mirror(server: FileServer, clevr_file: bytes, home: Path) -> str:
     return server.address
 
 
+def _not_convertible() -> bytes:
+    """What looks like a checkpoint and is none."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("archive/data.pkl", b"nothing")
+    return content.getvalue()
+
+
 def _files(home: Path) -> list[str]:
     """What is there, without the files of models."""
     every = (str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
@@ -97,7 +105,7 @@ def test_a_released_model_is_downloaded_once_by_its_name(
         "size": len(clevr_file),
         "sha256": checksum,
     }
-    assert f"No checksum of clevr_checkpoint.pth is known. Its SHA-256, {checksum}" in caplog.text
+    assert f"The SHA-256 of clevr_checkpoint.pth was not known before. It is {checksum}" in caplog.text
     assert not left.exists()
     # Now it needs nobody.
     server.shutdown()
@@ -156,11 +164,38 @@ def test_a_file_is_held_against_what_is_known_of_it(
     assert _files(home) == []
 
 
+def test_a_file_is_held_against_what_its_record_states(server: FileServer, home: Path) -> None:
+    content = _not_convertible()
+    server.files[f"/record/1/files/{CLEVR.file}"] = content
+    mirror = f"{server.address}/record/1/files"
+    wrong = {
+        "did not arrive as it should: its MD5 is not 00ff": (len(content), "md5:00ff"),
+        f"has {len(content)} bytes instead of 7:": (7, f"md5:{hashlib.md5(content).hexdigest()}"),
+    }
+    for message, (size, checksum) in wrong.items():
+        stated = {"files": [{"key": CLEVR.file, "size": size, "checksum": checksum}]}
+        server.files["/api/records/1"] = json.dumps(stated).encode()
+        with pytest.raises(CheckpointError, match=message):
+            get_released(CLEVR, mirror)
+        assert _files(home) == []
+    good = {"key": CLEVR.file, "size": len(content), "checksum": f"md5:{hashlib.md5(content).hexdigest()}"}
+    for stated in ({"files": [good]}, {"message": "another answer"}, ["no record"]):
+        server.files["/api/records/1"] = json.dumps(stated).encode()
+        with pytest.raises(CheckpointError, match="was not converted"):  # it was verified
+            get_released(CLEVR, mirror, force=True)
+        assert _files(home) == ["downloads/clevr_checkpoint.pth"]
+
+
+def test_a_damaged_model_in_the_cache_says_what_to_type(home: Path) -> None:
+    folder = model_folder("clevr-r18")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "mdetr"}')
+    with pytest.raises(CheckpointError, match="To get it again, type: mdetr download clevr-r18 --force"):
+        Mdetr.from_pretrained("clevr-r18", device="cpu")
+
+
 def test_a_file_that_cannot_be_converted_is_kept_and_named(server: FileServer, home: Path) -> None:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("archive/data.pkl", b"nothing")
-    server.files[f"/{CLEVR.file}"] = content.getvalue()
+    server.files[f"/{CLEVR.file}"] = _not_convertible()
     with pytest.raises(
         CheckpointError,
         match=r"clevr-r18 was not converted\. .* to get it again, type: mdetr download clevr-r18",
@@ -204,6 +239,7 @@ def test_nothing_is_downloaded_offline_but_a_file_that_was_put_there_is_used(
     with pytest.raises(CheckpointError, match="MDETR_OFFLINE forbids to download clevr-r18 again"):
         get_released(CLEVR, force=True)
     assert is_downloaded(CLEVR)
+    assert download_path(CLEVR.file).is_file()  # it could not be had again
     assert server.requests == []
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from mdetr.checkpoints.finding import find_model
+from mdetr.checkpoints.registry import released_model
 from mdetr.errors import CheckpointError
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
@@ -47,7 +48,7 @@ def load(
     if wrong:
         raise CheckpointError(
             f"The weights of {str(name)!r} do not fit its configuration: {len(wrong)} are missing or "
-            f"unknown, such as {', '.join(wrong[:3])}; get or convert the model again."
+            f"unknown, such as {', '.join(wrong[:3])}. {_advice(name)}"
         )
     return cast(MdetrModel, model.eval()), processor
 
@@ -56,7 +57,7 @@ def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
     """Load a model's processor and configuration, without its weights.
 
     Args:
-        name: A bundled name, a folder that `save_pretrained` wrote, or a Hub id.
+        name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id.
 
     Raises:
         CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.
@@ -71,8 +72,14 @@ def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
 def _damaged(name: str | Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"The files of {str(name)!r} are damaged or not those of an MDETR model: "
-        f"{_first_sentence(error)} Get or convert the model again."
+        f"{_first_sentence(error)} {_advice(name)}"
     )
+
+
+def _advice(name: str | Path) -> str:
+    if released_model(str(name)) is not None:
+        return f"To get it again, type: mdetr download {name} --force"
+    return "Get or convert the model again."
 
 
 def _first_sentence(error: Exception) -> str:

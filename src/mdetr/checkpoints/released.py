@@ -61,7 +61,7 @@ def get_released(
         if force or not is_downloaded(model):  # another process may have been first
             file = _downloaded(model, address, force)
             _convert(model, file, folder, answers)
-            if not keep_download:
+            if not keep_download and offline_variable() is None:  # else it could not be had again
                 file.unlink()
         elif answers is not None:
             from mdetr.checkpoints.conversion import name_answers  # slow to load
@@ -111,8 +111,16 @@ def _downloaded(model: ReleasedModel, address: str, force: bool) -> Path:
             old.unlink(missing_ok=True)
     if not file.is_file():
         from mdetr.checkpoints.download import download  # slow to load
+        from mdetr.checkpoints.zenodo import read_statement
 
-        download(address, file, model.size)
+        stated = read_statement(address)
+        download(address, file, model.size or (stated.size if stated else None))
+        if stated is not None and _digest(file, "md5") != stated.md5:
+            file.unlink()
+            raise CheckpointError(
+                f"{address} did not arrive as it should: its MD5 is not {stated.md5}, which the record there "
+                "states; the file was deleted. Try again."
+            )
     try:
         _verify(model, file, address, expected)
     except CheckpointError:
@@ -136,7 +144,7 @@ def _verify(model: ReleasedModel, file: Path, address: str, expected: str | None
         )
     if expected is None:
         return
-    found = _sha256(file)
+    found = _digest(file, "sha256")
     if found != expected:
         record = _record(model)
         where = "the one that is known" if model.sha256 else f"the one of the first download ({record})"
@@ -197,18 +205,20 @@ def _write_record(model: ReleasedModel, file: Path) -> None:
     record = _record(model)
     if record.exists():
         return
-    content = {"file": model.file, "size": file.stat().st_size, "sha256": model.sha256 or _sha256(file)}
+    checksum = _digest(file, "sha256")
+    content = {"file": model.file, "size": file.stat().st_size, "sha256": checksum}
     with atomic_write(record) as path:
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     if model.sha256 is None:
         _LOG.warning(
-            "No checksum of %s is known. Its SHA-256, %s, was written to %s: later downloads must have it.",
+            "The SHA-256 of %s was not known before. It is %s; it was written to %s, and later downloads must "
+            "have it.",
             model.file,
-            content["sha256"],
+            checksum,
             record,
         )
 
 
-def _sha256(file: Path) -> str:
+def _digest(file: Path, algorithm: str) -> str:
     with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        return hashlib.file_digest(content, algorithm).hexdigest()
