@@ -128,6 +128,7 @@ def test_a_server_that_is_not_there_is_told_in_one_sentence(
         with pytest.raises(CheckpointError, match=r"transfer of .* failed .*\. Check the network\."):
             download(address, file)
     assert not caplog.records
+    assert _names(file) == []
 
 
 @pytest.mark.parametrize("address", ["ftp://host/file.pth", "/mnt/files", "http://", "https://[bad/file.pth"])
@@ -160,7 +161,7 @@ except CheckpointError as error:
         env=os.environ | {"HF_HUB_OFFLINE": "0"},
     )
     assert "The disk is full" in run.stdout
-    assert "the same call resumes when there is some" in run.stdout
+    assert "Make room, and try again; 0 MB are kept, and the same call resumes." in run.stdout
     part = file.with_name("file.pth.part").read_bytes()
     assert part == CONTENT[:200_000]
     download(address, file)

@@ -88,14 +88,16 @@ def _check_address(address: str) -> None:
 
 def _explain(error: BaseException, address: str, part: Path, size: int | None) -> str:
     here = part.stat().st_size if part.exists() else 0
+    if not here:
+        part.unlink(missing_ok=True)
     kept = f"; {here / 1e6:,.0f} MB are kept, and the same call resumes" if here else ""
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         if status in (404, 410):
             return f"There is no file at {address} (the server answers {status}). {_ANOTHER}."
-        return f"The server refuses {address} (it answers {status}{kept}). Try again later. {_ANOTHER}."
+        return f"The server refuses {address} (it answers {status}){kept}. Try again later. {_ANOTHER}."
     if getattr(error, "errno", None) in _NO_ROOM:
-        return f"The disk is full: {part.parent} has no room for {address}{kept} when there is some."
+        return f"The disk is full: {part.parent} has no room for {address}. Make room, and try again{kept}."
     if getattr(error, "errno", None) is not None:
         return f"{part} could not be written ({os.strerror(error.errno)}); set MDETR_HOME to another folder."  # type: ignore[attr-defined]
     if "Consistency check" in str(error):

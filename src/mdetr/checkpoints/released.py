@@ -211,8 +211,8 @@ def _write_record(model: ReleasedModel, file: Path) -> None:
         path.write_text(json.dumps(content, indent=1), encoding="utf-8")
     if model.sha256 is None:
         _LOG.warning(
-            "The SHA-256 of %s was not known before. It is %s; it was written to %s, and later downloads must "
-            "have it.",
+            "The SHA-256 of %s was not known before. It is %s; it was written to %s, and later downloads "
+            "must have it.",
             model.file,
             checksum,
             record,
