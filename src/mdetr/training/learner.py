@@ -111,7 +111,13 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     model = MdetrModel(config)
     if text_weights is not None:
         start = AutoModel.from_pretrained(text_weights, dtype=torch.float32)
-        model.text_encoder.load_state_dict(start.state_dict(), strict=False)  # a pooler is left out
+        # A pooler is left out, and so are layers beyond those that text_config asks for.
+        missing = model.text_encoder.load_state_dict(start.state_dict(), strict=False).missing_keys
+        if missing:
+            raise RecipeError(
+                f"The weights of {recipe.model.text_weights} have no {missing[0]}, which model.config.text_config "
+                "asks for; leave out what makes the encoder larger than they are."
+            )
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
     processor = MdetrProcessor(

@@ -111,9 +111,15 @@ class FixedSizeAugmentation:
 
 @dataclass(frozen=True, config=_STRICT)
 class ScaleJitterAugmentation:
-    """Flip, zoom out or crop, resize with the aspect kept, color jitter; see `mdetr.data.augment`."""
+    """Flip, zoom out or crop, resize with the aspect kept, color jitter.
 
-    sides: list[PositiveInt]
+    sides: what the longest side may be, in pixels.
+    smallest_crop: the least fraction of the image's sides that a crop keeps.
+    zoom_out: the sides of the largest canvas that the image is put on, as a multiple of its own; 1 for none.
+    flip_languages: as in `FixedSizeAugmentation`.
+    """
+
+    sides: Annotated[list[PositiveInt], Field(min_length=1)]
     smallest_crop: Share = 0.4
     zoom_out: Annotated[float, Field(ge=1)] = 1.8
     flip_probability: Share = 0.5

@@ -53,13 +53,17 @@ def read_json_lines(
             raise InvalidInputError(f"the id {record.id!r} is there twice")
         return [record]
 
-    for record in convert_entries(_lines(file), convert, on_bad):
+    for record in convert_entries(iterate_lines(file), convert, on_bad):
         seen.add(record.id)
         yield record
 
 
-def _lines(file: Path) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Each line that is not blank: its place, number and text, in which bytes that are no UTF-8 stay."""
+def iterate_lines(file: Path) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Each line that is not blank: its place, number and text, in which bytes that are no UTF-8 stay.
+
+    Raises:
+        InvalidInputError: the file looks like UTF-16.
+    """
     with file.open("rb") as opened:
         head = opened.read(_HEAD)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
@@ -71,15 +75,37 @@ def _lines(file: Path) -> Iterator[tuple[str, tuple[int, str]]]:
                 yield f"{file}, line {number}", (number, line)
 
 
-def _parse(line: str) -> Fields:
+def parse_line(line: str) -> Any:
+    """The value that a line of JSON holds.
+
+    Raises:
+        InvalidInputError: the line is not UTF-8, or not JSON.
+    """
     if any("\udc80" <= character <= "\udcff" for character in line):
         raise InvalidInputError("it is not UTF-8 text; save the file in UTF-8")
     try:
-        entry = json.loads(line.strip())
+        return json.loads(line.strip())
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"it is not JSON ({error.msg} at column {error.colno})") from None
     except ValueError as error:
         raise InvalidInputError(f"it is not JSON ({error})") from None
+
+
+def to_box(values: Any, name: str) -> Box:
+    """A value that has to be a box: four finite numbers x0, y0, x1, y1.
+
+    Raises:
+        InvalidInputError: it is something else.
+    """
+    numbers = to_list(values, name)
+    if len(numbers) != 4:
+        raise InvalidInputError(f"its {name} must be four numbers x0, y0, x1, y1, found {len(numbers)}")
+    x0, y0, x1, y1 = (to_finite(number, name) for number in numbers)
+    return x0, y0, x1, y1
+
+
+def _parse(line: str) -> Fields:
+    entry = parse_line(line)
     if not isinstance(entry, dict) or not {"image", "text"} <= entry.keys():
         raise InvalidInputError('expected an object with at least "image" and "text"')
     unknown = sorted(entry.keys() - FIELDS)
@@ -90,7 +116,7 @@ def _parse(line: str) -> Fields:
 
 def _to_record(entry: Fields, number: int, split: str, source: str, sizes: ImageSizes, where: str) -> Record:
     text, answer, answer_type = entry.text("text"), entry.label("answer"), entry.optional_text("answer_type")
-    boxes = tuple(_to_box(box, f"box {place}") for place, box in enumerate(_items(entry, "boxes")))
+    boxes = tuple(to_box(box, f"box {place}") for place, box in enumerate(_items(entry, "boxes")))
     spans = tuple(_to_spans(phrase, text, place) for place, phrase in enumerate(_items(entry, "phrases")))
     referred = None if entry.value("is_referred", None) is None else entry.items("is_referred")
     image, width, height = sizes.locate(entry.text("image"), where)
@@ -114,14 +140,6 @@ def _to_record(entry: Fields, number: int, split: str, source: str, sizes: Image
 def _items(entry: Fields, name: str) -> list[Any]:
     """A list; an empty one where the field is missing or null."""
     return [] if entry.value(name, None) is None else entry.items(name)
-
-
-def _to_box(values: Any, name: str) -> Box:
-    numbers = to_list(values, name)
-    if len(numbers) != 4:
-        raise InvalidInputError(f"its {name} must be four numbers x0, y0, x1, y1, found {len(numbers)}")
-    x0, y0, x1, y1 = (to_finite(number, name) for number in numbers)
-    return x0, y0, x1, y1
 
 
 def _to_spans(phrase: Any, text: str, place: int) -> Spans:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
 from mdetr.data.composition import ABSENT, Thing, compose, scene_of
-from mdetr.data.record import Box, Record
-from mdetr.data.sources.converting import convert_entries
+from mdetr.data.record import Box, Record, Span
+from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, read_entries
+from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text
+from mdetr.data.sources.json_lines import iterate_lines, parse_line, to_box
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 from mdetr.images import load_image
@@ -61,30 +64,86 @@ PAIRED = KINDS["shoe"] | {"socks", "gloves", "stockings", "bag", "purse", "walle
 CAPTIONS = "flickr8k-small+nanodet"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """All that the files say of one photo.
+NO_BOX = "photos without a box"
+TOO_SMALL = "boxes of less than a pixel in their photo"
+NOT_CHECKED = "photos whose boxes nobody checked, which are not for validation"
+OTHER_PHOTOS = f"lines of {TEACHER_FILE} about photos that {RECORDS_FILE} lacks"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What people say of one photo in one line of `records.jsonl`.
 
     Attributes:
         image: Path of the photo, relative to the folder.
         source: The data set that it is from.
-        lines: What people said of it; a line a text.
-        teacher: What the detector found in it; None where it found nothing.
+        width: Of the photo, in pixels.
+        height: Of the photo, in pixels.
+        things: The named boxes; they may reach over the edge of the photo.
+        text: A caption, or None.
+        spans: Per box, the characters of the caption that it belongs to; of captions only.
+        boxed: Further classes of which every thing in the photo has a box.
     """
 
     image: str
     source: str
-    lines: tuple[Mapping[str, Any], ...]
-    teacher: Mapping[str, Any] | None
+    width: int
+    height: int
+    things: tuple[Thing, ...]
+    text: str | None
+    spans: tuple[Span, ...]
+    boxed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the detector found in one photo: a class, a score from 0 to 1 and a box each."""
+
+    image: str
+    things: tuple[Thing, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """All that the files say of one photo.
+
+    Attributes:
+        where: The place of its first line, for errors.
+        lines: What people said of it; a line a text, at least one.
+        teacher: What the detector found in it; None where it did not look.
+    """
+
+    where: str
+    lines: tuple[Line, ...]
+    teacher: Finding | None
+
+    @property
+    def photo(self) -> Line:
+        """The line that says what photo it is; the others say the same."""
+        return self.lines[0]
+
+    @property
+    def boxed(self) -> frozenset[str]:
+        """The classes of which every thing has a box by people."""
+        known = BOXED_BY_PEOPLE.get(self.photo.source, frozenset())
+        return known.union(*(line.boxed for line in self.lines))
 
 
 def read_photos(
-    root: str | Path, split: str, on_bad: OnBad | None = None, *, composed: bool = False
+    root: str | Path,
+    split: str,
+    on_bad: OnBad | None = None,
+    images: Path | None = None,
+    *,
+    composed: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
     """Read a folder of photos with `records.jsonl` (boxes by people) and `teacher.jsonl` (by a detector).
 
     A line of `records.jsonl`: image, source, text, boxes (x0, y0, x1, y1 in pixels), labels (a class name a
-    box), spans ([start, end] a box), width, height. A line of `teacher.jsonl`: image, labels, scores, boxes.
+    box), spans ([start, end] a box), width, height, and if wanted boxed (classes of which nothing in the
+    photo lacks a box). A line of `teacher.jsonl`, which may be missing: image, labels, scores, boxes.
     Each photo gives a record that lists its class names and says what is absent, for texts to be composed
     from, and its captions as they are. Validation photos, one in ten by the hash of their names, have no
     boxes of the detector and no captions.
@@ -92,34 +151,39 @@ def read_photos(
     Args:
         root: The folder.
         split: "train" or "val".
-        on_bad: Called with the error of each photo that breaks a rule; None to stop.
+        on_bad: Called with the error of each line that breaks a rule, whose photo is then left out; None to
+            stop.
+        images: The folder that images are relative to; `root` if left out.
         composed: For validation, whether the texts are composed (colors, places, absent things) instead of
             lists of class names.
+        left_out: Counts what is left out on purpose, by kind.
 
     Raises:
-        InvalidInputError: A file is missing, or there is no such split.
-        InvalidRecordError: A photo breaks a rule, and `on_bad` is None.
+        InvalidInputError: `records.jsonl` is missing, or there is no such split.
+        InvalidRecordError: A line breaks a rule, and `on_bad` is None.
     """
     folder = Path(root)
     if split not in ("train", "val"):
         raise InvalidInputError(f"The photos have the splits train and val; found {split!r}.")
-    for name in (RECORDS_FILE, TEACHER_FILE):
-        if not (folder / name).is_file():
-            raise InvalidInputError(
-                f"There is no file {folder / name}; see docs/photo-tiny.md for the layout."
-            )
-    entries = (
-        (f"{folder / RECORDS_FILE}, {entry.image}", entry)
-        for entry in _entries(folder)
-        if is_held_out(entry.image) is (split == "val")
+    if composed and split != "val":
+        raise InvalidInputError("The composed texts are for validation; import them with --split val.")
+    if not (folder / RECORDS_FILE).is_file():
+        raise InvalidInputError(
+            f"There is no file {folder / RECORDS_FILE}; see docs/photo-tiny.md for the layout."
+        )
+    counts = Counter[str]() if left_out is None else left_out
+    chosen = (
+        (entry.where, entry)
+        for entry in _entries(folder, on_bad, counts)
+        if is_held_out(entry.photo.image) is (split == "val")
     )
 
-    def convert(entry: Entry, where: str) -> list[Record]:
+    def convert(entry: Entry, where: str) -> list[Record | LeftOut]:
         if split == "train":
             return _training_records(entry)
-        return _composed_records(entry, folder) if composed else _validation_records(entry)
+        return _composed_records(entry, images or folder) if composed else _validation_records(entry)
 
-    return convert_entries(entries, convert, on_bad)
+    return convert_entries(chosen, convert, on_bad, counts)
 
 
 def is_held_out(image: str) -> bool:
@@ -127,51 +191,153 @@ def is_held_out(image: str) -> bool:
     return zlib.crc32(image.encode()) % HELD_OUT == 0
 
 
-def _entries(folder: Path) -> Iterator[Entry]:
-    lines: dict[str, list[Mapping[str, Any]]] = {}
-    for line in (folder / RECORDS_FILE).read_text(encoding="utf-8").splitlines():
-        content = json.loads(line)
-        lines.setdefault(content["image"], []).append(content)
-    found = (json.loads(line) for line in (folder / TEACHER_FILE).read_text(encoding="utf-8").splitlines())
-    teacher = {content["image"]: content for content in found}
+def _entries(folder: Path, on_bad: OnBad | None, left_out: Counter[str]) -> Iterator[Entry]:
+    """The photos of which every line is good, in the order of their first lines."""
+    lines: dict[str, list[Line]] = {}
+    places: dict[str, str] = {}
+    broken: set[str] = set()
+    for where, (_, text) in iterate_lines(folder / RECORDS_FILE):
+        named = attempt(_name_photo, text, where, on_bad)
+        if named is None:
+            continue
+        image, fields = named
+        places.setdefault(image, where)
+        said = lines.setdefault(image, [])
+        line = attempt(partial(_read_line, image, said), fields, where, on_bad)
+        if line is None:
+            broken.add(image)
+        else:
+            said.append(line)
+    teacher = _read_teacher(folder / TEACHER_FILE, on_bad)
+    others = len(teacher.keys() - places.keys())
+    if others:
+        left_out[OTHER_PHOTOS] += others
     for image, said in lines.items():
-        yield Entry(image, said[0]["source"], tuple(said), teacher.get(image))
+        if image not in broken:  # what a bad line would have named cannot count as absent
+            yield Entry(places[image], tuple(said), teacher.get(image))
 
 
-def _training_records(entry: Entry) -> list[Record]:
-    records = []
-    things = () if entry.source == CAPTIONS else _by_people(entry)
+def _name_photo(text: str) -> tuple[str, Fields]:
+    """The photo that a line is about, and the line's fields."""
+    fields = Fields(parse_line(text))
+    image = fields.text("image")
+    if not image:
+        raise InvalidInputError('its "image" is empty')
+    return image, fields
+
+
+def _read_line(image: str, before: Sequence[Line], fields: Fields) -> Line:
+    """A line about a photo; those before it about the same photo must agree on what photo it is."""
+    width, height = fields.size()
+    source = fields.text("source")
+    things = _read_things(fields)
+    is_caption = source == CAPTIONS
+    spans = [to_span(span, '"spans"') for span in fields.items("spans")] if is_caption else []
+    if is_caption and len(spans) != len(things):
+        raise InvalidInputError(f'its "spans" must be one a box, found {len(spans)} for {len(things)} boxes')
+    text = fields.text("text") if is_caption else None
+    boxed = [to_text(name, '"boxed"') for name in fields.items("boxed")] if "boxed" in fields else []
+    line = Line(image, source, width, height, things, text, tuple(spans), frozenset(map(_canonical, boxed)))
+    if before:
+        _check_same_photo(line, before[0])
+    return line
+
+
+def _read_things(fields: Fields) -> tuple[Thing, ...]:
+    labels = [to_text(label, '"labels"') for label in fields.items("labels")]
+    boxes = [to_box(box, f"box {number}") for number, box in enumerate(fields.items("boxes"))]
+    if len(labels) != len(boxes):
+        raise InvalidInputError(f'its "labels" must be one a box, found {len(labels)} for {len(boxes)} boxes')
+    for number, (label, (x0, y0, x1, y1)) in enumerate(zip(labels, boxes, strict=True)):
+        if not label.strip():
+            raise InvalidInputError(f'its "labels" must be names, found {describe(label)}')
+        if x1 < x0 or y1 < y0:
+            place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+            raise InvalidInputError(f"its box {number} must be x0, y0, x1, y1 in this order, found {place}")
+    return tuple(Thing(_canonical(label), box) for label, box in zip(labels, boxes, strict=True))
+
+
+def _check_same_photo(line: Line, first: Line) -> None:
+    """See that two lines about one photo agree on what photo that is."""
+    for name in ("source", "width", "height"):
+        value, expected = getattr(line, name), getattr(first, name)
+        if value != expected:
+            raise InvalidInputError(
+                f'its "{name}" must be {expected!r} as in the first line of this photo, found {value!r}'
+            )
+
+
+def _read_teacher(file: Path, on_bad: OnBad | None) -> dict[str, Finding]:
+    """What the detector found, by the name of the photo; nothing where there is no such file."""
+    if not file.is_file():
+        return {}
+    found: dict[str, Finding] = {}
+
+    def read(line: str) -> Finding:
+        fields = Fields(parse_line(line))
+        image, things = fields.text("image"), _read_things(fields)
+        scores = [to_finite(score, '"scores"') for score in fields.items("scores")]
+        if len(scores) != len(things):
+            raise InvalidInputError(
+                f'its "scores" must be one a box, found {len(scores)} for {len(things)} boxes'
+            )
+        if not all(0 <= score <= 1 for score in scores):
+            raise InvalidInputError('its "scores" must be from 0 to 1')
+        if image in found:
+            raise InvalidInputError(f"there is a line about {image} already")
+        return Finding(image, things, tuple(scores))
+
+    lines = ((where, text) for where, (_, text) in iterate_lines(file))
+    for finding in read_entries(lines, read, on_bad):
+        found[finding.image] = finding
+    return found
+
+
+def _training_records(entry: Entry) -> list[Record | LeftOut]:
+    is_captioned = entry.photo.source == CAPTIONS
+    things = () if is_captioned else _by_people(entry)
     things = (*things, *_by_teacher(entry, things))
-    if things:
-        records.append(_list_of_names(entry, things, "train", with_absent=True))
-    if entry.source == CAPTIONS:
-        records += [_caption(entry, line, number) for number, line in enumerate(entry.lines)]
+    records = _list_of_names(entry, things, "train", with_absent=True)
+    if is_captioned:
+        for number, line in enumerate(entry.lines):
+            records += _caption(entry, line, number)
+    return records or [LeftOut(NO_BOX)]
+
+
+def _validation_records(entry: Entry) -> list[Record | LeftOut]:
+    if entry.photo.source == CAPTIONS:
+        return [LeftOut(NOT_CHECKED)]
+    return _list_of_names(entry, _by_people(entry), "val") or [LeftOut(NO_BOX)]
+
+
+def _composed_records(entry: Entry, folder: Path) -> list[Record | LeftOut]:
+    """Texts about a validation photo, the same each time since the name of the photo seeds them."""
+    if entry.photo.source == CAPTIONS:
+        return [LeftOut(NOT_CHECKED)]
+    photo = entry.photo
+    made = _list_of_names(entry, _by_people(entry), "val", with_absent=True)
+    if not made:
+        return [LeftOut(NO_BOX)]
+    image = load_image(folder / photo.image)
+    if image.shape[-2:] != (photo.height, photo.width):
+        raise InvalidInputError(
+            f"its width and height are {photo.width} x {photo.height}, but {photo.image} has "
+            f"{image.shape[-1]} x {image.shape[-2]} pixels"
+        )
+    records: list[Record | LeftOut] = []
+    for names in made:
+        if isinstance(names, Record):
+            scene, rng = scene_of(names, image), Random(zlib.crc32(photo.image.encode()))
+            records += [compose(names, scene, rng, number) for number in range(COMPOSED_TEXTS)]
+        else:
+            records.append(names)
     return records
-
-
-def _validation_records(entry: Entry) -> list[Record]:
-    if entry.source == CAPTIONS:  # nobody checked its boxes
-        return []
-    return [_list_of_names(entry, _by_people(entry), "val")]
-
-
-def _composed_records(entry: Entry, folder: Path) -> list[Record]:
-    if entry.source == CAPTIONS:
-        return []
-    names = _list_of_names(entry, _by_people(entry), "val", with_absent=True)
-    scene = scene_of(names, load_image(folder / entry.image))
-    rng = Random(zlib.crc32(entry.image.encode()))
-    return [compose(names, scene, rng, number) for number in range(COMPOSED_TEXTS)]
 
 
 def _by_people(entry: Entry) -> tuple[Thing, ...]:
     """The boxes that people drew, the parts of one garment put together."""
-    things = [
-        Thing(_canonical(label), (box[0], box[1], box[2], box[3]))
-        for line in entry.lines
-        for label, box in zip(line["labels"], line["boxes"], strict=True)
-    ]
-    if entry.source != "ccp":
+    things = [thing for line in entry.lines for thing in line.things]
+    if entry.photo.source != "ccp":
         return tuple(things)
     joined: dict[str, Box] = {}
     rest = []
@@ -187,68 +353,91 @@ def _by_teacher(entry: Entry, things: Sequence[Thing]) -> Iterator[Thing]:
     """The detector's sure boxes of classes that people did not box in this photo."""
     if entry.teacher is None:
         return
-    found = entry.teacher
-    boxed = BOXED_BY_PEOPLE.get(entry.source, frozenset())
-    for label, score, values in zip(found["labels"], found["scores"], found["boxes"], strict=True):
-        box = (values[0], values[1], values[2], values[3])
-        is_new = all(thing.name != label or _iou(thing.box, box) < SAME_BOX for thing in things)
-        others = boxed if entry.source == "ccp" else frozenset()
-        if score >= TEACHER_SCORE and label not in boxed and is_new and not is_lookalike(label, others):
-            yield Thing(label, box)
+    boxed = entry.boxed
+    # Fashion has words for everything people wear, so the detector's word for one of them says nothing new.
+    others = boxed if entry.photo.source == "ccp" else frozenset[str]()
+    for found, score in zip(entry.teacher.things, entry.teacher.scores, strict=True):
+        is_new = all(thing.name != found.name or _iou(thing.box, found.box) < SAME_BOX for thing in things)
+        if (
+            score >= TEACHER_SCORE
+            and found.name not in boxed
+            and is_new
+            and not is_lookalike(found.name, others)
+        ):
+            yield found
 
 
 def _absent_names(entry: Entry, things: Sequence[Thing]) -> tuple[str, ...]:
     """Names of what is not in the photo: neither people nor the detector saw it, or anything like it."""
     seen = frozenset(thing.name for thing in things)
+    boxed = entry.boxed
+    candidates = boxed
     if entry.teacher is not None:
-        seen |= frozenset(entry.teacher["labels"])
-    boxed = BOXED_BY_PEOPLE.get(entry.source, frozenset())
-    candidates = boxed | (frozenset(COCO_NAMES) - OFTEN_MISSED) | {"raccoon"}
-    if entry.source != "ccp" and "person" not in seen:
-        candidates |= GARMENTS - {"accessories", "bag", "ring", "watch", "tie"}
+        seen |= frozenset(thing.name for thing in entry.teacher.things)
+    if entry.teacher is not None or boxed.issuperset(COCO_NAMES):  # else nobody looked for them
+        candidates |= (frozenset(COCO_NAMES) - OFTEN_MISSED) | {"raccoon"}
+        if entry.photo.source != "ccp" and "person" not in seen:
+            candidates |= GARMENTS - {"accessories", "bag", "ring", "watch", "tie"}
     return tuple(sorted(name for name in candidates if not is_lookalike(name, seen)))
 
 
-def _list_of_names(entry: Entry, things: Sequence[Thing], split: str, with_absent: bool = False) -> Record:
+def _list_of_names(
+    entry: Entry, things: Sequence[Thing], split: str, with_absent: bool = False
+) -> list[Record | LeftOut]:
+    """A record whose text lists the class names of a photo, each the words of its boxes; none without things.
+
+    A class whose only boxes are too small stays in the text: the photo shows it.
+    """
+    if not things:
+        return []
     names = list(dict.fromkeys(thing.name for thing in things))
     text = ". ".join(names) + "."
     starts = {name: sum(len(other) + 2 for other in names[:index]) for index, name in enumerate(names)}
-    boxes = [_clipped(thing.box, entry) for thing in things]
-    kept = [index for index, (x0, y0, x1, y1) in enumerate(boxes) if x1 - x0 >= 1 and y1 - y0 >= 1]
-    return Record(
-        source=entry.source,
+    boxes = [_clipped(thing.box, entry.photo) for thing in things]
+    kept = [index for index, box in enumerate(boxes) if _is_large_enough(box)]
+    record = Record(
+        source=entry.photo.source,
         split=split,
-        id=f"{entry.image}-names",
-        image=entry.image,
-        image_id=entry.image,
-        width=entry.lines[0]["width"],
-        height=entry.lines[0]["height"],
+        id=f"{entry.photo.image}-names",
+        image=entry.photo.image,
+        image_id=entry.photo.image,
+        width=entry.photo.width,
+        height=entry.photo.height,
         text=text,
         boxes=tuple(boxes[index] for index in kept),
         spans=tuple(((starts[things[i].name], starts[things[i].name] + len(things[i].name)),) for i in kept),
         extra=json.dumps({ABSENT: _absent_names(entry, things)}) if with_absent else None,
     )
+    return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
 
 
-def _caption(entry: Entry, line: Mapping[str, Any], number: int) -> Record:
-    return Record(
-        source=entry.source,
+def _caption(entry: Entry, line: Line, number: int) -> list[Record | LeftOut]:
+    boxes = [_clipped(thing.box, line) for thing in line.things]
+    kept = [index for index, box in enumerate(boxes) if _is_large_enough(box)]
+    record = Record(
+        source=line.source,
         split="train",
-        id=f"{entry.image}-{number}",
-        image=entry.image,
-        image_id=entry.image,
-        width=line["width"],
-        height=line["height"],
-        text=line["text"],
-        boxes=tuple(_clipped((box[0], box[1], box[2], box[3]), entry) for box in line["boxes"]),
-        spans=tuple(((start, end),) for start, end in line["spans"]),
+        id=f"{line.image}-{number}",
+        image=line.image,
+        image_id=line.image,
+        width=line.width,
+        height=line.height,
+        text=line.text or "",
+        boxes=tuple(boxes[index] for index in kept),
+        spans=tuple((line.spans[index],) for index in kept),
     )
+    return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
 
 
-def _clipped(box: Box, entry: Entry) -> Box:
-    width, height = entry.lines[0]["width"], entry.lines[0]["height"]
+def _clipped(box: Box, photo: Line) -> Box:
+    """A box cut at the edges of its photo; one outside it has no area, or a negative one."""
     x0, y0, x1, y1 = box
-    return max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height))
+    return max(x0, 0.0), max(y0, 0.0), min(x1, float(photo.width)), min(y1, float(photo.height))
+
+
+def _is_large_enough(box: Box) -> bool:
+    x0, y0, x1, y1 = box
+    return x1 - x0 >= 1 and y1 - y0 >= 1
 
 
 def _canonical(label: str) -> str:
@@ -263,4 +452,4 @@ def _iou(a: Box, b: Box) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(width, 0.0) * max(height, 0.0)
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (areas - shared)
+    return shared / (areas - shared) if areas > shared else 0.0
