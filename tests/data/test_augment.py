@@ -18,15 +18,19 @@ from mdetr.data.augment import (
     Compose,
     FixedResize,
     HorizontalFlip,
+    RandomLongestSide,
+    RandomPartialCrop,
     RandomResize,
     RandomScaleCrop,
     RandomSelect,
     RandomSizeCrop,
+    RandomZoomOut,
     clevr_training_augmentation,
     crop,
     fixed_size_training_augmentation,
     published_training_augmentation,
     resize,
+    scale_jitter_training_augmentation,
     swap_sides,
 )
 from mdetr.data.examples import Augmentation
@@ -119,6 +123,10 @@ STEPS: dict[str, Augmentation] = {
     "careless crop": RandomSizeCrop(20, 60, keep_all_boxes=False),
     "scale crop": RandomScaleCrop(0.5, 1.0, 0.5),
     "fixed size": fixed_size_training_augmentation(64, 96, jitter=0.1, flip_languages=("en",)),
+    "partial crop": RandomPartialCrop(0.3, 1.0),
+    "zoom out": RandomZoomOut(1.0, 2.0),
+    "longest side": RandomLongestSide((50, 90, 150)),
+    "scale jitter": scale_jitter_training_augmentation((60, 90), jitter=0.1, flip_languages=("en",)),
     "mixed": RandomSelect(
         Compose((HorizontalFlip(0.5, ("en",)), RandomSizeCrop(30, 90, False))), RandomResize((50,))
     ),
@@ -187,6 +195,107 @@ def test_scale_crop_leaves_an_image_alone_that_has_no_room() -> None:
     image, records = RandomScaleCrop(0.3, 0.5, 0.9)(make_image(), (record,), generator(0))
     assert torch.equal(image, make_image())
     assert records == (record,)
+
+
+def test_partial_crop_shows_each_thing_well_or_not_at_all() -> None:
+    counts = set()
+    for seed in range(60):
+        image, (record,) = RandomPartialCrop(0.3, 0.8, 0.7, 0.1)(make_image(), RECORDS[1:2], generator(seed))
+        assert image.shape[2] / image.shape[1] == pytest.approx(WIDTH / HEIGHT, rel=0.06)
+        whole = image.shape[1:] == (HEIGHT, WIDTH)
+        for (x0, y0, x1, y1), colour in zip(record.boxes, _colours(record), strict=True):
+            a0, b0, a1, b1 = PLACES[colour]
+            assert (x1 - x0) * (y1 - y0) >= 0.7 * (a1 - a0) * (b1 - b0)
+        assert record.boxes or whole
+        counts.add(len(record.boxes))
+    assert counts == {1, 2, 3}
+
+
+def _colours(record: Record) -> list[str]:
+    return [record.text[start:end].split()[1] for ((start, end),) in record.spans]
+
+
+def test_partial_crop_drops_a_hidden_box_from_the_one_text_that_has_it() -> None:
+    step = RandomPartialCrop(0.5, 0.6)
+    seen = set()
+    for seed in range(60):
+        _, records = step(make_image(), RECORDS, generator(seed))
+        named = [frozenset(_colours(record)) for record in records]
+        shown = frozenset().union(*named)
+        assert named == [shown & {"red", "green"}, shown, shown & {"green"}]
+        seen.add(shown)
+    assert len(seen) > 2
+
+
+def test_partial_crop_cuts_an_image_without_boxes_and_keeps_one_that_a_box_fills() -> None:
+    empty = replace(make_record("red"), boxes=(), spans=(), is_referred=(), masks=(), category_ids=())
+    empty = replace(empty, phrases=None)
+    image, _ = RandomPartialCrop(0.3, 0.5)(make_image(), (empty,), generator(0))
+    assert image.shape[1] < HEIGHT
+    full = replace(make_record("red"), boxes=((0.0, 0.0, 120.0, 80.0),))
+    image, records = RandomPartialCrop(0.3, 0.5)(make_image(), (full,), generator(0))
+    assert torch.equal(image, make_image())
+    assert records == (full,)
+
+
+def test_zoom_out_puts_the_image_as_it_is_on_its_mean_color() -> None:
+    sizes = set()
+    for seed in range(20):
+        image, (record,) = RandomZoomOut(1.0, 2.0)(make_image(), RECORDS[:1], generator(seed))
+        x, y = record.boxes[0][0] - 10, record.boxes[0][1] - 10  # red was at (10, 10)
+        left, top = int(x), int(y)
+        assert torch.equal(image[:, top : top + HEIGHT, left : left + WIDTH], make_image())
+        assert WIDTH <= image.shape[2] <= 2 * WIDTH
+        if top:
+            mean = make_image().float().mean((1, 2))
+            assert torch.allclose(image[:, 0, 0].float(), mean, atol=1)
+        sizes.add(image.shape[1:])
+    assert len(sizes) > 10
+    image, records = RandomZoomOut(0.0)(make_image(), RECORDS, generator(0))
+    assert torch.equal(image, make_image())
+    assert records is RECORDS
+
+
+def test_longest_side_keeps_the_aspect_ratio() -> None:
+    sizes = {
+        tuple(RandomLongestSide((60, 240))(make_image(), RECORDS, generator(seed))[0].shape)
+        for seed in range(20)
+    }
+    assert sizes == {(3, 40, 60), (3, 160, 240)}
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    height=st.integers(60, 200),
+    width=st.integers(60, 200),
+    boxes=st.lists(st.tuples(*[st.floats(0.0, 0.9)] * 4), max_size=4),
+)
+@settings(deadline=None, max_examples=40)
+def test_scale_jitter_gives_valid_records_of_the_shape_that_outlines_tell(
+    seed: int, height: int, width: int, boxes: list[tuple[float, float, float, float]]
+) -> None:
+    sides = (48, 96)
+    step = scale_jitter_training_augmentation(sides, flip_languages=("en",))
+    places = tuple(
+        (x * width, y * height, (x + (1 - x) * (0.1 + w)) * width, (y + (1 - y) * (0.1 + h)) * height)
+        for x, y, w, h in boxes
+    )
+    text = "the thing left of it"
+    record = Record(
+        *("tests", "train", "1", "a.png", "a", width, height, text), places, (((0, 17),),) * len(places)
+    )
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    image, (moved,) = step(image, (record,), generator(seed))
+    validate_record(moved)
+    assert image.shape == (3, moved.height, moved.width)
+    assert 46 <= max(image.shape) <= 100  # the shorter side is rounded first
+    assert {moved.text[start:end] for ((start, end),) in moved.spans} <= {
+        "the thing left of",
+        "the thing right of",
+    }
+    outline = replace(record, text="", spans=((),) * len(places))
+    shape, _ = step(torch.empty(3, height, width, device="meta"), (outline,), generator(seed))
+    assert shape.shape == image.shape
 
 
 def test_flip_mirrors_boxes_and_swaps_the_words() -> None:

@@ -135,6 +135,39 @@ def test_proposals_share_a_box_among_as_many_queries_as_the_config_says(random_b
     assert losses["loss_bbox_proposals"].item() >= fourth.min().item() / (4 * 3) - 1e-6  # 4 a box, 3 boxes
 
 
+def test_a_proposal_on_padding_is_never_the_match_of_a_box(random_batch):
+    output, targets = random_batch([1, 2], proposals=9)
+    boxes = output.proposals.pred_boxes
+    targets["boxes"][0, 0] = torch.tensor([0.97, 0.96, 0.06, 0.08])  # at the bottom right corner
+    boxes[0, 0] = targets["boxes"][0, 0] - torch.tensor([0.1, 0.0, 0.0, 0.0])
+    boxes[0, 1] = targets["boxes"][0, 0]  # a perfect box, but on padding
+    boxes[0, 2:] = torch.tensor([0.2, 0.2, 0.1, 0.1])
+    boxes[1, :2] = targets["boxes"][1, :2]
+    padding = torch.zeros(2, 9, dtype=torch.bool)
+    config = MdetrConfig(proposal_targets_per_box=1, class_cost=0.0)
+    _, without = compute_loss(output, targets, config)
+    assert without["loss_bbox_proposals"].item() == pytest.approx(0.0, abs=1e-6)
+    padding[0, 1] = True
+    output.proposals.query_padding = padding
+    _, losses = compute_loss(output, targets, config)
+    assert losses["loss_bbox_proposals"].item() == pytest.approx(0.1 / 3, rel=1e-4)  # of three boxes
+
+
+def test_boxes_beyond_the_proposals_inside_the_image_stay_without_one(random_batch):
+    output, targets = random_batch([2, 1], proposals=9)
+    padding = torch.zeros(2, 9, dtype=torch.bool)
+    padding[0, 3:] = True  # three proposals for two boxes that want five each
+    output.proposals.logits[padding] = torch.zeros(256).index_fill(0, torch.tensor([255]), 1e4)
+    output.proposals.query_padding = padding
+    output.proposals.pred_boxes.requires_grad_()
+    loss, losses = compute_loss(output, targets, MdetrConfig(proposal_targets_per_box=5))
+    assert losses["loss_ce_proposals"] < 100  # a certain nothing would lose 1e4 for each match
+    loss.backward()
+    moved = output.proposals.pred_boxes.grad.abs().sum(-1) > 0
+    assert moved[0].tolist() == [True] * 3 + [False] * 6
+    assert moved[1].sum() == 5
+
+
 def test_half_precision_outputs_lose_about_the_same_under_autocast(random_batch):
     output, targets = random_batch([2, 3], layers=1)
     expected, _ = compute_loss(output, targets, MdetrConfig())

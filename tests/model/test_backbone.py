@@ -72,3 +72,20 @@ def test_as_many_stages_of_an_efficientnet_are_fixed_as_the_configuration_says()
 def test_a_stride_without_a_feature_map_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="strides"):
         Backbone(small_config(backbone_stride=64))
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"), [("resnet10t", [256, 512]), ("tf_efficientnet_lite0", [112, 320])]
+)
+def test_a_feature_pyramid_adds_the_map_of_twice_the_stride_in_front(name: str, channels: list[int]) -> None:
+    backbone = Backbone(small_config(backbone=name, backbone_stride=16, feature_pyramid=True))
+    coarse, features = backbone(torch.randn(1, 3, 64, 96))
+    assert coarse.shape == (1, channels[1], 2, 3)
+    assert features.shape == (1, channels[0], 4, 6)
+    assert [backbone.channels, backbone.coarse_channels] == channels
+    assert Backbone(small_config(backbone=name)).coarse_channels == 0
+
+
+def test_a_feature_pyramid_needs_a_map_of_twice_the_stride() -> None:
+    with pytest.raises(InvalidInputError, match="feature_pyramid needs a map of stride 64; resnet10t has"):
+        Backbone(small_config(backbone_stride=32, feature_pyramid=True))

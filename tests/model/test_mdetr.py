@@ -64,6 +64,47 @@ def test_texts_that_share_an_image_equal_texts_with_their_own_copy() -> None:
     torch.testing.assert_close(shared.logits, own.logits)
 
 
+PYRAMID: dict[str, Any] = {"backbone_stride": 16, "feature_pyramid": True}
+
+
+def test_a_feature_pyramid_keeps_the_map_and_trains_its_projection() -> None:
+    model, inputs = small_model(**PYRAMID), small_inputs()
+    odd = inputs["pixel_values"][:, :, :80, :112]  # 5 x 7 positions, over 3 x 4 coarser ones
+    features = model.encode_image(odd).sequence
+    assert features.shape == (2, 35, 32)
+    features.pow(2).sum().backward()
+    assert model.coarse_projection.weight.grad.abs().sum() > 0
+    assert all(p.grad is not None for p in model.backbone.body.layer4.parameters())
+    assert model(**inputs).logits.shape == (2, 7, 256)
+
+
+def test_a_feature_pyramid_adds_to_the_features_and_is_off_by_default() -> None:
+    plain, pyramid = small_model(backbone_stride=16), small_model(**PYRAMID)
+    assert plain.coarse_projection is None
+    assert not any("coarse" in name or "layer4" in name for name in plain.state_dict())
+    left = pyramid.load_state_dict(plain.state_dict(), strict=False)
+    assert not left.unexpected_keys
+    assert {name.split(".")[0] for name in left.missing_keys} == {"coarse_projection", "backbone"}
+    torch.nn.init.zeros_(pyramid.coarse_projection.weight)
+    torch.nn.init.constant_(pyramid.coarse_projection.bias, 2.0)
+    with torch.no_grad():
+        pixels = small_inputs()["pixel_values"]
+        added = pyramid.encode_image(pixels).sequence - plain.encode_image(pixels).sequence
+    torch.testing.assert_close(added, torch.full_like(added, 2.0), rtol=1e-4, atol=1e-4)
+
+
+def test_a_feature_pyramid_and_masks_share_the_backbone(tmp_path: Path) -> None:
+    options = OPTIONS | PYRAMID
+    model = small_model(**options)
+    with torch.no_grad():
+        output = model(**small_inputs())
+    assert output.pred_masks.shape == (2, 7, 48, 64)
+    model.save_pretrained(tmp_path)
+    loaded = MdetrModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(**small_inputs()).logits, output.logits)
+
+
 def test_padding_does_not_change_what_is_found() -> None:
     model, inputs = small_model(), small_inputs()
     alone = {
@@ -189,6 +230,29 @@ def test_no_proposal_comes_from_padding() -> None:
     assert (no_object[4:] == 1).all()
     assert (no_object[:, 6:] == 1).all()
     assert (no_object[:4, :6] < 1).all()
+
+
+def test_a_box_at_the_corner_of_a_padded_image_trains_no_proposal_on_padding() -> None:
+    model, inputs = small_model(**PROPOSALS), small_inputs()
+    boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.4]], [[0.98, 0.98, 0.04, 0.04]]])
+    tokens = torch.zeros(2, 1, 256, dtype=torch.bool).index_fill(2, torch.tensor([1]), True)
+    targets = {
+        "boxes": boxes,
+        "box_mask": torch.ones(2, 1, dtype=torch.bool),
+        "positive_map": tokens,
+        "alignment_map": tokens[..., :5],
+    }
+    output = model(**inputs, targets=targets)
+    assert output.losses["loss_ce_proposals"] < 100  # a certain nothing would lose 1e4 for each match
+    assert output.proposals.query_padding.sum(1).tolist() == [0, 48 - 24]  # of 6 x 8 positions, 4 x 6 are inside
+
+
+PROPOSALS: dict[str, Any] = {
+    "query_type": "reference",
+    "proposals": True,
+    "backbone_stride": 16,
+    "proposal_targets_per_box": 5,
+}
 
 
 def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:

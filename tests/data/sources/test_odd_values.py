@@ -26,6 +26,7 @@ from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.sources.official import read_official
+from mdetr.data.sources.photos import read_photos
 from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.data.sources.refcoco import read_refcoco
 from mdetr.data.sources.visual_genome import read_visual_genome
@@ -125,6 +126,14 @@ LINE = {
     "answer": "yes",
     "answer_type": "obj",
 }
+PHOTO = {
+    "image": "a.png",
+    "source": "mine",
+    "labels": ["cube"],
+    "boxes": [[1, 2, 30, 20]],
+    "width": W,
+    "height": H,
+}
 CAPTION = PLACE | {"text": "a red cube", "phrases": [{"spans": [[2, 10]], "objects": [0]}]}
 CLEVR_QUESTION = PLACE | {"question": "What is the red cube?", "answer": "red", "program": ALL}
 
@@ -149,6 +158,19 @@ SAMPLES = {
         "o.json",
     ),
     "lvis": Sample({"l.json": _coco(**LVIS)}, read_lvis, "l.json"),
+    "photos": Sample(
+        {
+            "records.jsonl": PHOTO
+            | {"source": "flickr8k-small+nanodet", "text": "a cube", "spans": [[2, 6]]},
+            "teacher.jsonl": PHOTO | {"scores": [0.8], "labels": ["cat"]},
+        },
+        read_photos,
+        split="train",
+    ),
+    "photos-composed": Sample(
+        {"records.jsonl": PHOTO | {"image": "images/03.png", "boxed": ["cube", "ball"]}},
+        partial(read_photos, composed=True),
+    ),
     "phrasecut": Sample(
         {
             "image_data_split3000.json": SIZE,
@@ -267,7 +289,7 @@ def _write(file: Path, content: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("a.png", "images/val/a.png", "images/n1.jpg"):
+    for name in ("a.png", "images/val/a.png", "images/n1.jpg", "images/03.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (W, H)).save(tmp_path / name)
     return tmp_path
