@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -321,3 +322,27 @@ def test_a_relation_names_the_one_thing_of_its_class_of_which_it_is_true() -> No
 def test_compose_numbers_its_records() -> None:
     scene = scene_of(RECORD, IMAGE)
     assert [compose(RECORD, scene, Random(1), number).id for number in (0, 3)] == ["1-0", "1-3"]
+
+
+def test_the_examples_of_the_documents_are_composed_texts() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
+    line = json.loads(re.search(r"```json\n(.+)\n```", document)[1])
+    colors = ("black", "white", "red", "blue")
+    boxes = [tuple(map(float, box)) for box in line["boxes"]]
+    things = [
+        Thing(label, box, color) for label, box, color in zip(line["labels"], boxes, colors, strict=True)
+    ]
+    scene = Scene(tuple(things), ("airplane", "cat", "umbrella"), line["width"], line["height"])
+    composed = {}
+    for seed in range(140):
+        record = compose(RECORD, scene, Random(seed), 0)
+        composed[record.text] = {
+            words: {boxes.index(box) + 1 for box in found} for words, found in _mentions(record).items()
+        }
+    examples = re.findall(r"^\| `(.+?)` \| (.*)\|$", document, flags=re.MULTILINE)
+    examples = [(text, words) for text, words in examples if text not in line and text in composed]
+    assert len(examples) == document.split("| text | words and their boxes |")[1].count("\n| `")
+    assert len(examples) > 8
+    for text, words in examples:
+        parts = re.findall(r"`(.+?)`((?: \d)+)", words)
+        assert composed[text] == {part: set(map(int, numbers.split())) for part, numbers in parts}, text

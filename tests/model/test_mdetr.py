@@ -232,19 +232,22 @@ def test_no_proposal_comes_from_padding() -> None:
     assert (no_object[:4, :6] < 1).all()
 
 
-def test_a_box_at_the_corner_of_a_padded_image_trains_no_proposal_on_padding() -> None:
+def test_boxes_at_the_corners_of_a_padded_image_train_no_proposal_on_padding() -> None:
     model, inputs = small_model(**PROPOSALS), small_inputs()
-    boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.4]], [[0.98, 0.98, 0.04, 0.04]]])
-    tokens = torch.zeros(2, 1, 256, dtype=torch.bool).index_fill(2, torch.tensor([1]), True)
+    boxes = torch.tensor([[0.98, 0.02], [0.02, 0.98], [0.98, 0.98]]).repeat(2, 1, 1)
+    tokens = torch.zeros(2, 3, 256, dtype=torch.bool).index_fill(2, torch.tensor([1]), True)
     targets = {
-        "boxes": boxes,
-        "box_mask": torch.ones(2, 1, dtype=torch.bool),
+        "boxes": torch.cat((boxes, torch.full_like(boxes, 0.04)), dim=-1),
+        "box_mask": torch.ones(2, 3, dtype=torch.bool),
         "positive_map": tokens,
         "alignment_map": tokens[..., :5],
     }
     output = model(**inputs, targets=targets)
     assert output.losses["loss_ce_proposals"] < 100  # a certain nothing would lose 1e4 for each match
-    assert output.proposals.query_padding.sum(1).tolist() == [0, 48 - 24]  # of 6 x 8 positions, 4 x 6 are inside
+    assert output.proposals.query_padding.sum(1).tolist() == [
+        0,
+        48 - 24,
+    ]  # of 6 x 8 positions, 4 x 6 are inside
 
 
 PROPOSALS: dict[str, Any] = {

@@ -94,6 +94,7 @@ def make_store(shapes_store: Path, tmp_path: Path) -> Callable[[str], Path]:
     def make(name: str) -> Path:
         if name == "photo-tiny":
             photos = write_photos(tmp_path / "photos")
+            write_store(tmp_path / "composed", read_photos(photos, "val", composed=True), photos)
             return write_store(tmp_path / "store", read_photos(photos, "train"), photos).path
         change = next((KINDS[key] for key in KINDS if f"{name}.yaml".startswith(key)), _as_it_is)
         source = Store.open(shapes_store)
@@ -153,8 +154,9 @@ def _made_small(content: dict[str, Any], store: Path, start: Path, tmp_path: Pat
         config |= small
     for entry in data["train"]:
         entry["store"] = str(store)
-    for entry in data["validation"].values():
-        entry |= {"store": str(store), "max_images": 2}
+    for name, entry in data["validation"].items():
+        own = store.with_name(name)
+        entry |= {"store": str(own if own.exists() else store), "max_images": 2}
         entry.pop("classes", None)
     if data.get("compose_texts"):
         data["augmentation"]["sides"] = [64, 96]

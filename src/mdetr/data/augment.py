@@ -238,8 +238,8 @@ class RandomZoomOut:
 class RandomLongestSide:
     """Resizes the longest side to one of these lengths in pixels; the aspect ratio stays.
 
-    Sides are rounded as those of the model's own images are (`mdetr.images.resized_size`): the shorter one to a
-    whole number, and the longer one after it, so that it may be a few pixels off in very thin images.
+    Sides are rounded as those of the model's own images are (`mdetr.images.resized_size`): the shorter one to
+    a whole number, and the longer one after it, so that it may be a few pixels off in very thin images.
     """
 
     sides: tuple[int, ...]

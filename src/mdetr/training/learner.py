@@ -115,8 +115,8 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
         missing = model.text_encoder.load_state_dict(start.state_dict(), strict=False).missing_keys
         if missing:
             raise RecipeError(
-                f"The weights of {recipe.model.text_weights} have no {missing[0]}, which model.config.text_config "
-                "asks for; leave out what makes the encoder larger than they are."
+                f"model.text_weights {recipe.model.text_weights!r} has no {missing[0]}; leave out what makes the "
+                "encoder larger in model.config.text_config."
             )
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)

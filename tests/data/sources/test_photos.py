@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mdetr.cli.main import main
 from mdetr.data.record import Record
 from mdetr.data.sources.photos import COCO_NAMES, is_held_out, read_photos
+from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.training.recipe import load_recipe
 from tests.photos import (
     CAPTIONS,
     COCO,
@@ -24,6 +29,7 @@ from tests.photos import (
     write_photos,
 )
 
+ROOT = Path(__file__).parents[3]
 TRAIN, VAL = TRAINING[0], VALIDATION[0]
 DOG, CHAIR = [10, 20, 40, 60], [50.5, 10, 90, 50]
 LINE = line(TRAIN, VOC, {"dog": [DOG], "sofa": [CHAIR]})
@@ -230,3 +236,29 @@ def test_what_is_no_folder_of_photos_is_refused(tmp_path: Path) -> None:
 
 def test_the_detectors_classes_are_cocos_eighty() -> None:
     assert len(set(COCO_NAMES)) == 80
+
+
+def test_the_commands_of_the_document_are_those_of_the_recipe_and_import_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = (ROOT / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^mdetr .+$", document.split("## The folder")[0], flags=re.MULTILINE)
+    recipe = (ROOT / "recipes" / "photo-tiny.yaml").read_text(encoding="utf-8")
+    assert commands == re.findall(r"^#   (mdetr .+)$", recipe, flags=re.MULTILINE)
+    write_photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    *imports, _ = commands
+    for command in imports:
+        main(shlex.split(command)[1:])
+    stores = load_recipe(ROOT / "recipes" / "photo-tiny.yaml").data
+    names = [*stores.train, *stores.validation.values()]
+    assert [len(Store.open(entry.store)) for entry in names] == [6, 4, 16]
+    assert "Wrote 6 records" in capsys.readouterr().out
+
+
+def test_a_line_as_the_document_shows_it_is_read(tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
+    content = json.loads(document.split("```json")[1].split("```")[0])
+    (record,) = _read(tmp_path, content)
+    assert record.text == "dog. car. cup."
+    assert {"airplane", "cat", "umbrella"} <= set(_absent(record))
