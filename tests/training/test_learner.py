@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import RobertaConfig, RobertaModel
 
 from mdetr.errors import RecipeError
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.learner import make_learner
-from mdetr.training.recipe import parse_recipe
+from mdetr.training.recipe import Recipe, parse_recipe
 from tests.training.conftest import small_recipe
 
 
@@ -84,3 +85,45 @@ def test_a_model_to_start_from_brings_its_tokenizer(shapes_store: Path) -> None:
     content["model"]["start_from"] = "clevr-tiny"
     with pytest.raises(RecipeError, match=r"brings its own; leave out model.tokenizer"):
         parse_recipe(content)
+
+
+@pytest.fixture(scope="module")
+def text_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text encoder of two layers, saved in half precision."""
+    folder = tmp_path_factory.mktemp("text")
+    config = RobertaConfig(
+        vocab_size=50265,
+        max_position_embeddings=258,
+        type_vocab_size=1,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    RobertaModel(config).bfloat16().save_pretrained(folder)
+    return folder
+
+
+def _starting_from(text_weights: Path, store: Path, layers: int) -> Recipe:
+    content = small_recipe(store)
+    content["model"] |= {"text_weights": str(text_weights), "tokenizer": "roberta"}
+    content["model"]["config"]["text_config"] = {"num_hidden_layers": layers}
+    return parse_recipe(content)
+
+
+def test_a_text_encoder_starts_from_some_of_the_layers_of_its_weights_in_full_precision(
+    shapes_store: Path, text_weights: Path
+) -> None:
+    encoder = make_learner(_starting_from(text_weights, shapes_store, 1)).model.text_encoder
+    source = RobertaModel.from_pretrained(text_weights, dtype=torch.float32).state_dict()
+    own = encoder.state_dict()
+    assert all(tensor.dtype == torch.float32 for tensor in own.values() if tensor.is_floating_point())
+    assert all(torch.equal(tensor, source[name]) for name, tensor in own.items())
+    assert not any("layer.1." in name for name in own)
+
+
+def test_a_text_encoder_larger_than_its_weights_is_refused(shapes_store: Path, text_weights: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"has no encoder\.layer\.2\..*; leave out what makes the encoder larger"
+    ):
+        make_learner(_starting_from(text_weights, shapes_store, 3))

@@ -104,6 +104,7 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     text_weights = None if recipe.model.text_weights is None else packaged_model(recipe.model.text_weights)
     if text_weights is not None:
         text_config = AutoConfig.from_pretrained(text_weights, **text)
+        text_config.dtype = torch.float32  # whatever they were saved in; the run's precision is the recipe's
     else:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
@@ -115,8 +116,8 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
         missing = model.text_encoder.load_state_dict(start.state_dict(), strict=False).missing_keys
         if missing:
             raise RecipeError(
-                f"model.text_weights {recipe.model.text_weights!r} has no {missing[0]}; leave out what makes the "
-                "encoder larger in model.config.text_config."
+                f"model.text_weights {recipe.model.text_weights!r} has no {missing[0]}; leave out what makes "
+                "the encoder larger in model.config.text_config."
             )
     if recipe.model.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
