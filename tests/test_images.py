@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import MdetrImageProcessor, image_size, load_image, resized_size
+from mdetr.images import MdetrImageProcessor, as_list, image_size, load_image, resized_size
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :20, 0] = 255
@@ -198,20 +198,104 @@ def _png_header_of(side: int) -> bytes:
 @pytest.mark.parametrize(
     ("image", "told"),
     [
-        (np.zeros((40, 60)), r"shape \(H, W, 3\), found \(40, 60\)"),
-        (np.zeros((3, 40, 60), np.uint8), r"shape \(H, W, 3\)"),
+        (np.zeros((3, 40, 60), np.uint8), r"shape \(H, W, 3\).* found \(3, 40, 60\)"),
+        (np.zeros((2, 40, 60, 3), np.uint8), r"found \(2, 40, 60, 3\)"),
         (np.zeros((0, 60, 3), np.uint8), r"shape \(H, W, 3\)"),
-        (np.zeros((40, 60, 3), np.float32), "found float32"),
+        (np.zeros((40, 60, 3), np.int64), "found int64; convert"),
+        (np.zeros((40, 60, 3), bool), "found bool; convert"),
+        (np.full((40, 60, 3), 200.0), "found floats from 200 to 200; scale"),
+        (np.array([[-0.5, 0.5]]), "found floats from -0.5 to 0.5"),
         (torch.zeros(40, 60, 3, dtype=torch.uint8), r"shape \(3, H, W\)"),
-        (torch.zeros(3, 40, 60), r"found torch\.float32"),
+        (torch.zeros(3, 40, 60, dtype=torch.int32), r"found torch\.int32"),
         (torch.full((3, 40, 60), torch.nan), "NaN"),
+        (torch.full((3, 4, 6), 1.5), "found floats from 1.5 to 1.5"),
         (42, "found int"),
         (None, "found NoneType"),
+        ((image for image in []), "found generator"),
+        ({"image": 3}, 'Expected "bytes" or "path" in the mapping of an image; found \'image\''),
+        ({"bytes": None, "path": None}, 'Expected "bytes" or "path"'),
+        (io.StringIO("text"), 'open it with mode "rb"'),
     ],
 )
-def test_arrays_and_tensors_of_another_shape_or_type_are_refused(image: object, told: str) -> None:
+def test_what_is_no_image_is_refused(image: object, told: str) -> None:
     with pytest.raises(InvalidInputError, match=told):
         load_image(image)  # type: ignore[arg-type]
+
+
+RED = [255, 102, 0]  # as floats 1, 0.4 and 0
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (np.full((2, 3, 3), RED, np.uint8), RED),
+        (np.full((2, 3, 3), (1, 0.4, 0), np.float32), RED),
+        (np.full((2, 3, 3), (1, 0.4, 0), np.float64), RED),
+        (np.full((2, 3, 3), (1, 0.4, 0), np.float16), RED),
+        (np.full((2, 3, 4), [*RED, 7], np.uint8), RED),
+        (np.full((2, 3), 102, np.uint8), [102] * 3),
+        (np.full((2, 3, 1), 0.4), [102] * 3),
+        (torch.tensor(RED, dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 3), RED),
+        (torch.tensor([1, 0.4, 0]).view(3, 1, 1).expand(3, 2, 3).requires_grad_(), RED),
+        (torch.tensor([*RED, 7], dtype=torch.uint8).view(4, 1, 1).expand(4, 2, 3), RED),
+        (torch.full((2, 3), 0.4, dtype=torch.bfloat16), [102] * 3),
+        (Image.new("RGBA", (3, 2), (*RED, 128)), RED),
+        (Image.new("I;16", (3, 2), 102 * 256), [102] * 3),
+    ],
+)
+def test_grey_transparent_and_float_images_become_rgb(image: object, expected: list[int]) -> None:
+    loaded = load_image(image)  # type: ignore[arg-type]
+    assert loaded.shape == (3, 2, 3)
+    assert loaded.dtype == torch.uint8
+    assert loaded[:, 1, 2].tolist() == expected
+
+
+def test_frames_of_opencv_are_read_in_their_order_and_files_in_their_own(tmp_path: Path) -> None:
+    Image.new("RGB", (3, 2), tuple(RED)).save(tmp_path / "red.png")
+    frame = np.full((2, 3, 3), RED[::-1], np.uint8)
+    transparent = np.concatenate([frame, frame[..., :1]], -1)
+    for image in (frame, transparent, torch.from_numpy(frame).permute(2, 0, 1), tmp_path / "red.png"):
+        assert load_image(image, channel_order="bgr")[:, 1, 2].tolist() == RED
+    with pytest.raises(InvalidInputError, match='channel_order must be "rgb" or "bgr"; found \'grb\''):
+        load_image(frame, channel_order="grb")
+
+
+def test_files_bytes_mappings_and_the_home_folder_hold_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "red.png"
+    Image.fromarray(RED_LEFT).save(path)
+    memory = io.BytesIO()
+    Image.fromarray(RED_LEFT).save(memory, "PNG")  # and is at its end now
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected = torch.from_numpy(RED_LEFT).permute(2, 0, 1)
+    content = path.read_bytes()
+    images = [
+        "~/red.png",
+        Path("~/red.png"),
+        memory,
+        memory,
+        bytearray(content),
+        {"bytes": content, "path": "x"},
+    ]
+    for image in (*images, {"bytes": None, "path": str(path)}):
+        assert torch.equal(load_image(image), expected)
+    with path.open("rb") as file:
+        assert torch.equal(load_image(file), expected)
+    with pytest.raises(InvalidInputError, match="The open file cannot be read"):
+        load_image(file)  # it is closed
+    with pytest.raises(InvalidInputError, match="There is no image at ~no-such-user/red"):
+        load_image("~no-such-user/red.png")
+
+
+def test_arrays_and_tensors_of_several_images_are_lists_of_them() -> None:
+    several = np.stack([np.full((2, 3, 3), value, np.uint8) for value in (10, 20)])
+    tensors = torch.from_numpy(several).permute(0, 3, 1, 2)
+    for images in (several, tensors, list(several)):
+        assert [int(load_image(image)[0, 0, 0]) for image in as_list(images)] == [10, 20]
+        batch = MdetrImageProcessor(size=None)(images)
+        assert batch["pixel_values"].shape == (2, 3, 2, 3)
+    assert len(as_list(several[0])) == len(as_list("a.png")) == len(as_list({"path": "a.png"})) == 1
 
 
 @pytest.mark.parametrize(
@@ -282,8 +366,7 @@ def test_a_data_address_holds_the_image_itself() -> None:
         ("data:image/png;base64,a", "is cut off, or is not base64"),
         ("data:text/plain,hello", "the image in the data: address is not an image"),
         ("data:,", "the image in the data: address is not an image"),
-        ("https://example.com/a.png", "is an address; download the image"),
-        ("file:///a.png", "is an address; download the image"),
+        ("file:///a.png", "file:///a.png cannot be read"),
         ("a" * 5000, "There is no image at a"),
         ("a\0b", "There is no image at a"),
     ],

@@ -55,3 +55,15 @@ def give_ordinary_permissions(file: Path) -> None:
 def is_data_address(image: object) -> bool:
     """Whether an image is given as a data: address, which holds the encoded image itself (RFC 2397)."""
     return isinstance(image, str) and image[:5].lower() == "data:"
+
+
+def is_address(image: object) -> bool:
+    """Whether an image is given as an address: of the web, of a file system, or a data: address."""
+    return is_data_address(image) or (isinstance(image, str) and "://" in image)
+
+
+def address_name(address: str) -> str:
+    """The name of the file that an address ends with; of what has none, "image"."""
+    if is_data_address(address):
+        return "image"
+    return address.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2] or "image"

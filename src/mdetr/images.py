@@ -7,12 +7,12 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -23,12 +23,25 @@ from torchvision.transforms.v2 import functional as tv
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
+from mdetr.addresses import read_address
 from mdetr.errors import InvalidInputError
-from mdetr.files import is_data_address
+from mdetr.files import is_address, is_data_address
 from mdetr.model.config import MdetrConfig
 
-ImageInput = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
-"""A path, a data: address, an encoded image, a PIL image, or a uint8 array (H, W, 3) or tensor (3, H, W)."""
+ImageInput = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | BinaryIO
+    | Image.Image
+    | np.ndarray[Any, Any]
+    | Tensor
+    | Mapping[str, Any]
+)
+"""Any image; `load_image` says which kinds there are."""
+
+_CHANNEL_ORDERS = ("rgb", "bgr")
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -78,7 +91,7 @@ def placements(given: Sequence[Size], pixel_mask: Tensor) -> list[Placement]:
     ]
 
 
-def load_image(image: ImageInput) -> Tensor:
+def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
     """Read any image as RGB, turned upright as its EXIF data says.
 
     Transparency is dropped, grey is repeated three times, and 16 bits become 8. Grey values that are floats
@@ -87,28 +100,73 @@ def load_image(image: ImageInput) -> Tensor:
     is black. EXIF data that cannot be read turn nothing.
 
     Args:
-        image: a path, a data: address, the bytes of an encoded image, a PIL image, a (H, W, 3) uint8 array or
-            a (3, H, W) uint8 tensor.
+        image: One of these:
+            - a path, also with ~ for the home folder;
+            - an http(s) address, a data: address, or one of a file system that fsspec knows;
+            - the bytes of an encoded image, or an open binary file that holds one;
+            - a PIL image of any mode;
+            - an array (H, W, 3), (H, W, 4) with transparency, or (H, W) or (H, W, 1) grey; or a tensor
+              (3, H, W), (4, H, W), (H, W) or (1, H, W). Values are uint8 0..255 or floats 0..1;
+            - a mapping with "bytes" or "path", as the data sets of Hugging Face have them.
+        channel_order: Of arrays and tensors: "rgb", or "bgr" as OpenCV has them.
 
     Returns:
         (3, H, W) uint8.
 
     Raises:
         InvalidInputError: the file is missing, no image, damaged or too large to be decoded safely, or the
-            array or tensor has another shape or type.
+            array or tensor has another shape, type or range.
     """
+    if channel_order not in _CHANNEL_ORDERS:
+        raise InvalidInputError(f'channel_order must be "rgb" or "bgr"; found {channel_order!r}.')
+    image = unwrapped(image)
     if isinstance(image, Tensor):
-        return _check_tensor(image)
+        pixels = _from_tensor(image)
+        return pixels.flip(0) if channel_order == "bgr" else pixels
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        pixels = _from_array(image)
+        return pixels.flip(0) if channel_order == "bgr" else pixels
     if isinstance(image, Image.Image):
         return _decode(image, "the PIL image")
     if isinstance(image, bytes | str | os.PathLike):
         return _open_and_decode(image)
     raise InvalidInputError(
-        f"Expected an image as a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W); "
-        f"found {type(image).__name__}."
+        f"Expected an image as a path, an address, bytes, a PIL image, an array (H, W, 3) or a tensor "
+        f"(3, H, W); found {type(image).__name__}."
     )
+
+
+def unwrapped(image: ImageInput) -> ImageInput:
+    """The bytes or the path in a mapping, the bytes in an open file; all other images as they are.
+
+    Raises:
+        InvalidInputError: The mapping has neither, or the file is not open for reading bytes.
+    """
+    if isinstance(image, Mapping):
+        content = image.get("bytes") if image.get("bytes") is not None else image.get("path")
+        if not isinstance(content, bytes | bytearray | str | os.PathLike):
+            raise InvalidInputError(
+                'Expected "bytes" or "path" in the mapping of an image; found '
+                f"{', '.join(map(repr, image)) or 'nothing'}."
+            )
+        return unwrapped(content)
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, Image.Image) or not hasattr(image, "read"):
+        return image
+    return _read_open_file(cast(BinaryIO, image))
+
+
+def _read_open_file(file: BinaryIO) -> bytes:
+    try:
+        if file.seekable():  # what was just written is at its end
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"The open file cannot be read ({error}); open it for reading.") from None
+    if not isinstance(content, bytes):
+        raise InvalidInputError('The file of an image is open as text; open it with mode "rb".')
+    return content
 
 
 def image_size(image: str | os.PathLike[str] | bytes) -> Size:
@@ -151,9 +209,17 @@ def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
     return target, int(target * width / height)
 
 
-def as_list(images: ImageInput | Sequence[ImageInput]) -> list[ImageInput]:
-    """One image or several -> a list."""
-    return list(images) if isinstance(images, list | tuple) else [images]  # type: ignore[list-item]
+def is_single(images: object) -> bool:
+    """Whether something is one image, and not a list, an array (N, H, W, C) or another iterable of them."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim != 4
+    kinds = str | os.PathLike | bytes | bytearray | Image.Image | Mapping
+    return isinstance(images, kinds) or hasattr(images, "read") or not isinstance(images, Iterable)
+
+
+def as_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
+    """One image or several, also as an array (N, H, W, C) or a tensor (N, C, H, W) -> a list."""
+    return [cast(ImageInput, images)] if is_single(images) else list(cast(Iterable[ImageInput], images))
 
 
 class MdetrImageProcessor(BaseImageProcessor):
@@ -231,12 +297,15 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
         return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
     if is_data_address(image):
         return io.BytesIO(_decode_data_address(str(image))), "the image in the data: address"
-    if "://" in str(image):
-        raise InvalidInputError(f"{image} is an address; download the image and give the path of its file.")
+    if is_address(image):
+        return io.BytesIO(read_address(str(image))), str(image)
     path = Path(image)
     try:
         is_there = path.exists()
-    except (OSError, ValueError):  # such as a name that is too long, or has a null character
+        if not is_there and str(path).startswith("~"):
+            path = path.expanduser()
+            is_there = path.exists()
+    except (OSError, ValueError, RuntimeError):  # such as a name that is too long, or an unknown user's home
         is_there = False
     if not is_there:
         raise InvalidInputError(f"There is no image at {path}; check the path.")
@@ -377,27 +446,52 @@ def _scaled(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise InvalidInputError(f"Expected an image array of shape (H, W, 3), found {array.shape}.")
+    """An array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) -> (3, H, W) uint8."""
+    channels_last = array[..., None] if array.ndim == 2 else array
+    if channels_last.ndim != 3 or channels_last.shape[2] not in (1, 3, 4) or 0 in channels_last.shape:
+        raise InvalidInputError(
+            f"Expected an image array of shape (H, W, 3), (H, W, 4) or (H, W), found {array.shape}."
+        )
+    _check_values(str(array.dtype), array.dtype == np.uint8, np.issubdtype(array.dtype, np.floating))
+    copied = np.ascontiguousarray(channels_last.transpose(2, 0, 1))
     if array.dtype != np.uint8:
-        raise InvalidInputError(
-            f"Expected an image array of uint8 values from 0 to 255, found {array.dtype}; convert it first."
-        )
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        copied = copied.astype(np.float32)
+    return _to_rgb(torch.from_numpy(copied))
 
 
-def _check_tensor(tensor: Tensor) -> Tensor:
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
-        raise InvalidInputError(f"Expected an image tensor of shape (3, H, W), found {tuple(tensor.shape)}.")
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+def _from_tensor(tensor: Tensor) -> Tensor:
+    """A tensor (3, H, W), (4, H, W), (1, H, W) or (H, W) -> (3, H, W) uint8."""
+    channels_first = tensor[None] if tensor.ndim == 2 else tensor
+    if channels_first.ndim != 3 or channels_first.shape[0] not in (1, 3, 4) or tensor.numel() == 0:
         raise InvalidInputError(
-            "The image tensor holds NaN or infinite values; give uint8 values from 0 to 255."
+            f"Expected an image tensor of shape (3, H, W), (4, H, W) or (H, W), found {tuple(tensor.shape)}."
         )
-    if tensor.dtype != torch.uint8:
+    _check_values(str(tensor.dtype), tensor.dtype == torch.uint8, tensor.is_floating_point())
+    return _to_rgb(channels_first.detach().cpu())
+
+
+def _check_values(dtype: str, is_uint8: bool, is_float: bool) -> None:
+    if not is_uint8 and not is_float:
         raise InvalidInputError(
-            f"Expected an image tensor of uint8 values from 0 to 255, found {tensor.dtype}; convert it first."
+            f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, found {dtype}; convert "
+            "them first."
         )
-    return tensor
+
+
+def _to_rgb(pixels: Tensor) -> Tensor:
+    """(1, 3 or 4, H, W) uint8, or floats from 0 to 1 -> (3, H, W) uint8."""
+    if pixels.is_floating_point():
+        pixels = pixels.float()
+        if not bool(pixels.isfinite().all()):
+            raise InvalidInputError("The image holds NaN or infinite values; give floats from 0 to 1.")
+        low, high = float(pixels.min()), float(pixels.max())
+        if low < 0 or high > 1:
+            raise InvalidInputError(
+                f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, found floats from "
+                f"{low:g} to {high:g}; scale them first."
+            )
+        pixels = (pixels * 255).round().to(torch.uint8)
+    return pixels.expand(3, -1, -1) if len(pixels) == 1 else pixels[:3]
 
 
 def _too_large(name: str, width: int | None = None, height: int | None = None) -> str:

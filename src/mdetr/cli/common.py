@@ -18,7 +18,7 @@ from rich.table import Table
 from mdetr.cli.outputs import JsonWriter, Outputs, plan_outputs
 from mdetr.cli.printing import plain, printable
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.files import is_data_address
+from mdetr.files import address_name, is_address, is_data_address
 from mdetr.texts import check_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Result(Protocol):
 
 R = TypeVar("R", bound=Result)
 Source = Path | str
-"""An image of a call: a path, or a data: address."""
+"""An image of a call: a path, or an address."""
 
 
 def model_names() -> list[str]:
@@ -242,7 +242,7 @@ def find_images(names: Sequence[str]) -> list[Source]:
     """
     sources: list[Source] = []
     for name in names:
-        if is_data_address(name):
+        if is_address(name):
             sources.append(name)
         elif os.path.isdir(name):
             sources += _images_in(Path(name))
@@ -368,11 +368,13 @@ def _draw(result: Result, path: Path, console: Console, failures: _Failures) -> 
 
 def image_name(source: Source) -> str:
     """What an image is called where it is shown: a file by its name, an address by its beginning."""
-    return source.name if isinstance(source, Path) else f"{source[:24]}..."
+    if isinstance(source, Path):
+        return source.name
+    return f"{source[:24]}..." if is_data_address(source) else address_name(source)
 
 
 def _full_name(source: Source) -> str:
-    return str(source) if isinstance(source, Path) else image_name(source)
+    return image_name(source) if is_data_address(source) else str(source)
 
 
 def _images_in(folder: Path) -> list[Source]:

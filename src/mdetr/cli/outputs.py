@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from mdetr.errors import InvalidInputError
-from mdetr.files import atomic_write
+from mdetr.files import address_name, atomic_write
 
 STDOUT = "-"
 
@@ -46,7 +46,7 @@ def plan_outputs(
     """See where results can go, before any work is done for them.
 
     Args:
-        images: Paths or data: addresses.
+        images: Paths or addresses.
         num_texts: How many texts are asked of each image.
         output: The picture to write, or the folder for several.
         json_file: The file to write; "-" for standard output.
@@ -209,7 +209,7 @@ def _picture_paths(
     endings = [""] if num_texts == 1 else [f"-{number}" for number in range(1, num_texts + 1)]
     stems = [_stem(image) for image in images]
     if len(set(stems)) < len(stems):  # such as a.jpg and a.png
-        stems = [image.name if isinstance(image, Path) else "image" for image in images]
+        stems = [_name(image) for image in images]
     paths = [[path / f"{stem}{ending}.png" for ending in endings] for stem in stems]
     if len({file for files in paths for file in files}) < count:
         raise InvalidInputError(
@@ -220,7 +220,11 @@ def _picture_paths(
 
 
 def _stem(image: Path | str) -> str:
-    return image.stem if isinstance(image, Path) else "image"
+    return Path(_name(image)).stem
+
+
+def _name(image: Path | str) -> str:
+    return image.name if isinstance(image, Path) else address_name(image)
 
 
 def _check_folder(folder: Path, what: str) -> None:

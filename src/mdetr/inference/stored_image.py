@@ -18,7 +18,7 @@ class StoredImage:
     """An image that is read from its file again when it is looked at, so that it takes no memory until then.
 
     Args:
-        source: A path, a data: address, or the bytes of an encoded image.
+        source: A path, an address, or the bytes of an encoded image.
         width: Of the upright picture, in pixels.
         height: Of the upright picture, in pixels.
     """

@@ -1,0 +1,112 @@
+"""Images at addresses: read over real HTTP and from fsspec's file systems; what goes wrong is told."""
+
+from __future__ import annotations
+
+import io
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from mdetr import addresses
+from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.images import image_size, load_image
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (10, 20, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+class _Server(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        place = self.path.partition("?")[0]
+        if place == "/moved.png":
+            self.send_response(302)
+            self.send_header("Location", "/a.png")
+            self.end_headers()
+            return
+        self.send_response(200 if place in ("/a.png", "/page", "/slow") else 404)
+        self.end_headers()
+        if place == "/slow":
+            for _ in range(50):
+                self.wfile.write(b"." * 10)
+                time.sleep(0.05)
+        elif place == "/a.png":
+            self.wfile.write(_png())
+        else:
+            self.wfile.write(b"<html></html>")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+def test_an_image_is_read_from_the_web(server: str) -> None:
+    for place in ("/a.png", "/a.png?size=3&key=x", "/moved.png"):
+        assert load_image(server + place)[:, 1, 2].tolist() == [10, 20, 30]
+    assert image_size(f"{server}/a.png") == (2, 3)
+
+
+def test_an_address_without_an_image_is_told(server: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"no image at .*/b\.png: the server answers 404"):
+        load_image(f"{server}/b.png")
+    with pytest.raises(InvalidInputError, match=r"/page is not an image in a known format"):
+        load_image(f"{server}/page")
+
+
+def test_a_server_that_cannot_be_reached_is_told() -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(InvalidInputError, match="cannot be reached"),
+        ):
+            patch.setenv("NO_PROXY", "127.0.0.1")
+            load_image(address)
+    for wrong in ("http://", "https://[::1/a.png", "http://a b/"):
+        with pytest.raises(InvalidInputError, match="cannot be reached"):
+            load_image(wrong)
+
+
+def test_what_is_too_large_or_too_slow_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "MAX_SECONDS", 0.2)
+    with pytest.raises(InvalidInputError, match="did not arrive within 0 s; download it"):
+        load_image(f"{server}/slow")
+    monkeypatch.setattr(addresses, "MAX_BYTES", 20)
+    for address in (f"{server}/a.png", _in_memory()):
+        with pytest.raises(InvalidInputError, match=r"has more than 0 MB; download it"):
+            load_image(address)
+
+
+def _in_memory() -> str:
+    import fsspec
+
+    with fsspec.open("memory://pictures/a.png", "wb") as file:
+        file.write(_png())
+    return "memory://pictures/a.png"
+
+
+def test_an_image_is_read_from_any_file_system_that_fsspec_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_image(_in_memory())[:, 1, 2].tolist() == [10, 20, 30]
+    for address in ("memory://pictures/none.png", "nosuchthing://a.png"):
+        with pytest.raises(InvalidInputError, match=f"{address} cannot be read"):
+            load_image(address)
+    monkeypatch.setitem(sys.modules, "fsspec", None)  # what `import` takes for a package that is missing
+    with pytest.raises(MissingDependencyError, match="pip install fsspec"):
+        load_image("memory://pictures/a.png")
