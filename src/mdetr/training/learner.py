@@ -105,6 +105,7 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     if text_weights is not None:
         text_config = AutoConfig.from_pretrained(text_weights, **text)
         text_config.dtype = torch.float32  # whatever they were saved in; the run's precision is the recipe's
+        text_config._name_or_path = ""  # a path of this machine has no place in the saved model
     else:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
