@@ -1,5 +1,5 @@
 # make setup   a virtual environment with the locked dependencies and this package
-# make demo    find what two captions speak of in a picture
+# make demo    find what texts mention in a photo and in a generated scene (sets up only what this needs)
 # make test    the tests
 # make lint    style, types and the layers of the package
 # Needs make and Python 3.11 or later; another interpreter: make setup PYTHON=python3.12
@@ -7,27 +7,35 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
+RUN_STAMP := .venv/.installed-to-run
 STAMP := .venv/.installed
 
-PICTURE := src/mdetr/assets/demo/shapes.png
+PHOTO := src/mdetr/assets/demo/cat.jpg
+SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls, a red cube and the tiny cyan block
-ANOTHER := the purple cylinder, the small cyan thing and the blue ball left of the red cube
 
 .PHONY: setup demo test lint format lock clean
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+# What it takes to run the package, at the locked versions.
+$(RUN_STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; found %s. Name one: make setup PYTHON=python3.12" % sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(UV) || $(BIN)/python -m pip install -q uv
-	$(UV) pip install -q --python $(BIN)/python --compile-bytecode -r requirements.lock
-	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	$(UV) pip install -q --python $(BIN)/python --compile-bytecode --constraints requirements.lock -e .
 	$(BIN)/python -m compileall -q src
 	@touch $@
 
-demo: setup
-	$(BIN)/mdetr ground $(PICTURE) "$(CAPTION)" --also "$(ANOTHER)" --output demo
+# And what it takes to train, test and check it.
+$(STAMP): $(RUN_STAMP)
+	$(UV) pip install -q --python $(BIN)/python --compile-bytecode -r requirements.lock
+	@touch $@
+
+demo: $(RUN_STAMP)
+	@mkdir -p demo
+	$(BIN)/mdetr ground $(PHOTO) "the brown cat and a dog" --output demo/photo.png
+	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
 
 test: setup
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mdetr.cli.common import (
+    ANSWERING_MODEL,
     Also,
     BatchSize,
     Device,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def answer(
     images_and_text: ImagesAndText,
-    model: ModelName = "clevr-tiny",
+    model: ModelName = ANSWERING_MODEL,
     also: Also = None,
     threshold: Threshold = None,
     output: Output = None,

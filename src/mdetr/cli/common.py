@@ -53,6 +53,9 @@ def model_names() -> list[str]:
     return registry.model_names()
 
 
+GROUNDING_MODEL = "photo-tiny"  # of the bundled models the one for photos
+ANSWERING_MODEL = "clevr-tiny"  # the one that answers questions
+
 # The options of every command that asks a model about images.
 ImagesAndText = Annotated[
     list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mdetr.cli.common import (
+    GROUNDING_MODEL,
     Device,
     JsonFile,
-    NeededModel,
+    ModelName,
     Output,
     Threshold,
     answer_images,
@@ -41,7 +42,7 @@ def detect(
             metavar="IMAGE... NAMES", help="Images or folders, and last the names, separated by commas."
         ),
     ],
-    model: NeededModel,
+    model: ModelName = GROUNDING_MODEL,
     names_file: Annotated[
         Path | None,
         typer.Option(help="A file with a name on each line, instead of NAMES; every argument is an image."),
@@ -54,7 +55,7 @@ def detect(
 ) -> None:
     """Find the things of some named classes, each name by itself.
 
-    Example: mdetr detect street.jpg "bus, traffic_light" --model models/lvis10-r101 --output found.png
+    Example: mdetr detect street.jpg "bus, person, bicycle" --output found.png
     """
     paths, names = _read_names(images_and_names, names_file)
     sources = find_images(paths)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mdetr.cli.common import (
+    GROUNDING_MODEL,
     Also,
     BatchSize,
     Device,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def ground(
     images_and_text: ImagesAndText,
     also: Also = None,
-    model: ModelName = "clevr-tiny",
+    model: ModelName = GROUNDING_MODEL,
     threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
