@@ -34,7 +34,7 @@ $(STAMP): $(RUN_STAMP)
 
 demo: $(RUN_STAMP)
 	@mkdir -p demo
-	$(BIN)/mdetr ground $(PHOTO) "the brown cat and a dog" --output demo/photo.png
+	$(BIN)/mdetr ground $(PHOTO) "a brown cat and a red car" --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
 
 test: setup

@@ -100,7 +100,10 @@ class ReleasedModel:
         return f"{(mirror or RELEASE).rstrip('/')}/{quote(self.file)}"
 
 
-BUNDLED = (BundledModel("clevr-tiny", Task.GROUNDING, "very small, synthetic CLEVR"),)
+BUNDLED = (
+    BundledModel("photo-tiny", Task.GROUNDING, "small, photos of everyday things"),
+    BundledModel("clevr-tiny", Task.GROUNDING, "very small, synthetic CLEVR"),
+)
 
 _R101, _R18, _B3, _B5 = "ResNet-101", "ResNet-18", "EfficientNet-B3", "EfficientNet-B5"
 
