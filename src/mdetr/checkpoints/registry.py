@@ -101,7 +101,7 @@ class ReleasedModel:
 
 
 BUNDLED = (
-    BundledModel("photo-tiny", Task.GROUNDING, "small, photos of everyday things"),
+    BundledModel("photo-tiny", Task.GROUNDING, "small, everyday photos"),
     BundledModel("clevr-tiny", Task.GROUNDING, "very small, synthetic CLEVR"),
 )
 
