@@ -97,9 +97,10 @@ def test_models_are_listed_in_80_columns_those_of_the_package_first(
     lines = output.splitlines()
     assert lines[0].split() == ["name", "task", "what", "it", "is", "size", "here"]
     assert [line.split()[0] for line in lines[1 : len(model_names()) + 1]] == model_names()  # one line each
-    assert " ".join(lines[1].split()) == "clevr-tiny grounding very small, synthetic CLEVR 6 MB yes"
-    assert " ".join(lines[13].split()) == "gqa-b5 answering EfficientNet-B5, GQA 2.7 GB yes"
+    assert " ".join(lines[2].split()) == "clevr-tiny grounding very small, synthetic CLEVR 6 MB yes"
+    assert " ".join(lines[14].split()) == "gqa-b5 answering EfficientNet-B5, GQA 2.7 GB yes"
     assert [line.split()[0] for line in lines if line.rstrip().endswith("yes")] == [
+        "photo-tiny",
         "clevr-tiny",
         "gqa-b5",
     ]
