@@ -1,6 +1,6 @@
 """Training by a recipe against the same model in a plain PyTorch loop; waiting for data; the average's cost.
 
-    python benchmarks/training.py [--steps 40] [--recipe recipes/clevr-tiny.yaml] [--scenes 128]
+    python benchmarks/training.py [--steps 40] [--recipe clevr-tiny] [--scenes 128]
 
 The data are scenes generated for it. Both sides read them with as many workers, augment, collate, run
 forwards and backwards, clip gradients and step AdamW; `mdetr train` also averages weights, checks losses,
@@ -130,7 +130,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=40, help="of each turn")
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/clevr-tiny.yaml"))
+    parser.add_argument("--recipe", default="clevr-tiny")
     parser.add_argument("--scenes", type=int, default=128)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -29,7 +29,19 @@ def test_help_lists_the_commands(command: Command) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ground", "refer", "answer", "segment", "detect", "models", "download", "convert", "train", "evaluate"],
+    [
+        "ground",
+        "refer",
+        "answer",
+        "segment",
+        "detect",
+        "models",
+        "recipes",
+        "download",
+        "convert",
+        "train",
+        "evaluate",
+    ],
 )
 def test_every_command_gives_an_example(command: Command, name: str) -> None:
     code, output, _ = command(name, "--help")

@@ -39,6 +39,7 @@ def _run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProce
         (("-m", "mdetr", "models"), 0, "pretrained-r101"),
         (("-m", "mdetr", "download", "gqa-r10"), 1, "did you mean gqa-r101?"),
         (("-m", "mdetr", "train", "nowhere.yaml"), 1, "There is no recipe nowhere.yaml"),
+        (("-m", "mdetr", "recipes"), 0, "finetune"),
     ],
     ids=[
         "import",
@@ -52,6 +53,7 @@ def _run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProce
         "models",
         "download",
         "recipe",
+        "recipes",
     ],
 )
 def test_what_needs_no_model_loads_nothing_slow(arguments: tuple[str, ...], code: int, output: str) -> None:

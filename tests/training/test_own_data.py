@@ -17,7 +17,7 @@ from mdetr.training.own_data import import_own_data
 from mdetr.training.recipe import load_recipe
 from mdetr.training.run import train
 
-FINETUNE = Path(__file__).parents[2] / "recipes" / "finetune.yaml"
+FINETUNE = "finetune"
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import yaml
 
 from mdetr.errors import RecipeError
 from mdetr.training.recipe import check_files, load_recipe, parse_recipe, to_yaml
+from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.training.conftest import small_recipe
 
-PUBLISHED = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+PUBLISHED = [shipped_recipe(name) for name in recipe_names()]
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
-def test_every_recipe_of_the_repository_is_valid(path: Path) -> None:
+def test_every_recipe_of_the_package_is_valid(path: Path) -> None:
     recipe = load_recipe(path)
     assert parse_recipe(yaml.safe_load(to_yaml(recipe))) == recipe
 

@@ -22,14 +22,12 @@ from mdetr.rle import encode_masks
 from mdetr.training.baselines import is_baseline
 from mdetr.training.recipe import load_recipe, parse_recipe
 from mdetr.training.run import train
+from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.model.models import small_model
 from tests.photos import write_photos
 from tests.training.conftest import small_recipe
 
-FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = [
-    path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "clevr-tiny"
-]  # that one runs elsewhere
+RECIPES = [shipped_recipe(name) for name in recipe_names() if name != "clevr-tiny"]  # that runs elsewhere
 SMALL = {"shortest_edge": 64, "longest_edge": 96}
 CLASSES = ("cube", "sphere")
 

@@ -14,6 +14,7 @@ from mdetr.cli.common import JsonFile
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
+from mdetr.training.shipped import find_recipes, recipe_names
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +26,13 @@ Evaluate = Callable[..., dict[str, float]]
 
 
 def evaluate(
-    recipes: Annotated[list[Path], typer.Argument(help="The recipes whose validation stores are scored.")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            help="Names of mdetr recipes, or YAML files, whose validation stores are scored.",
+            autocompletion=recipe_names,
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(help="A bundled name, a folder or a Hub id; runs/RECIPE/model if left out."),
@@ -52,10 +59,10 @@ def evaluate(
 ) -> None:
     """Score a model on the validation stores of a recipe, and keep what it says of each example.
 
-    Several recipes make one table, each with the model that it trained: recipes/lvis-*.yaml is the paper's on
-    few-shot detection, with the baselines.
+    Several recipes make one table, each with the model that it trained: "lvis-*" is the paper's on few-shot
+    detection, with the baselines.
 
-    Example: mdetr evaluate recipes/clevr-tiny.yaml --model clevr-tiny --json scores.json
+    Example: mdetr evaluate clevr-tiny --model clevr-tiny --json scores.json
     """
     from mdetr.training.recipe import check_files, load_recipe
 
@@ -64,7 +71,9 @@ def evaluate(
         from mdetr.tasks.submission import check_submission_file
 
         check_submission_file(submission)
-    planned = [(path, load_recipe(path, changes or []), model or _trained(path)) for path in recipes]
+    planned = [
+        (path, load_recipe(path, changes or []), model or _trained(path)) for path in find_recipes(recipes)
+    ]
     for _, settings, _ in planned:
         check_files(settings, training=False)
 
@@ -109,7 +118,7 @@ def _trained(recipe: Path) -> str:
     folder = Path("runs") / recipe.stem / "model"
     if not folder.is_dir():
         raise InvalidInputError(
-            f"There is no model in {folder}; train {recipe} first, or name one with --model."
+            f"There is no model in {folder}; train {recipe.stem} first, or name one with --model."
         )
     return str(folder)
 

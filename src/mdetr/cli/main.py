@@ -26,6 +26,7 @@ from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
 from mdetr.cli.models import models
 from mdetr.cli.printing import printable
+from mdetr.cli.recipes import recipes
 from mdetr.cli.refer import refer
 from mdetr.cli.segment import segment
 from mdetr.cli.synthesize import synthesize
@@ -48,6 +49,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(convert)
 app.command()(models)
+app.command()(recipes)
 app.command()(download)
 app.add_typer(data, name="data")
 data.command("import")(import_data)

@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+from mdetr.training.shipped import recipe_names
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A name of mdetr recipes, or a YAML file.", autocompletion=recipe_names)
+    ],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Replace a value of the recipe: key=value, such as optimiser.lr=1e-4."),
@@ -29,7 +33,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, on one CPU, one GPU, or under torchrun on many.
 
-    Example: mdetr train recipes/clevr-tiny.yaml --set optimiser.steps=1000 --output runs/first
+    Example: mdetr train clevr-tiny --set optimiser.steps=1000 --output runs/first
     """
     from mdetr.training.recipe import check_files, load_recipe, to_yaml
 
@@ -46,6 +50,6 @@ def train(
         return
     from mdetr.training.run import train as run
 
-    folder = run(settings, output or Path("runs") / recipe.stem, resume)
+    folder = run(settings, output or Path("runs") / Path(recipe).stem, resume)
     if os.environ.get("RANK", "0") == "0":  # one of all processes tells it
         typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")

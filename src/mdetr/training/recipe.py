@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from mdetr.data.side_words import Language
 from mdetr.errors import RecipeError
+from mdetr.training.shipped import find_recipe
 
 _STRICT = ConfigDict(extra="forbid")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -263,15 +264,14 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        path: a YAML file. changes: "key.in.recipe=value" entries that replace its values; values are YAML.
+        path: a YAML file, or a name of `mdetr recipes`.
+        changes: "key.in.recipe=value" entries that replace its values; values are YAML.
             "data=FILE" stands for all its stores, "model=FOLDER" for model.start_from.
 
     Raises:
         RecipeError: the file is missing or no YAML, a key is unknown, a value is of the wrong kind.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise RecipeError(f"There is no recipe {file}; give the path of a YAML file.")
+    file = find_recipe(path)
     try:
         content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:

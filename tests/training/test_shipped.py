@@ -1,0 +1,63 @@
+"""Recipes by their names: a path wins, a name means the package's, and a wrong one names what is near."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mdetr.errors import RecipeError
+from mdetr.training.recipe import load_recipe
+from mdetr.training.shipped import FOLDER, describe_recipe, find_recipe, find_recipes, recipe_names
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_name_means_the_recipe_of_the_package_in_any_folder() -> None:
+    assert find_recipe("finetune") == FOLDER / "finetune.yaml"
+    assert load_recipe("refcoco+") == load_recipe(FOLDER / "refcoco+.yaml")
+    assert {"clevr-tiny", "finetune", "gqa-balanced", "lvis-100", "refcoco+"} <= set(recipe_names())
+
+
+def test_a_file_of_that_name_wins_and_a_folder_does_not() -> None:
+    Path("gqa-all").mkdir()
+    assert find_recipe("gqa-all") == FOLDER / "gqa-all.yaml"
+    Path("finetune").write_text("seed: 3")
+    assert find_recipe("finetune") == Path("finetune")
+    assert find_recipes(["finetune"]) == [Path("finetune")]
+
+
+def test_the_path_that_a_recipe_once_had_means_its_name() -> None:
+    assert find_recipe("recipes/finetune.yaml") == FOLDER / "finetune.yaml"
+    Path("recipes").mkdir()
+    own = Path("recipes/finetune.yaml")
+    own.write_text("seed: 3")
+    assert find_recipe("recipes/finetune.yaml") == own
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("finetun", "There is no recipe finetun: did you mean finetune?"),
+        ("mine/finetune.yaml", "There is no recipe mine/finetune.yaml: did you mean finetune?"),
+        ("zzz.yaml", "There is no recipe zzz.yaml: mdetr recipes lists those that have names."),
+        ("zzz-*", "There is no recipe zzz-*: mdetr recipes lists those that have names."),
+    ],
+)
+def test_an_unknown_recipe_names_those_that_are_near(recipe: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find_recipes([recipe])
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("pattern", ["lvis-?", "recipes/lvis-?.yaml"])
+def test_a_pattern_means_all_recipes_that_fit(pattern: str) -> None:
+    assert find_recipes([pattern, "clevr"]) == [FOLDER / "lvis-1.yaml", FOLDER / "clevr.yaml"]
+
+
+def test_every_recipe_says_what_it_is_in_few_words() -> None:
+    for name in recipe_names():
+        assert 15 < len(describe_recipe(name)) <= 78 - max(map(len, recipe_names())), name
