@@ -243,14 +243,14 @@ def test_the_commands_of_the_document_are_those_of_the_recipe_and_import_the_fol
 ) -> None:
     document = (ROOT / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
     commands = re.findall(r"^mdetr .+$", document.split("## The folder")[0], flags=re.MULTILINE)
-    recipe = (ROOT / "recipes" / "photo-tiny.yaml").read_text(encoding="utf-8")
+    recipe = (ROOT / "src" / "mdetr" / "recipes" / "photo-tiny.yaml").read_text(encoding="utf-8")
     assert commands == re.findall(r"^#   (mdetr .+)$", recipe, flags=re.MULTILINE)
     write_photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     *imports, _ = commands
     for command in imports:
         main(shlex.split(command)[1:])
-    stores = load_recipe(ROOT / "recipes" / "photo-tiny.yaml").data
+    stores = load_recipe(ROOT / "src" / "mdetr" / "recipes" / "photo-tiny.yaml").data
     names = [*stores.train, *stores.validation.values()]
     assert [len(Store.open(entry.store)) for entry in names] == [6, 4, 16]
     assert "Wrote 6 records" in capsys.readouterr().out
