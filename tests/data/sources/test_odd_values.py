@@ -21,15 +21,18 @@ from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
 from mdetr.data.sources.clevr_ref import read_clevr_ref
 from mdetr.data.sources.coco import read_coco
 from mdetr.data.sources.coco_captions import read_coco_captions
+from mdetr.data.sources.csv_boxes import read_csv
 from mdetr.data.sources.gqa import read_gqa
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.sources.official import read_official
+from mdetr.data.sources.pascal_voc import read_voc
 from mdetr.data.sources.photos import read_photos
 from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.data.sources.refcoco import read_refcoco
 from mdetr.data.sources.visual_genome import read_visual_genome
+from mdetr.data.sources.yolo import read_yolo
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.rle import decode_masks
 
@@ -335,3 +338,70 @@ def _check(read: Callable[..., Iterator[Record]], what: str) -> int:
         assert ": " in message, what
         assert "\n" not in message, what
     return len(bad)
+
+
+ODD_TEXTS = [
+    "",
+    " ",
+    "odd",
+    "\0",
+    "-1",
+    "0",
+    "0.5",
+    "1e999",
+    "9" * 400,
+    "nan",
+    "(x)",
+    "../..",
+    "a" * 300,
+    "[",
+    "&",
+    '"',
+]
+VOC = """<annotation><filename>|a.png|</filename><size><width>|60|</width><height>|40|</height></size><object>
+<name>|red cube|</name><difficult>|0|</difficult><bndbox><xmin>|3|</xmin><ymin>|3|</ymin><xmax>|30|</xmax>
+<ymax>|20|</ymax></bndbox></object></annotation>"""
+# Files of text; what stands between bars is changed.
+TEXT_SAMPLES = {
+    "yolo labels": (
+        {"data.yaml": "names: [cube]", "labels/val/a.txt": "|0| |0.5| |0.5| |0.2| |0.4|"},
+        read_yolo,
+        ".",
+    ),
+    "yolo settings": (
+        {
+            "data.yaml": "path: |.|\nnc: |1|\nval: |images/val|\nnames:\n  |0|: |cube|",
+            "labels/val/a.txt": "0 0.5 0.5 1 1",
+        },
+        read_yolo,
+        ".",
+    ),
+    "voc": ({"Annotations/a.xml": VOC}, read_voc, "."),
+    "csv": (
+        {
+            "val.csv": "|image|,|text|,|label|,|x0|,y0,x1,y1,width\n"
+            "|a.png|,|a red cube|,|cube|,|1|,|2|,|30|,|20|,|60|"
+        },
+        read_csv,
+        "val.csv",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TEXT_SAMPLES)
+def test_any_text_in_any_place_of_a_text_file_is_read_or_refused(name: str, folder: Path) -> None:
+    files, reader, root = TEXT_SAMPLES[name]
+    for file, content in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(content.replace("|", ""))
+    read = partial(reader, folder / root, "val")
+    assert list(read())
+    refused = 0
+    for file, content in files.items():
+        parts = content.split("|")
+        for place in range(1, len(parts), 2):
+            for odd in ODD_TEXTS:
+                (folder / file).write_text("".join([*parts[:place], odd, *parts[place + 1 :]]))
+                refused += _check(read, f"{file}, part {place} = {odd[:40]!r}")
+        (folder / file).write_text(content.replace("|", ""))
+    assert refused > 10

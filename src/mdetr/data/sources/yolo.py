@@ -156,7 +156,9 @@ def _read_yaml(file: Path) -> _Settings:
         raise InvalidInputError(f"{file} says nc: {content['nc']}, but names {len(named)} classes.")
     base = content.get("path")
     folder = file.parent / base if isinstance(base, str) else file.parent
-    return _Settings(file, folder if folder.is_dir() else file.parent, named, splits, "kpt_shape" in content)
+    return _Settings(
+        file, folder if os.path.isdir(folder) else file.parent, named, splits, "kpt_shape" in content
+    )
 
 
 def _to_places(value: Any, split: str) -> list[str]:
@@ -213,7 +215,7 @@ def _place_of(place: str, roots: Sequence[Path], settings: Path, split: str) -> 
     # Some tools write "../train/images" for a folder beside data.yaml.
     for candidate in (place, place.removeprefix("../")):
         for root in roots:
-            if (root / candidate).exists():
+            if os.path.exists(root / candidate):  # which takes names that no file can have
                 return root / candidate
     raise InvalidInputError(f"{settings} names {place} for {split}, but there is no such file or folder.")
 
@@ -243,7 +245,7 @@ def _images_of(
 def _listed(line: str, listed_in: Path, folder: Path, image_root: Path) -> str:
     """The image that a line of a list names, relative to the folder of images."""
     for root in (image_root, folder, listed_in.parent):
-        if (root / line).is_file():
+        if os.path.isfile(root / line):
             return _relative(root / line, image_root)
     found = find_by_path(image_root, line)
     if found is None:
