@@ -50,6 +50,8 @@ def test_the_nearest_name_is_offered() -> None:
 )
 def test_the_documents_name_models_as_the_table_does(page: str) -> None:
     text = (ROOT / page).read_text()
-    named = re.findall(r'from_pretrained\("([^"]+)"|--model (\S+)|mdetr (?:download|models) ([a-z]\S+)', text)
-    names = {name.rstrip("`.,;)]") for groups in named for name in groups if name}
-    assert {name for name in names if "/" not in name} <= {*model_names(), "FOLDER"}
+    named = re.findall(
+        r'from_pretrained\("([^"]+)"|--model ([a-z]\S+)|mdetr (?:download|models) ([a-z]\S+)', text
+    )
+    names = {name.rstrip("`.,;)") for groups in named for name in groups if name}
+    assert {name for name in names if "/" not in name} <= {*model_names()}
