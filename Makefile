@@ -10,7 +10,6 @@ UV := $(BIN)/uv
 RUN_STAMP := .venv/.installed-to-run
 STAMP := .venv/.installed
 
-PHOTO := src/mdetr/assets/demo/cat.jpg
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls, a red cube and the tiny cyan block
 
@@ -34,7 +33,7 @@ $(STAMP): $(RUN_STAMP)
 
 demo: $(RUN_STAMP)
 	@mkdir -p demo
-	$(BIN)/mdetr ground $(PHOTO) "a brown cat and a red car" --output demo/photo.png
+	$(BIN)/mdetr ground --example --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
 
 test: setup

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from tests.cli.conftest import Command
 
@@ -173,3 +176,19 @@ def test_a_json_file_in_no_folder_is_refused(
     )
     assert code == 1
     assert "There is no folder" in error
+
+
+def test_the_example_finds_the_cat_that_comes_with_the_package_and_no_car(
+    command: Command, tmp_path: Path
+) -> None:
+    code, _, _ = command("ground", "--example", "--json", tmp_path / "found.json")
+    assert code == 0
+    (found,) = json.loads((tmp_path / "found.json").read_text())["groundings"]
+    assert found["phrase"] == "a brown cat"
+    assert iou(found["box"], (3, 2, 385, 300)) > 0.9  # its head, from ear to ear
+    code, _, error = command("ground", "cat.jpg", "a cat", "--example")
+    assert code == 1 and "leave out yours" in error
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(box_iou(torch.tensor([a]), torch.tensor([b]))[0, 0])

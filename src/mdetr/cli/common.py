@@ -60,6 +60,9 @@ ANSWERING_MODEL = "clevr-tiny"  # the one that answers questions
 ImagesAndText = Annotated[
     list[str], typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")
 ]
+OptionalImagesAndText = Annotated[
+    list[str] | None, typer.Argument(metavar="IMAGE... TEXT", help="Images or folders, and last the text.")
+]
 Also = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Another text for the same images; repeatable.")
 ]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mdetr.cli.common import (
     GROUNDING_MODEL,
     Also,
     BatchSize,
     Device,
-    ImagesAndText,
     JsonFile,
     ModelName,
+    OptionalImagesAndText,
     Output,
     Threshold,
     load_model,
@@ -20,15 +23,21 @@ from mdetr.cli.common import (
     read_query,
 )
 from mdetr.cli.printing import plain
+from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mdetr.inference.results import GroundingResult
 
+EXAMPLE_IMAGE, EXAMPLE_TEXT = "assets/demo/cat.jpg", "a brown cat and a red car"
+
 
 def ground(
-    images_and_text: ImagesAndText,
+    images_and_text: OptionalImagesAndText = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Try it on a photo that comes with the package.")
+    ] = False,
     also: Also = None,
     model: ModelName = GROUNDING_MODEL,
     threshold: Threshold = None,
@@ -41,7 +50,12 @@ def ground(
 
     Example: mdetr ground shapes.png "a red cube and two metal balls" --output found.png
     """
-    query = read_query(images_and_text, also, output, json_file)
+    arguments = images_and_text or []
+    if example:
+        if arguments:
+            raise InvalidInputError("--example brings its own image and text; leave out yours.")
+        arguments = [str(resources.files("mdetr") / EXAMPLE_IMAGE), EXAMPLE_TEXT]
+    query = read_query(arguments, also, output, json_file)
     loaded = load_model(model, device)
     limit = loaded.processor.threshold_or_default(threshold)
 
