@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from mdetr.cli.main import main
+from mdetr.model.mdetr import MdetrModel
 
 Command = Callable[..., tuple[int, str, str]]
 SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes" / "images" / "train"
@@ -25,6 +28,20 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def ran_in(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, torch.dtype]]:
+    """The devices and types of numbers in which models have seen images."""
+    seen = set()
+    encode = MdetrModel.encode_image
+
+    def watched(self: MdetrModel, *inputs: Any, **named: Any) -> Any:
+        seen.add((self.device.type, self.dtype))
+        return encode(self, *inputs, **named)
+
+    monkeypatch.setattr(MdetrModel, "encode_image", watched)
+    return seen
 
 
 @pytest.fixture

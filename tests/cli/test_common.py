@@ -6,6 +6,7 @@ import base64
 import gc
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,29 @@ def test_a_device_that_is_not_here_is_refused(name: str, command: Command, pictu
     assert code == 1
     assert "no kind of device 'gpu'" in error
     assert "Did you mean 'cuda'?" in error
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_model_runs_in_the_type_that_is_named(
+    name: str,
+    dtype: torch.dtype,
+    command: Command,
+    picture: Path,
+    tiny_model_folder: Path,
+    ran_in: set[tuple[str, torch.dtype]],
+) -> None:
+    options = ("--model", tiny_model_folder, "--dtype", str(dtype).removeprefix("torch."), "--threshold", 0)
+    code, output, error = command(name, picture, "a cube", *options, "--device", "cpu")
+    assert code == 0, error
+    assert re.search(r"\d \d+ \d+ \d+", output)  # a box
+    assert ran_in == {("cpu", dtype)}
+
+
+def test_a_type_that_no_model_runs_in_is_a_wrong_call(command: Command, picture: Path) -> None:
+    code, _, error = command("ground", picture, "a cube", "--dtype", "int8")
+    assert code == 2
+    assert "'float32', 'bfloat16', 'float16'" in error
 
 
 def test_a_folder_of_folders_says_so(command: Command, tmp_path: Path) -> None:

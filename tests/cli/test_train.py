@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -80,6 +81,35 @@ def test_a_recipe_whose_store_is_missing_is_refused(command: Command, recipe: Pa
     assert "none" in error
 
 
+def test_evaluation_runs_on_the_device_and_in_the_type_that_are_named(
+    command: Command,
+    recipe: Path,
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    ran_in: set[tuple[str, torch.dtype]],
+) -> None:
+    options = ("--model", tiny_model_folder, "--worst", 2, "--output", tmp_path / "tables")
+    tasks = "data.validation.shapes.tasks=[phrase_grounding, referring, average_precision]"
+    code, _, error = command(
+        "evaluate", recipe, *options, "--device", "cpu", "--dtype", "bfloat16", "--set", tasks
+    )
+    assert code == 0, error
+    assert ran_in == {("cpu", torch.bfloat16)}
+    assert len(pq.read_table(tmp_path / "tables" / "shapes.parquet")) > 3
+    code, _, error = command("evaluate", recipe, *options, "--device", "gpu")
+    assert code == 1
+    assert "no kind of device 'gpu'" in error
+
+
+def test_processes_do_not_share_the_device_that_is_named(
+    command: Command, recipe: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, error = command("evaluate", recipe, "--model", tiny_model_folder, "--device", "cpu:0")
+    assert code == 1
+    assert error.startswith("mdetr: Every process has a device of its own, and --device cpu:0 names one")
+
+
 def test_answers_are_written_for_a_test_server(
     command: Command, recipe: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
@@ -92,7 +122,16 @@ def test_answers_are_written_for_a_test_server(
     write_store(tmp_path / "questions", questions, tmp_path)
     entry = {"store": str(tmp_path / "questions"), "tasks": ["question_answering"]}
     change = f"data.validation={json.dumps({'questions': entry})}"
-    options = ("--model", tiny_model_folder, "--output", tmp_path / "tables", "--set", change)
+    options = (
+        "--model",
+        tiny_model_folder,
+        "--dtype",
+        "float16",
+        "--output",
+        tmp_path / "tables",
+        "--set",
+        change,
+    )
     code, _, error = command("evaluate", recipe, *options, "--submission", tmp_path / "answers.json")
     assert code == 0, error
     answers = json.loads((tmp_path / "answers.json").read_text())

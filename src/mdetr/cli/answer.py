@@ -10,10 +10,12 @@ from mdetr.cli.common import (
     Also,
     BatchSize,
     Device,
+    Dtype,
     ImagesAndText,
     JsonFile,
     ModelName,
     Output,
+    Precision,
     Threshold,
     load_model,
     print_groundings,
@@ -36,13 +38,14 @@ def answer(
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
     device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Answer a question about an image, and find the things that it speaks of.
 
     Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, dtype)
 
     def show(console: Console, name: str, result: AnswerResult) -> None:
         kind = f" ({result.answer_type})" if result.answer_type else ""

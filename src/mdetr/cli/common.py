@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar
@@ -39,6 +40,14 @@ class Result(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
         ...
+
+
+class Precision(StrEnum):
+    """Types of numbers that a model runs in, by torch's names."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 R = TypeVar("R", bound=Result)
@@ -75,6 +84,9 @@ NeededModel = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option(help="Where the model runs, such as cpu or cuda:1; a GPU where there is one.")
+]
+Dtype = Annotated[
+    Precision, typer.Option(help="Type of the model's numbers; those of 16 bits need half the memory.")
 ]
 Output = Annotated[
     str | None,
@@ -177,14 +189,16 @@ def refuse_image_as_text(text: str) -> None:
         raise InvalidInputError(f"The last argument should be a text, and {text} is an image; add the text.")
 
 
-def load_model(name: str, device: str | None) -> Mdetr:
+def load_model(name: str, device: str | None, dtype: Precision = Precision.FLOAT32) -> Mdetr:
     """The model that a command asks."""
     from mdetr.checkpoints.finding import find_model
 
     folder = find_model(name)  # a wrong name is told before torch is loaded
+    import torch
+
     from mdetr.inference.grounder import Mdetr
 
-    return Mdetr.from_pretrained(folder, device)
+    return Mdetr.from_pretrained(folder, device, getattr(torch, dtype))
 
 
 @dataclass(frozen=True)

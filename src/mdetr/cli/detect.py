@@ -13,9 +13,11 @@ from rich.table import Table
 from mdetr.cli.common import (
     GROUNDING_MODEL,
     Device,
+    Dtype,
     JsonFile,
     ModelName,
     Output,
+    Precision,
     Threshold,
     answer_images,
     find_images,
@@ -52,6 +54,7 @@ def detect(
     json_file: JsonFile = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Names that the model sees at once.")] = 32,
     device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Find the things of some named classes, each name by itself.
 
@@ -60,7 +63,7 @@ def detect(
     paths, names = _read_names(images_and_names, names_file)
     sources = find_images(paths)
     outputs = plan_outputs(sources, 1, output, json_file, has_folder(paths))
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, dtype)
 
     from mdetr.inference.detection import ClassPrompts
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdetr.cli.common import JsonFile
+from mdetr.cli.common import Device, Dtype, JsonFile, Precision
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
 from mdetr.training.shipped import find_recipes, recipe_names
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from mdetr.training.recipe import Recipe
@@ -56,6 +59,8 @@ def evaluate(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images a batch, all their texts share them; in detection, names.")
     ] = 16,
+    device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Score a model on the validation stores of a recipe, and keep what it says of each example.
 
@@ -77,18 +82,19 @@ def evaluate(
     for _, settings, _ in planned:
         check_files(settings, training=False)
 
-    from accelerate import Accelerator
     from rich.console import Console
     from rich.table import Column, Table
 
-    accelerator = Accelerator()
+    accelerator, chosen = _choose_device(device)
     scores: dict[str, Scores] = {}
     tables: list[Path] = []
     for path, settings, name in planned:
         default = Path("runs") / f"{path.stem}-evaluation"
         folder = default if output is None else output if len(planned) == 1 else output / path.stem
         folder.mkdir(parents=True, exist_ok=True)
-        scores[path.stem] = _evaluate(settings, name, folder, accelerator, batch_size, worst)
+        scores[path.stem] = _evaluate(
+            settings, _Model(name, chosen, dtype), folder, accelerator, batch_size, worst
+        )
         tables += [folder / f"{store}.parquet" for store in scores[path.stem]]
     if not accelerator.is_main_process:
         return
@@ -124,7 +130,7 @@ def _trained(recipe: Path) -> str:
 
 
 def _evaluate(
-    settings: Recipe, model: str, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
+    settings: Recipe, model: _Model, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
 ) -> Scores:
     from mdetr.training.evaluation import Validation
     from mdetr.training.own_data import import_own_data
@@ -132,7 +138,7 @@ def _evaluate(
 
     with accelerator.main_process_first():  # the others find what it made
         settings = import_own_data(settings, folder, training=False)
-    loaded, processor, score = _load(model, accelerator)
+    loaded, processor, score = _load(model)
     scores: Scores = {}
     for name, entry in settings.data.validation.items():
         validation = Validation.open(entry, processor)
@@ -144,16 +150,57 @@ def _evaluate(
     return scores
 
 
-def _load(model: str, accelerator: Accelerator) -> tuple[Any, Any, Evaluate]:
-    """The model, its processor, and how it is evaluated."""
+@dataclass(frozen=True)
+class _Model:
+    """A name or a folder, where the model runs, and the type of its numbers."""
+
+    name: str
+    device: torch.device
+    dtype: Precision
+
+
+def _choose_device(device: str | None) -> tuple[Accelerator, torch.device]:
+    """What knows the processes, and the device of this one.
+
+    Raises:
+        InvalidInputError: This machine has no such device, or all processes would share one GPU.
+    """
+    from accelerate import Accelerator
+
+    from mdetr.inference.devices import choose_device
+
+    if device is None:
+        accelerator = Accelerator()
+        return accelerator, accelerator.device
+    chosen = choose_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Accelerator(), chosen
+    if chosen.index is not None:
+        raise InvalidInputError(
+            f"Every process has a device of its own, and --device {device} names one for all; name its kind."
+        )
+    accelerator = Accelerator(cpu=chosen.type == "cpu")
+    return accelerator, accelerator.device
+
+
+def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
+    """The model, its processor, and how it is evaluated.
+
+    Raises:
+        InvalidInputError: It is a baseline, which runs in float32, and is wanted in another type.
+    """
+    import torch
+
     from mdetr.inference.grounder import Mdetr
     from mdetr.training.baselines import evaluate_baseline, is_baseline, load_baseline
     from mdetr.training.evaluation import evaluate
 
-    if is_baseline(model):
-        baseline, processor = load_baseline(model)
-        return baseline.to(accelerator.device), processor, evaluate_baseline
-    loaded = Mdetr.from_pretrained(model, device=str(accelerator.device))
+    if is_baseline(model.name):
+        if model.dtype != Precision.FLOAT32:
+            raise InvalidInputError(f"The baseline in {model.name} runs in float32 only; leave out --dtype.")
+        baseline, processor = load_baseline(model.name)
+        return baseline.to(model.device), processor, evaluate_baseline
+    loaded = Mdetr.from_pretrained(model.name, model.device, getattr(torch, model.dtype))
     return loaded.model, loaded.processor, evaluate
 
 

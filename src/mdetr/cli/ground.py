@@ -13,10 +13,12 @@ from mdetr.cli.common import (
     Also,
     BatchSize,
     Device,
+    Dtype,
     JsonFile,
     ModelName,
     OptionalImagesAndText,
     Output,
+    Precision,
     Threshold,
     load_model,
     print_groundings,
@@ -45,6 +47,7 @@ def ground(
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
     device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Find the things that a text speaks of, and say which words each belongs to.
 
@@ -56,7 +59,7 @@ def ground(
             raise InvalidInputError("--example brings its own image and text; leave out yours.")
         arguments = [str(resources.files("mdetr") / EXAMPLE_IMAGE), EXAMPLE_TEXT]
     query = read_query(arguments, also, output, json_file)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, dtype)
     limit = loaded.processor.threshold_or_default(threshold)
 
     def show(console: Console, name: str, result: GroundingResult) -> None:

@@ -10,10 +10,12 @@ from mdetr.cli.common import (
     Also,
     BatchSize,
     Device,
+    Dtype,
     ImagesAndText,
     JsonFile,
     ModelName,
     Output,
+    Precision,
     ReferringThreshold,
     format_box,
     load_model,
@@ -36,13 +38,14 @@ def refer(
     json_file: JsonFile = None,
     batch_size: BatchSize = 8,
     device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Find the one thing that an expression denotes.
 
     Example: mdetr refer shapes.png "the cube left of the metal ball" --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, dtype)
 
     def show(console: Console, name: str, result: ReferringResult) -> None:
         console.print(plain(f"{name}: {result.text}"), soft_wrap=True)

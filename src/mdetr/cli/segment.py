@@ -9,10 +9,12 @@ from mdetr.cli.common import (
     Also,
     BatchSize,
     Device,
+    Dtype,
     ImagesAndText,
     JsonFile,
     NeededModel,
     Output,
+    Precision,
     Threshold,
     format_box,
     load_model,
@@ -35,13 +37,14 @@ def segment(
     json_file: JsonFile = None,
     batch_size: BatchSize = 1,
     device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
 ) -> None:
     """Find the pixels that a phrase denotes.
 
     Example: mdetr segment street.jpg "the wheels of the bus" --model models/phrasecut --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
-    loaded = load_model(model, device)
+    loaded = load_model(model, device, dtype)
 
     def show(console: Console, name: str, result: SegmentationResult) -> None:
         share = float(result.mask.float().mean())
