@@ -256,7 +256,7 @@ def test_the_readme_shows_what_comes_out(run: Any, capsys: pytest.CaptureFixture
     assert ran.names["output"].pred_boxes.shape == (1, 25, 4)
     assert [found.phrase for found in ran.names["result"]] == ["a brown cat"]
     assert Image.open(ran.folder / "found.png").width >= 480
-    assert json.loads((ran.folder / "found.json").read_text())["text"].startswith("a small red cube")
+    assert json.loads((ran.folder / "found.json").read_text())["text"].startswith("a brown cat")
     assert len(list((ran.folder / "found").glob("*.png"))) == 4  # two images, two texts
     assert (ran.folder / "models" / "mine" / "model.safetensors").is_file()
     assert Image.open(ran.folder / "sheet.png").width > 100
