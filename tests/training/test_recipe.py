@@ -32,7 +32,7 @@ def _with(change: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimizer.lr=1", r"unknown key optimizer \(did you mean optimiser\?\)"),
+        ("optimisr.lr=1", r"unknown key optimisr \(did you mean optimiser\?\)"),
         ("optimiser.learning_rate=1", r"unknown key optimiser.learning_rate"),
         ("optimiser.lr_backbon=1", r"unknown key optimiser.lr_backbon \(did you mean lr_backbone"),
         (
@@ -55,7 +55,7 @@ def _with(change: str, tmp_path: Path) -> Path:
         ("schedule.warmup=1.5", r"schedule.warmup: .*less than or equal to 1, found 1.5"),
         ("run.keep=1", r"run.keep: .*greater than or equal to 2, found 1"),
         ("schedule.name=cosine", r"schedule.name: .*'linear_with_warmup'.*found 'cosine'"),
-        ("optimiser.epochs=3", r"either optimiser.epochs or optimiser.steps"),
+        ("optimiser.steps=null", r"either optimiser.epochs or optimiser.steps"),
         ("optimiser.lr", r"--set wants key=value"),
         ("optimiser.lr=[", r"not valid YAML"),
         ("data.train.7.store=x", r"--set data.train.7.store: the recipe has no such place"),
@@ -74,6 +74,27 @@ def test_changes_replace_values_of_the_file(tmp_path: Path) -> None:
     assert recipe.optimiser.lr == 1e-5
     assert recipe.data.train[0].weight == 2
     assert recipe.ema is None
+
+
+@pytest.mark.parametrize("spelling", ["optimiser", "optimizer"])
+def test_steps_and_epochs_replace_each_other_in_both_spellings(spelling: str, tmp_path: Path) -> None:
+    path = _with("seed=5", tmp_path)
+    by_epochs = load_recipe(path, [f"{spelling}.epochs=2.5"]).optimiser
+    assert (by_epochs.epochs, by_epochs.steps) == (2.5, None)
+    by_steps = load_recipe("finetune", [f"{spelling}.steps=12", f"{spelling}.lr=0.5"]).optimiser
+    assert (by_steps.epochs, by_steps.steps, by_steps.lr) == (None, 12, 0.5)
+    with pytest.raises(RecipeError, match=r"either optimiser.epochs or optimiser.steps"):
+        load_recipe(path, [f"{spelling}.epochs=2", f"{spelling}.steps=12"])
+
+
+def test_a_file_may_spell_the_optimizer_either_way_but_not_both(tmp_path: Path) -> None:
+    path = _with("seed=5", tmp_path)
+    recipe, text = load_recipe(path), path.read_text()
+    path.write_text(text.replace("optimiser:", "optimizer:"))
+    assert load_recipe(path) == recipe
+    path.write_text(text + "optimizer: {batch_size: 2}")
+    with pytest.raises(RecipeError, match="optimizer and optimiser are the same section; keep one"):
+        load_recipe(path)
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

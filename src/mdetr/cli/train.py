@@ -17,7 +17,7 @@ def train(
     ],
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Replace a value of the recipe: key=value, such as optimiser.lr=1e-4."),
+        typer.Option("--set", help="Replace a value of the recipe: key=value, such as optimizer.lr=1e-4."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The run's folder; runs/ and the recipe's name if left out.")
@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, on one CPU, one GPU, or under torchrun on many.
 
-    Example: mdetr train clevr-tiny --set optimiser.steps=1000 --output runs/first
+    Example: mdetr train clevr-tiny --set optimizer.steps=1000 --output runs/first
     """
     from mdetr.training.recipe import check_files, load_recipe, to_yaml
 

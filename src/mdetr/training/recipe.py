@@ -26,6 +26,7 @@ from mdetr.errors import RecipeError
 from mdetr.training.shipped import find_recipe
 
 _STRICT = ConfigDict(extra="forbid")
+ALIASES = {"optimizer": "optimiser"}  # other spellings of sections
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -280,8 +281,14 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(
             f"{file} should hold keys such as data and optimiser; found {type(content).__name__}."
         )
-    for change in changes:
-        _apply(content, change)
+    content = _with_field_names(content, str(file))
+    changed = [_apply(content, change) for change in changes]
+    for length, other in (("steps", "epochs"), ("epochs", "steps")):
+        # A run has one length, so that the one given here replaces the file's.
+        if f"optimiser.{length}" in changed and f"optimiser.{other}" not in changed:
+            settings = content["optimiser"]
+            if settings[length] is not None:
+                settings.pop(other, None)
     return parse_recipe(content, str(file))
 
 
@@ -291,6 +298,7 @@ def parse_recipe(content: Mapping[str, Any], where: str = "the recipe") -> Recip
     Raises:
         RecipeError: a key is unknown or missing, or a value is of the wrong kind.
     """
+    content = _with_field_names(content, where)
     try:
         recipe = TypeAdapter(Recipe).validate_python(content)
     except ValidationError as error:
@@ -347,14 +355,25 @@ class _EachKeyOnce(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _apply(content: dict[str, Any], change: str) -> None:
+def _with_field_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The content of a recipe with `ALIASES` of its sections replaced."""
+    for alias, name in ALIASES.items():
+        if alias in content and name in content:
+            raise RecipeError(f"{where}: {alias} and {name} are the same section; keep one.")
+    return {ALIASES.get(name, name): value for name, value in content.items()}
+
+
+def _apply(content: dict[str, Any], change: str) -> str:
+    """Make a change, and tell its key."""
     key, separator, value = change.partition("=")
     if not separator or not key:
         raise RecipeError(f"--set wants key=value, as in optimiser.lr=1e-4; found {change!r}.")
+    section, *rest = key.split(".")
+    key = ".".join([ALIASES.get(section, section), *rest])
     *parents, last = key.split(".")
     if key in ("data", "model") and not value.lstrip().startswith("{"):
         _name(content, key, value)
-        return
+        return key
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
@@ -366,6 +385,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
         place[int(last) if isinstance(place, list) else last] = parsed
     except (IndexError, TypeError, ValueError):
         raise RecipeError(f"--set {key}: the recipe has no such place.") from None
+    return key
 
 
 def _name(content: dict[str, Any], key: str, value: str) -> None:
