@@ -178,11 +178,11 @@ def test_no_image_waits_for_ever_for_others_of_its_shape(
     loaded, done, waiting = 0, 0, []
     load = asking.load_image
 
-    def counted(image: Image.Image) -> torch.Tensor:
+    def counted(image: Image.Image, *order: str) -> torch.Tensor:
         nonlocal loaded
         loaded += 1
         waiting.append(loaded - done)
-        return load(image)
+        return load(image, *order)
 
     def on_progress(finished: int) -> None:
         nonlocal done
@@ -199,7 +199,7 @@ def test_no_image_waits_for_ever_for_others_of_its_shape(
 def test_a_text_that_cannot_be_read_is_refused_before_any_work(
     model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "load_image", lambda _: pytest.fail("an image was read"))
+    monkeypatch.setattr(asking, "load_image", lambda *_: pytest.fail("an image was read"))
     for bad, message in (
         ("cube " * 300, "303 tokens"),
         ("\ud83d", "no valid Unicode"),

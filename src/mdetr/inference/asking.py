@@ -1,21 +1,22 @@
-"""The way from images and texts, as lists of any common kind, to a result for each pair of them."""
+"""The way from images and texts, as lists or any other iterables, to a result for each pair of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import islice, zip_longest
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, Placement, Size, as_list, load_image, placements
+from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.images import ImageInput, Placement, Size, as_list, is_single, load_image, placements, unwrapped
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, MdetrModel, TextFeatures
 from mdetr.processor import MdetrProcessor
-from mdetr.texts import as_texts
+from mdetr.texts import as_texts, check_text
 
 R = TypeVar("R")
 Progress = Callable[[int], None]
@@ -75,6 +76,7 @@ def ask(
     batch_size: int,
     on_progress: Progress | None,
     read: Read[R],
+    channel_order: str = "rgb",
 ) -> R | list[R]:
     """Put texts to images in batches, and read each batch's output.
 
@@ -85,6 +87,7 @@ def ask(
     Args:
         read: The output and its batch -> a result for each pair.
         on_progress: Called with the number of pairs that were finished since the last call.
+        channel_order: Of arrays and tensors: "rgb" or "bgr".
 
     Returns:
         A result for each pair, in the order of the lists; one result for one image and one text.
@@ -92,9 +95,8 @@ def ask(
     Raises:
         InvalidInputError: An image or a text cannot be used, or the lists differ in length.
     """
-    if batch_size < 1:
-        raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
-    single = not isinstance(image, list | tuple) and isinstance(text, str)
+    _check_batch_size(batch_size)
+    single = is_single(image) and isinstance(text, str)
     images = as_list(image)
     texts = as_texts(text)
     count = _number_of_pairs(len(images), len(texts))
@@ -102,9 +104,10 @@ def ask(
         processor.tokenize(texts[start : start + 1000])  # refuses what cannot be read before any work is done
     steps: Iterator[list[R]]
     if len(images) == 1:
-        steps = _ask_one_image(model, processor, images[0], texts, batch_size, read)
+        steps = _ask_one_image(model, processor, images[0], texts, batch_size, read, channel_order)
     else:
-        steps = _ask_images(model, processor, images, texts * (count // len(texts)), batch_size, read)
+        pairs = zip(images, texts * (count // len(texts)), strict=True)
+        steps = _ask_images(model, processor, pairs, batch_size, read, channel_order)
     results: list[R] = []
     for step in steps:
         results += step
@@ -113,19 +116,84 @@ def ask(
     return results[0] if single else results
 
 
+def ask_each(
+    model: MdetrModel,
+    processor: MdetrProcessor,
+    images: ImageInput | Iterable[ImageInput],
+    texts: str | Iterable[str],
+    batch_size: int,
+    read: Read[R],
+    channel_order: str = "rgb",
+) -> Iterator[R]:
+    """Put texts to images as `ask` does, and give each result as soon as those before it are there.
+
+    Images and texts are taken when they are needed, a few batches ahead, so that any number of them can be
+    asked. Where one cannot be used, the results before it are given first.
+
+    Returns:
+        An iterator over the results, in the order of the pairs.
+
+    Raises:
+        InvalidInputError: An image or a text cannot be used, or there are more of one than of the other.
+    """
+    _check_batch_size(batch_size)
+    steps: Iterator[list[R]]
+    if isinstance(texts, str):
+        processor.tokenize([texts])
+    elif not isinstance(texts, Iterable):
+        as_texts(texts)  # refuses it
+    if is_single(images):
+        several = [texts] if isinstance(texts, str) else _checked(processor, texts)
+        steps = _ask_one_image(
+            model, processor, cast(ImageInput, images), several, batch_size, read, channel_order
+        )
+    else:
+        given = cast(Iterable[ImageInput], images)
+        pairs: Iterable[tuple[ImageInput, str]]
+        if isinstance(texts, str):
+            pairs = ((image, texts) for image in given)
+        else:
+            pairs = _paired(given, _checked(processor, texts))
+        steps = _ask_images(model, processor, pairs, batch_size, read, channel_order)
+    return (result for step in steps for result in step)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
+
+
+def _checked(processor: MdetrProcessor, texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        check_text(text)
+        processor.tokenize([text])
+        yield text
+
+
+def _paired(images: Iterable[ImageInput], texts: Iterable[str]) -> Iterator[tuple[ImageInput, str]]:
+    """Images and texts of one number, which shows at the end."""
+    missing: Any = object()
+    for place, (image, text) in enumerate(zip_longest(images, texts, fillvalue=missing)):
+        if image is missing or text is missing:
+            fewer, more = ("images", "texts") if image is missing else ("texts", "images")
+            raise InvalidInputError(f"There are only {place} {fewer}, and more {more}; give as many of each.")
+        yield image, text
+
+
 def _ask_one_image(
     model: MdetrModel,
     processor: MdetrProcessor,
     image: ImageInput,
-    texts: Sequence[str],
+    texts: Iterable[str],
     batch_size: int,
     read: Read[R],
+    channel_order: str,
 ) -> Iterator[list[R]]:
     """The results for the texts about one image, which is encoded once, batch by batch."""
-    loaded = load_for_model(processor, image, keep=True)
+    loaded = load_for_model(processor, image, keep=True, channel_order=channel_order)
     (place,), features = encode_images(model, processor, [loaded])
-    for start in range(0, len(texts), batch_size):
-        asked = texts[start : start + batch_size]
+    waiting = iter(texts)
+    while asked := list(islice(waiting, batch_size)):
         count = len(asked)
         shared = features.select(torch.zeros(count, dtype=torch.long, device=model.device))
         yield read(
@@ -136,10 +204,10 @@ def _ask_one_image(
 def _ask_images(
     model: MdetrModel,
     processor: MdetrProcessor,
-    images: Sequence[ImageInput],
-    texts: Sequence[str],
+    pairs: Iterable[tuple[ImageInput, str]],
     batch_size: int,
     read: Read[R],
+    channel_order: str,
 ) -> Iterator[list[R]]:
     """The results for pairs of image and text, in their order, as they become ready."""
     groups: dict[Size, list[_Pair]] = {}  # waiting for more of their shape, the longest wait first
@@ -160,14 +228,25 @@ def _ask_images(
             given += 1
         return found
 
-    for place, (image, text) in enumerate(zip(images, texts, strict=True)):
-        pair = _Pair(place, load_for_model(processor, image), text)
+    def loaded_pairs() -> Iterator[_Pair]:
+        for place, (image, text) in enumerate(pairs):
+            yield _Pair(place, load_for_model(processor, image, channel_order=channel_order), text)
+
+    waiting, failure = loaded_pairs(), None
+    while True:
+        # What was given before something that cannot be used is still answered.
+        try:
+            pair = next(waiting, None)
+        except MdetrError as error:
+            pair, failure = None, error
+        if pair is None:
+            break
         group = groups.setdefault(pair.image.resized, [])
         group.append(pair)
         if len(group) == batch_size:
             run(groups.pop(pair.image.resized))
         # No pair waits for ever, or what comes after it would pile up.
-        while groups and place - next(iter(groups.values()))[0].place >= LOOK_AHEAD * batch_size:
+        while groups and pair.place - next(iter(groups.values()))[0].place >= LOOK_AHEAD * batch_size:
             run(groups.pop(next(iter(groups))))
         if found := in_order():
             yield found
@@ -175,16 +254,22 @@ def _ask_images(
         run(group)
     if found := in_order():
         yield found
+    if failure is not None:
+        raise failure
 
 
-def load_for_model(processor: MdetrProcessor, image: ImageInput, keep: bool = False) -> LoadedImage:
+def load_for_model(
+    processor: MdetrProcessor, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
+) -> LoadedImage:
     """Read an image and resize it.
 
     Args:
         image: As for `load_image`.
         keep: Whether its picture keeps the pixels even where these can be read again.
+        channel_order: Of arrays and tensors: "rgb" or "bgr".
     """
-    pixels = load_image(image)
+    image = unwrapped(image)
+    pixels = load_image(image, channel_order)
     given = (pixels.shape[-2], pixels.shape[-1])
     return LoadedImage(as_picture(image, pixels, keep), given, processor.image_processor.resize(pixels))
 

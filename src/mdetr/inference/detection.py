@@ -49,18 +49,21 @@ class ClassPrompts:
         ]
 
     @torch.inference_mode()
-    def find(self, image: ImageInput, keep: bool = False) -> tuple[Picture, list[tuple[Tensor, Tensor]]]:
+    def find(
+        self, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
+    ) -> tuple[Picture, list[tuple[Tensor, Tensor]]]:
         """Find the things of all classes in one image, which is encoded once.
 
         Args:
             image: As for `load_image`.
             keep: Whether the picture keeps its pixels even where these can be read again.
+            channel_order: Of arrays and tensors: "rgb" or "bgr".
 
         Returns:
             The picture, and per name the boxes (Q, 4) x0, y0, x1, y1 in pixels, not cut at its border, and
             their scores (Q,) = 1 - p(no object).
         """
-        loaded = load_for_model(self._processor, image, keep)
+        loaded = load_for_model(self._processor, image, keep, channel_order)
         (place,), features = encode_images(self._model, self._processor, [loaded])
         found: dict[int, tuple[Tensor, Tensor]] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):

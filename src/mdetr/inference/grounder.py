@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import torch
 
 from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, as_list
-from mdetr.inference.asking import Batch, Progress, ask
+from mdetr.images import ImageInput, as_list, is_single
+from mdetr.inference.asking import Batch, Progress, Read, ask, ask_each
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
 from mdetr.inference.results import (
@@ -115,6 +115,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> GroundingResult: ...
 
     @overload
@@ -125,6 +126,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> GroundingResult | list[GroundingResult]: ...
 
     def ground(
@@ -134,30 +136,28 @@ class Mdetr:
         threshold: float | None = None,
         batch_size: int = 8,
         on_progress: Progress | None = None,
+        channel_order: str = "rgb",
     ) -> GroundingResult | list[GroundingResult]:
         """Find the things that a text speaks of, and the words that each belongs to.
 
         Args:
-            image: a path, PIL image, (H, W, 3) uint8 array or (3, H, W) uint8 tensor; or a list of these.
+            image: a path, an address, bytes, an open file, a PIL image, an array or a tensor; see
+                `mdetr.images.load_image`. Several as a list, an array (N, H, W, C) or a tensor (N, C, H, W).
             text: a caption, or a list of captions.
             threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
                 `processor.default_threshold`, if left out.
             batch_size: pairs of image and text that the model sees at once. Only images of one shape share a
                 batch, so that results do not depend on it.
             on_progress: called with the number of pairs that were finished since the last call.
+            channel_order: of arrays and tensors: "rgb", or "bgr" as OpenCV has them.
 
         Raises:
             InvalidInputError: an image or a text cannot be used, or the lists differ in length.
 
         Source: arXiv 2104.12763, section 4.2.1.
         """
-        limit = self.processor.threshold_or_default(threshold)
-
-        def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
-            return list(map(GroundingResult, batch.images, batch.texts, found))
-
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+        read = self._read_groundings(threshold)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
 
     predict = ground
 
@@ -169,6 +169,7 @@ class Mdetr:
         batch_size: int = ...,
         on_progress: Progress | None = ...,
         threshold: float = ...,
+        channel_order: str = ...,
     ) -> ReferringResult: ...
 
     @overload
@@ -179,6 +180,7 @@ class Mdetr:
         batch_size: int = ...,
         on_progress: Progress | None = ...,
         threshold: float = ...,
+        channel_order: str = ...,
     ) -> ReferringResult | list[ReferringResult]: ...
 
     def refer(
@@ -188,6 +190,7 @@ class Mdetr:
         batch_size: int = 8,
         on_progress: Progress | None = None,
         threshold: float = 0,
+        channel_order: str = "rgb",
     ) -> ReferringResult | list[ReferringResult]:
         """Find the one thing that an expression refers to; other arguments and errors as for `ground`.
 
@@ -197,13 +200,8 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.2.
         """
-        _check_share("threshold", threshold)
-
-        def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
-            found = self.processor.post_process_referring(output, batch.texts, batch.sizes, threshold)
-            return list(map(ReferringResult, batch.images, batch.texts, found))
-
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+        read = self._read_referred(threshold)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
 
     @overload
     def answer(
@@ -213,6 +211,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> AnswerResult: ...
 
     @overload
@@ -223,6 +222,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> AnswerResult | list[AnswerResult]: ...
 
     def answer(
@@ -232,6 +232,7 @@ class Mdetr:
         threshold: float | None = None,
         batch_size: int = 8,
         on_progress: Progress | None = None,
+        channel_order: str = "rgb",
     ) -> AnswerResult | list[AnswerResult]:
         """Answer a question, and find the things that it speaks of; arguments and errors as for `ground`.
 
@@ -240,20 +241,8 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.3.
         """
-        limit = self.processor.threshold_or_default(threshold)
-        self._require(self.model.config.answer_queries, "answers questions", "GQA or CLEVR")
-
-        def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
-            answers = self.processor.post_process_answers(output)
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
-            return [
-                AnswerResult(picture, question, detections, *answer)
-                for picture, question, detections, answer in zip(
-                    batch.images, batch.texts, found, answers, strict=True
-                )
-            ]
-
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+        read = self._read_answers(threshold)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
 
     @overload
     def segment(
@@ -263,6 +252,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> SegmentationResult: ...
 
     @overload
@@ -273,6 +263,7 @@ class Mdetr:
         threshold: float | None = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> SegmentationResult | list[SegmentationResult]: ...
 
     def segment(
@@ -282,6 +273,7 @@ class Mdetr:
         threshold: float | None = None,
         batch_size: int = 1,
         on_progress: Progress | None = None,
+        channel_order: str = "rgb",
     ) -> SegmentationResult | list[SegmentationResult]:
         """Find the pixels that a phrase denotes; arguments and errors as for `ground`.
 
@@ -293,14 +285,8 @@ class Mdetr:
 
         Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
         """
-        limit = self.processor.threshold_or_default(threshold)
-        self._require(self.model.config.predict_masks, "predicts masks", "PhraseCut")
-
-        def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
-            found = self.processor.post_process_segmentation(output, batch.texts, batch.places, limit)
-            return list(map(SegmentationResult, batch.images, batch.texts, found))
-
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read)
+        read = self._read_segments(threshold)
+        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
 
     @overload
     def detect(
@@ -311,6 +297,7 @@ class Mdetr:
         max_overlap: float = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> DetectionResult: ...
 
     @overload
@@ -322,6 +309,7 @@ class Mdetr:
         max_overlap: float = ...,
         batch_size: int = ...,
         on_progress: Progress | None = ...,
+        channel_order: str = ...,
     ) -> list[DetectionResult]: ...
 
     def detect(
@@ -332,6 +320,7 @@ class Mdetr:
         max_overlap: float = 0.7,
         batch_size: int = 32,
         on_progress: Progress | None = None,
+        channel_order: str = "rgb",
     ) -> DetectionResult | list[DetectionResult]:
         """Find the things of some named classes.
 
@@ -348,31 +337,177 @@ class Mdetr:
                 this.
             batch_size: names that the model sees at once.
             on_progress: called with the number of images that were finished since the last call.
+            channel_order: as for `ground`.
 
         Raises:
             InvalidInputError: an image cannot be used, there is no name, or one comes twice.
 
         Source: arXiv 2104.12763, section 4.2.4 (LVIS).
         """
+        detect = self._detector(names, threshold, max_overlap, batch_size, channel_order)
+        single = is_single(image)
+        results = []
+        for one in as_list(image):
+            results.append(detect(one, single))
+            if on_progress is not None:
+                on_progress(1)
+        return results[0] if single else results
+
+    def ground_batch(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        texts: str | Iterable[str],
+        threshold: float | None = None,
+        batch_size: int = 8,
+        channel_order: str = "rgb",
+    ) -> Iterator[GroundingResult]:
+        """Ground any number of texts in any number of images, which are read a few batches ahead.
+
+        Args:
+            images: Any iterable of images, such as a generator, or one image, which is encoded once.
+            texts: Any iterable of as many texts, or one text for all images.
+            threshold: As for `ground`.
+            batch_size: As for `ground`.
+            channel_order: As for `ground`.
+
+        Returns:
+            An iterator over the results, in the order of the pairs. Memory does not grow with their number.
+
+        Raises:
+            InvalidInputError: An image or a text cannot be used, or there are not as many images as texts;
+                the results before it are given first.
+        """
+        read = self._read_groundings(threshold)
+        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+
+    def refer_batch(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        texts: str | Iterable[str],
+        threshold: float = 0,
+        batch_size: int = 8,
+        channel_order: str = "rgb",
+    ) -> Iterator[ReferringResult]:
+        """Find what any number of expressions refer to, as `refer`; arguments as for `ground_batch`."""
+        read = self._read_referred(threshold)
+        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+
+    def answer_batch(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        texts: str | Iterable[str],
+        threshold: float | None = None,
+        batch_size: int = 8,
+        channel_order: str = "rgb",
+    ) -> Iterator[AnswerResult]:
+        """Answer any number of questions, as `answer`; the arguments are those of `ground_batch`."""
+        read = self._read_answers(threshold)
+        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+
+    def segment_batch(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        texts: str | Iterable[str],
+        threshold: float | None = None,
+        batch_size: int = 1,
+        channel_order: str = "rgb",
+    ) -> Iterator[SegmentationResult]:
+        """Segment any number of images, as `segment`; the arguments are those of `ground_batch`."""
+        read = self._read_segments(threshold)
+        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+
+    def detect_batch(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        names: Sequence[str] | ClassPrompts,
+        threshold: float | None = None,
+        max_overlap: float = 0.7,
+        batch_size: int = 32,
+        channel_order: str = "rgb",
+    ) -> Iterator[DetectionResult]:
+        """Find the things of the same named classes in any number of images, one after the other.
+
+        Args:
+            images: Any iterable of images, such as a generator.
+            names: As for `detect`, as all further arguments.
+
+        Returns:
+            An iterator over the results, in the order of the images. Memory does not grow with their number.
+        """
+        detect = self._detector(names, threshold, max_overlap, batch_size, channel_order)
+        several = as_list(images) if is_single(images) else cast(Iterable[ImageInput], images)
+        return (detect(image, False) for image in several)
+
+    def _read_groundings(self, threshold: float | None) -> Read[GroundingResult]:
+        limit = self.processor.threshold_or_default(threshold)
+
+        def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
+            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
+            return list(map(GroundingResult, batch.images, batch.texts, found))
+
+        return read
+
+    def _read_referred(self, threshold: float) -> Read[ReferringResult]:
+        _check_share("threshold", threshold)
+
+        def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
+            found = self.processor.post_process_referring(output, batch.texts, batch.sizes, threshold)
+            return list(map(ReferringResult, batch.images, batch.texts, found))
+
+        return read
+
+    def _read_answers(self, threshold: float | None) -> Read[AnswerResult]:
+        limit = self.processor.threshold_or_default(threshold)
+        self._require(self.model.config.answer_queries, "answers questions", "GQA or CLEVR")
+
+        def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
+            answers = self.processor.post_process_answers(output)
+            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
+            return [
+                AnswerResult(picture, question, detections, *answer)
+                for picture, question, detections, answer in zip(
+                    batch.images, batch.texts, found, answers, strict=True
+                )
+            ]
+
+        return read
+
+    def _read_segments(self, threshold: float | None) -> Read[SegmentationResult]:
+        limit = self.processor.threshold_or_default(threshold)
+        self._require(self.model.config.predict_masks, "predicts masks", "PhraseCut")
+
+        def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
+            found = self.processor.post_process_segmentation(output, batch.texts, batch.places, limit)
+            return list(map(SegmentationResult, batch.images, batch.texts, found))
+
+        return read
+
+    def _detector(
+        self,
+        names: Sequence[str] | ClassPrompts,
+        threshold: float | None,
+        max_overlap: float,
+        batch_size: int,
+        channel_order: str,
+    ) -> Callable[[ImageInput, bool], DetectionResult]:
+        """What finds things of some classes in an image, and keeps its pixels or not."""
         limit = self.processor.threshold_or_default(threshold)
         _check_share("max_overlap", max_overlap)
         if isinstance(names, str):
             raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
-        single = not isinstance(image, list | tuple)
         prompts = (
             names
             if isinstance(names, ClassPrompts)
             else ClassPrompts(self.model, self.processor, names, batch_size)
         )
-        results = []
-        for one in as_list(image):
-            picture, found = prompts.find(one, keep=single)
+
+        def detect(image: ImageInput, keep: bool) -> DetectionResult:
+            picture, found = prompts.find(image, keep, channel_order)
             size = picture.height, picture.width
             detections = merge_classes(prompts.names, found, size, limit, max_overlap)
-            results.append(DetectionResult(picture, ", ".join(prompts.names), detections, prompts.names))
-            if on_progress is not None:
-                on_progress(1)
-        return results[0] if single else results
+            return DetectionResult(picture, ", ".join(prompts.names), detections, prompts.names)
+
+        return detect
 
     def _require(self, able: object, what: str, source: str) -> None:
         if not able:
