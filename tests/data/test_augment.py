@@ -25,12 +25,14 @@ from mdetr.data.augment import (
     RandomSelect,
     RandomSizeCrop,
     RandomZoomOut,
+    ResizeOrCrop,
     clevr_training_augmentation,
     crop,
     fixed_size_training_augmentation,
     published_training_augmentation,
     resize,
     scale_jitter_training_augmentation,
+    scaled_training_augmentation,
     swap_sides,
 )
 from mdetr.data.examples import Augmentation
@@ -450,6 +452,20 @@ def test_published_augmentation_gives_published_sizes() -> None:
         shortest.add(min(out.shape[1:]))
     assert shortest <= set(range(480, 801, 32))
     assert len(shortest) > 3
+
+
+def test_scaled_augmentation_is_the_published_one_in_proportion() -> None:
+    assert scaled_training_augmentation(800, 1333) == published_training_augmentation()
+    assert scaled_training_augmentation(400, 600) == ResizeOrCrop(
+        tuple(range(240, 401, 16)), 600, (200, 250, 300), 192, 600
+    )
+    step = scaled_training_augmentation(128, 192)  # of a small model
+    image = torch.zeros(3, 480, 640, dtype=torch.uint8)
+    record = replace(make_record("red"), width=640, height=480, masks=None)
+    sizes = [tuple(step(image, (record,), generator(seed))[0].shape[1:]) for seed in range(40)]
+    assert all(min(size) <= 128 and max(size) <= 192 for size in sizes)
+    assert 77 in {min(size) for size in sizes}  # 0.6 times the model's size
+    assert any(min(size) == 128 for size in sizes)
 
 
 def test_clevr_augmentation_stays_within_512() -> None:

@@ -31,7 +31,7 @@ def processor() -> MdetrProcessor:
 def test_a_batch_has_exactly_the_arguments_of_the_model(
     examples: list[Example], processor: MdetrProcessor
 ) -> None:
-    batch = Collator(processor)(examples)
+    batch = Collator(processor, with_records=True)(examples)
     records = batch.pop("records")
     assert [record.id for record in records] == [
         "caption-0",

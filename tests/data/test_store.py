@@ -53,6 +53,26 @@ def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
     assert store.image_ids().to_pylist() == [str(number % 3) for number in range(100)]
 
 
+def test_a_selection_of_rows_is_a_store_of_its_own(tmp_path: Path) -> None:
+    records = [make_record(number) for number in range(30)]
+    whole = write_store(tmp_path / "store", records, tmp_path, rows_per_group=7, rows_per_shard=14)
+    store = whole.select(np.arange(1, 30, 3)).select(np.array([0, 2, 9]))  # rows 1, 7 and 28
+    chosen = [records[1], records[7], records[28]]
+    for same in (store, pickle.loads(pickle.dumps(store))):
+        assert list(same) == chosen
+        assert [same[row] for row in (2, -3)] == [records[28], records[1]]
+        assert same.columns(["id"])["id"].to_pylist() == ["1", "7", "28"]
+        assert [table["id"].to_pylist() for n in range(3) for table in same.tables(n) if len(table)] == [
+            ["1"],
+            ["7"],
+            ["28"],
+        ]
+    assert store.name_of(1) == {"source": "tests", "split": "val", "id": "7", "image_id": "1"}
+    with pytest.raises(IndexError, match="has 3 rows"):
+        store[3]
+    assert len(whole) == 30
+
+
 @pytest.mark.parametrize("row", [3, -4])
 def test_a_row_beyond_the_end_is_an_index_error(tmp_path: Path, row: int) -> None:
     store = write_store(tmp_path / "store", map(make_record, range(3)), tmp_path)

@@ -77,6 +77,7 @@ def small_recipe(store: Path, **run: Any) -> dict[str, Any]:
             "validation": {"shapes": {"store": str(store), "tasks": ["phrase_grounding", "referring"]}},
             "texts_per_image": 4,
             "augmentation": "none",
+            "allow_shared_images": True,
         },
         "optimiser": {
             "batch_size": 4,

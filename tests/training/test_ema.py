@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mdetr.errors import CheckpointError
-from mdetr.training.ema import ExponentialMovingAverage
+from mdetr.training.ema import ExponentialMovingAverage, start_fraction
 
 
 def _model() -> nn.Module:
@@ -45,6 +45,23 @@ def test_a_ramp_follows_faster_at_first() -> None:
         model[0].bias.fill_(1.0)
     ema.update(model)
     torch.testing.assert_close(ema.average["0.bias"], 0.1 * start + 0.9)
+
+
+@pytest.mark.parametrize(
+    ("steps", "ramp", "fraction"),
+    [(120, False, 0.9763), (1, True, 0.1), (2, True, 0.1 * 2 / 11), (120, True, 0.0), (0, True, 1.0)],
+)
+def test_what_the_average_still_holds_of_its_start_is_told_beforehand(
+    steps: int, ramp: bool, fraction: float
+) -> None:
+    assert start_fraction(steps, 0.9998, ramp) == pytest.approx(fraction, abs=1e-4)
+    model = nn.Linear(1, 1)
+    torch.nn.init.ones_(model.weight)
+    ema = ExponentialMovingAverage(model, 0.9998, ramp)
+    torch.nn.init.zeros_(model.weight)
+    for _ in range(steps):
+        ema.update(model)
+    assert float(ema.average["weight"]) == pytest.approx(fraction, abs=1e-4)
 
 
 def test_a_model_has_the_average_inside_the_context_and_its_own_weights_after() -> None:

@@ -74,10 +74,13 @@ def test_an_image_size_changes_that_of_the_model_to_start_from(
     start = MdetrProcessor.from_pretrained(tiny_model_folder).image_processor
     content["image"] = {}
     assert make_learner(parse_recipe(content)).processor.image_processor.size == start.size
-    content["image"] = {"shortest_edge": 77}
+    content["image"] = {"shortest_edge": 77, "longest_edge": 200}
     processor = make_learner(parse_recipe(content)).processor.image_processor
-    assert processor.size == {**start.size, "shortest_edge": 77}
+    assert processor.size == content["image"]
     assert list(processor.image_mean) == list(start.image_mean)
+    content["image"] = {"shortest_edge": 192}  # 96 x 160 was the size; the other side follows
+    processor = make_learner(parse_recipe(content)).processor.image_processor
+    assert processor.size == {"shortest_edge": 192, "longest_edge": 320}
 
 
 def test_a_model_to_start_from_brings_its_tokenizer(shapes_store: Path) -> None:

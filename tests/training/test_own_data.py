@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
 from mdetr.cli.evaluate import evaluate
-from mdetr.data.store import Store
+from mdetr.data.sources.json_lines import read_json_lines
+from mdetr.data.store import Store, write_store
 from mdetr.errors import RecipeError
 from mdetr.inference.grounder import Mdetr
+from mdetr.training.held_out import check_disjoint, open_store
 from mdetr.training.own_data import import_own_data
-from mdetr.training.recipe import load_recipe
+from mdetr.training.recipe import (
+    Recipe,
+    TrainStore,
+    ValidationStore,
+    load_recipe,
+    parse_recipe,
+    to_yaml,
+)
 from mdetr.training.run import train
 
 FINETUNE = "finetune"
@@ -37,26 +49,91 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
-def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(mine: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(FINETUNE, [f"data={mine}", "model=some/model"])
+def _images(entry: TrainStore | ValidationStore) -> set[str]:
+    return set(open_store(entry).image_ids().to_pylist())
+
+
+def _parts(recipe: Recipe) -> tuple[set[str], set[str]]:
+    (validation,) = recipe.data.validation.values()
+    return _images(recipe.data.train[0]), _images(validation)
+
+
+@pytest.mark.parametrize("kind", ["file", "store"])
+def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(
+    mine: Path, tmp_path: Path, kind: str
+) -> None:
+    if kind == "store":
+        write_store(tmp_path / "store", read_json_lines(mine, "all"), mine.parent)
+    path = mine if kind == "file" else tmp_path / "store"
+    recipe = load_recipe(FINETUNE, [f"data={path}", "model=some/model"])
     assert recipe.model.start_from == "some/model"
     made = import_own_data(recipe, tmp_path / "run")
-    train_store = Store.open(made.data.train[0].store)
-    (entry,) = made.data.validation.values()
-    kept = Store.open(entry.store)
-    images = [set(store.image_ids().to_pylist()) for store in (train_store, kept)]
-    assert images[0].isdisjoint(images[1])
-    assert images[0] | images[1] == {f"{number}.png" for number in range(30)}
-    assert 1 <= len(images[1]) <= 8
+    trained_on, kept = _parts(made)
+    assert trained_on.isdisjoint(kept)
+    assert trained_on | kept == {f"{number}.png" for number in range(30)}
+    assert kept == {"12.png"}  # by their names alone, whatever the kind
+    check_disjoint(made.data)
     assert import_own_data(recipe, tmp_path / "run") == made  # found again, as on --resume
+    again = parse_recipe(yaml.safe_load(to_yaml(made)))  # as a run's folder keeps it
+    assert _parts(import_own_data(again, tmp_path / "other")) == (trained_on, kept)
 
 
-def test_too_few_images_to_keep_any_are_told(mine: Path, tmp_path: Path) -> None:
-    mine.write_text(mine.read_text().splitlines()[0])
+def test_of_few_images_one_is_kept_and_a_single_one_is_refused(mine: Path, tmp_path: Path) -> None:
+    lines = mine.read_text().splitlines()
+    for first in range(1, 9):  # none of these pairs has an image that the rule for many would keep
+        mine.write_text("\n".join(lines[first : first + 2]))
+        made = import_own_data(load_recipe(FINETUNE, [f"data={mine}"]), tmp_path / "run")
+        assert [len(part) for part in _parts(made)] == [1, 1]
+    mine.write_text(lines[0])
     recipe = load_recipe(FINETUNE, [f"data={mine}"])
-    for _ in range(2):  # what was made for nothing is not taken for whole
-        with pytest.raises(RecipeError, match="too few images"):
-            import_own_data(recipe, tmp_path / "run")
+    for _ in range(2):
+        made = import_own_data(recipe, tmp_path / "run")
+        with pytest.raises(RecipeError, match="too few images to keep one in 10"):
+            open_store(made.data.train[0])
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_stores_that_share_an_image_are_refused_unless_that_is_meant(
+    mine: Path, tmp_path: Path, embedded: bool
+) -> None:
+    records = list(read_json_lines(mine, "all"))
+    if embedded:
+        records = [replace(r, image=(mine.parent / str(r.image)).read_bytes()) for r in records]
+    root = None if embedded else mine.parent
+    one, other = (
+        [replace(r, source="one") for r in records[:20]],
+        [replace(r, source="other") for r in records],
+    )
+    write_store(tmp_path / "one", one, root)
+    write_store(tmp_path / "apart", other[20:], root)
+    write_store(tmp_path / "other", other[19:], root)
+
+    def recipe(validation: str, *changes: str) -> Recipe:
+        stores = [f"data={tmp_path / 'one'}", f"data.validation.mine.store={tmp_path / validation}"]
+        return import_own_data(load_recipe(FINETUNE, [*stores, *changes]), tmp_path / "run")
+
+    check_disjoint(recipe("apart").data)
+    with pytest.raises(RecipeError, match=r"share 1 image, such as \S*19\.png, .*allow_shared_images=true"):
+        check_disjoint(recipe("other").data)
+    check_disjoint(recipe("other", "data.allow_shared_images=true").data)
+
+
+def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path: Path) -> None:
+    records = list(read_json_lines(mine, "all"))
+    embedded = [
+        replace(r, image=(mine.parent / str(r.image)).read_bytes(), image_id=str(n))
+        for n, r in enumerate(records)
+    ]
+    write_store(tmp_path / "one", embedded[:15], None)
+    write_store(tmp_path / "other", [replace(r, image_id=str(n)) for n, r in enumerate(embedded[15:])], None)
+    stores = [f"data={tmp_path / 'one'}", f"data.validation.mine.store={tmp_path / 'other'}"]
+    check_disjoint(load_recipe(FINETUNE, stores).data)
+
+
+def test_a_shared_file_is_whole_on_both_sides_where_that_is_meant(mine: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(FINETUNE, [f"data={mine}", "data.allow_shared_images=true"])
+    made = import_own_data(recipe, tmp_path / "run")
+    assert [len(part) for part in _parts(made)] == [30, 30]
 
 
 def test_a_file_that_was_changed_or_has_the_name_of_another_is_read_again(mine: Path, tmp_path: Path) -> None:
@@ -90,5 +167,5 @@ def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: P
         worst=0,
     )
     assert json.loads((tmp_path / "scores.json").read_text())["mine"]["phrase_grounding_recall@1"] == score
-    (store,) = (tmp_path / "evaluation" / "stores").iterdir()
-    assert store.name.startswith("mine-validation-")
+    judged = pq.read_table(tmp_path / "evaluation" / "mine.parquet")["image_id"].to_pylist()
+    assert sorted(judged) == ["12.png"]  # which were not trained on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
     text = "\n".join(plan.lines())
     assert "8 examples, 2 steps an epoch, 6 in all" in text
     assert f"frozen: {plan.frozen:,} parameters" in text
+
+
+def test_an_average_that_keeps_the_start_is_warned_of(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store)
+    content["optimiser"] |= {"steps": 120}
+    good = make_plan(parse_recipe(content), tmp_path).lines()
+    assert "the saved average will hold 0.0% of the start weights" in good
+    assert not any("Warning" in line for line in good)
+    content["ema"] = {"decay": 0.9998, "ramp": False}
+    plan = make_plan(parse_recipe(content), tmp_path)
+    assert plan.start_fraction == pytest.approx(0.976, abs=1e-3)
+    (warning,) = (line for line in plan.lines() if line.startswith("Warning"))
+    assert re.search(r"after 120 steps .* will still hold 97.6% .*: set ema.ramp=true", warning)
 
 
 def test_the_schedule_is_drawn(shapes_store: Path, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import check_files, load_recipe, parse_recipe, to_yaml
+from mdetr.training.recipe import EmaSettings, check_files, load_recipe, parse_recipe, to_yaml
 from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.training.conftest import small_recipe
 
 PUBLISHED = [shipped_recipe(name) for name in recipe_names()]
+FINETUNE = shipped_recipe("finetune")
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -119,5 +120,45 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_all_missing_stores_are_named_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="stores/none"):
-        check_files(load_recipe(_with("seed=1", tmp_path)))
+    change = "data.validation.shapes.store=stores/other"
+    with pytest.raises(RecipeError, match=r"There is no store stores/none, stores/other; make it with"):
+        check_files(load_recipe(_with("seed=1", tmp_path), [change]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "missing.jsonl",
+            r"^There is no file \S*missing.jsonl; check the path, or name another with --set data=",
+        ),
+        ("missing.JSONL", r"^There is no file \S*missing.JSONL; check"),
+        ("missing", r"^There is no store \S*missing; make it with 'mdetr data import', or name a store or a"),
+        ("notes.txt", r"^\S*notes.txt is neither a store nor a .jsonl file; make a store of it"),
+    ],
+)
+def test_data_that_are_not_there_are_named_once_with_what_to_do(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    recipe = load_recipe(FINETUNE, [f"data={tmp_path / name}"])
+    with pytest.raises(RecipeError, match=message) as caught:
+        check_files(recipe)
+    assert str(caught.value).count(name) == 1
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load_recipe(FINETUNE, ["data=~/mine.jsonl", "model=~/start"])
+    assert recipe.data.train[0].store == tmp_path / "mine.jsonl"
+    assert recipe.model.start_from == str(tmp_path / "start")
+
+
+def test_averages_suit_runs_of_any_length_but_in_published_experiments() -> None:
+    for path in PUBLISHED:
+        ema = load_recipe(path).ema
+        own = path.stem in ("finetune", "clevr-tiny", "clevr-tiny-qa")
+        if ema is not None:
+            assert ema.ramp is own, path
+            assert own or ema.decay == 0.9998
+    assert EmaSettings().ramp

@@ -156,6 +156,7 @@ def _made_small(content: dict[str, Any], store: Path, start: Path, tmp_path: Pat
         own = store.with_name(name)
         entry |= {"store": str(own if own.exists() else store), "max_images": 2}
         entry.pop("classes", None)
+    data["allow_shared_images"] = True  # all read the one store
     if data.get("compose_texts"):
         data["augmentation"]["sides"] = [64, 96]
     else:

@@ -172,7 +172,7 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
     model = small_model()
     processor = MdetrProcessor.from_pretrained(_processor_folder(tmp_path))
     trainer = MdetrTrainer(
-        Learner(model, processor, Collator(processor)),
+        Learner(model, processor, Collator(processor, with_records=True)),
         recipe,
         training_arguments(recipe, tmp_path),
         dataset,

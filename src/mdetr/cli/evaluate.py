@@ -135,15 +135,23 @@ def _evaluate(
     from mdetr.training.evaluation import Validation
     from mdetr.training.own_data import import_own_data
     from mdetr.training.pictures import draw_worst
+    from mdetr.training.skipping import BROKEN_FILE, BrokenExamples
 
     with accelerator.main_process_first():  # the others find what it made
         settings = import_own_data(settings, folder, training=False)
     loaded, processor, score = _load(model)
     scores: Scores = {}
     for name, entry in settings.data.validation.items():
-        validation = Validation.open(entry, processor)
+        with accelerator.main_process_first():  # the others find what it listed
+            validation = Validation.open(entry, processor, name, BrokenExamples(folder / BROKEN_FILE))
         of_store = partial(score, loaded, validation, batch_size, accelerator)
         scores[name] = _with_table(of_store, name, validation.num_images, folder, accelerator)
+        left_out = scores[name].get("left_out")
+        if accelerator.is_main_process and left_out:
+            typer.echo(
+                f"{left_out:.0f} of {name} left out as unusable; {folder / BROKEN_FILE} says why.",
+                err=True,
+            )
         if accelerator.is_main_process and worst:
             picture = folder / f"{name}-worst.png"
             draw_worst(validation.dataset.store, folder / f"{name}.parquet", worst, picture)

@@ -275,7 +275,7 @@ class ResizeOrCrop:
     """
 
     scales: tuple[int, ...]
-    longest: int
+    longest: int | None
     scales_before: tuple[int, ...]
     smallest_crop: int
     largest_crop: int
@@ -300,6 +300,22 @@ class ResizeOrCrop:
 def published_training_augmentation() -> Augmentation:
     """What the published models were trained with, on all data sets but CLEVR."""
     return ResizeOrCrop(tuple(range(480, 801, 32)), 1333, (400, 500, 600), 384, 1333)
+
+
+def scaled_training_augmentation(shortest: int, longest: int | None = None) -> Augmentation:
+    """What the published models were trained with, with all sizes in proportion to a model's own.
+
+    Args:
+        shortest: Shortest side of the model's images, in pixels; with 800 the sizes are the published ones.
+        longest: Limit of their longest side, in pixels; None for none.
+    """
+
+    def scale(side: int) -> int:
+        return max(1, round(side * shortest / 800))
+
+    scales = tuple(map(scale, range(480, 801, 32)))
+    largest_crop = scale(1333) if longest is None else longest
+    return ResizeOrCrop(scales, longest, tuple(map(scale, (400, 500, 600))), scale(384), largest_crop)
 
 
 def clevr_training_augmentation() -> Augmentation:

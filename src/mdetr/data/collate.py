@@ -1,4 +1,4 @@
-"""Examples in; one batch of the model's arguments, and the records it was made from, out."""
+"""Collation of examples into one batch of the model's arguments."""
 
 from __future__ import annotations
 
@@ -9,33 +9,85 @@ import torch
 
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
+from mdetr.errors import InvalidInputError
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import TargetInput
 
 
 class Collator:
-    """Turns a list of examples into a batch; texts of one image share it."""
+    """Turns a list of examples into a batch; texts of one image share it.
 
-    def __init__(self, processor: MdetrProcessor, do_resize: bool = True) -> None:
-        """Keep the processor; `do_resize` is false where augmentation has chosen the sizes already."""
+    Its batches are what `MdetrModel` takes, so it is also a `data_collator` for `transformers.Trainer`.
+
+    Args:
+        processor: The model's own.
+        do_resize: Whether images are resized; false where augmentation has chosen their sizes already.
+        with_targets: Whether the batch holds what the losses need.
+        with_masks: Whether the targets hold the masks of those records that have some.
+        with_records: Whether the batch holds the records too, which the model does not take.
+    """
+
+    def __init__(
+        self,
+        processor: MdetrProcessor,
+        do_resize: bool = True,
+        with_targets: bool = True,
+        with_masks: bool = True,
+        with_records: bool = False,
+    ) -> None:
         self.processor = processor
         self.do_resize = do_resize
+        self.with_targets = with_targets
+        self.with_masks = with_masks
+        self.with_records = with_records
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """I examples with B records -> the arguments of `MdetrModel.forward`, and "records", a list of B.
+        """Collate I examples with B records.
 
-        `image_index` (B,) says which of the I images each record speaks of.
+        Returns:
+            The arguments of `MdetrModel.forward`, in which `image_index` (B,) says which of the I images each
+            record speaks of; and "records", a list of B, if wanted.
+
+        Raises:
+            InvalidInputError: A record cannot be used; it is named.
         """
         records = [record for example in examples for record in example.records]
         index = [image for image, example in enumerate(examples) for _ in example.records]
-        batch = self.processor(
-            images=[example.image for example in examples],
-            text=[record.text for record in records],
-            targets=[to_target(record) for record in records],
-            do_resize=self.do_resize,
-            image_index=torch.tensor(index),
-        )
-        return {**batch, "records": records}
+        try:
+            batch = self.processor(
+                images=[example.image for example in examples],
+                text=[record.text for record in records],
+                targets=[self._target(record) for record in records] if self.with_targets else None,
+                do_resize=self.do_resize,
+                image_index=torch.tensor(index),
+            )
+        except InvalidInputError:
+            for example in examples:
+                self.check(example)  # names the record that is to blame
+            raise
+        return {**batch, "records": records} if self.with_records else dict(batch)
+
+    def check(self, example: Example) -> None:
+        """See that an example's texts and answers can be collated.
+
+        Raises:
+            InvalidInputError: One cannot; its record is named.
+        """
+        for record in example.records:
+            try:
+                self.processor.tokenize([record.text])
+                if self.with_targets and record.answer is not None and self.processor.answers.vocabulary:
+                    self.processor.answers.encode(record.answer, record.answer_type)
+            except InvalidInputError as error:
+                raise InvalidInputError(
+                    f"Record {record.id!r} of source {record.source!r}: {error}"
+                ) from None
+
+    def _target(self, record: Record) -> TargetInput:
+        target = to_target(record)
+        if not self.with_masks:
+            target.pop("masks", None)
+        return target
 
 
 def to_target(record: Record) -> TargetInput:

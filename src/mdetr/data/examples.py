@@ -128,6 +128,10 @@ class ExampleDataset(Dataset[Example]):
         image, _ = self.augmentation(torch.empty(3, *size, device="meta"), records, generator)
         return image.shape[-2], image.shape[-1]
 
+    def name_of(self, index: int) -> dict[str, str]:
+        """The source, split, id and image_id of an example's first record, whether or not it can be read."""
+        return self.store.name_of(int(self._rows[self._bounds[index]]))
+
     def set_epoch(self, epoch: int) -> None:
         """Make the random choices those of this epoch (`transformers.Trainer` calls it)."""
         self._epoch.fill_(epoch)

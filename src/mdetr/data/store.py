@@ -6,6 +6,7 @@ Rows are read through a memory map, one small row group at a time: millions of r
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,6 +36,7 @@ ROWS_PER_SHARD = 256 * 1024
 _BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
 _CACHED_GROUPS = 16
 _DESCRIPTION = "store.json"
+_NAMES = ["source", "split", "id", "image_id"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 OnBad = Callable[[InvalidRecordError], None]
@@ -46,6 +50,7 @@ class Store:
         self, path: Path, image_root: Path | None, shards: Sequence[tuple[Path, Sequence[int]]]
     ) -> None:
         """Use `Store.open`. `shards`: each Parquet file with the number of rows of each of its row groups."""
+        self._rows: npt.NDArray[np.int64] | None = None  # those of a selection
         self.path = path
         self.image_root = image_root
         self._shards = [shard for shard, _ in shards]
@@ -79,8 +84,18 @@ class Store:
             )
         return store
 
+    def select(self, rows: npt.NDArray[np.int64]) -> Store:
+        """Some rows as a store of their own; nothing is copied.
+
+        Args:
+            rows: (n,) numbers of rows of this store, ascending.
+        """
+        selection = copy.copy(self)
+        selection._rows = rows if self._rows is None else self._rows[rows]
+        return selection
+
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._starts[-1] if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
         """The record of one row, validated.
@@ -92,11 +107,19 @@ class Store:
         row = index + len(self) if index < 0 else index
         if not 0 <= row < len(self):
             raise IndexError(f"The store {self.path} has {len(self)} rows; there is no row {index}.")
-        group = bisect_right(self._starts, row) - 1
-        offset = row - self._starts[group]
-        return self._to_record(row, self._read_group(group).slice(offset, 1).to_pylist()[0])
+        row = row if self._rows is None else int(self._rows[row])
+        return self._to_record(row, self._read_row(row).to_pylist()[0])
+
+    def name_of(self, index: int) -> dict[str, str]:
+        """The source, split, id and image_id of one row, whether or not the row breaks a rule."""
+        row = index if self._rows is None else int(self._rows[index])
+        name: dict[str, str] = self._read_row(row).select(_NAMES).to_pylist()[0]
+        return name
 
     def __iter__(self) -> Iterator[Record]:
+        if self._rows is not None:
+            yield from map(self.__getitem__, range(len(self)))
+            return
         for group, start in enumerate(self._starts[:-1]):
             for offset, values in enumerate(self._read_group(group).to_pylist()):
                 yield self._to_record(start + offset, values)
@@ -115,14 +138,19 @@ class Store:
         """The rows of one file as tables of `SCHEMA`, in order."""
         for group, (of_shard, _) in enumerate(self._groups):
             if of_shard == shard:
-                yield self._read_group(group)
+                table = self._read_group(group)
+                if self._rows is not None:
+                    first, end = np.searchsorted(self._rows, self._starts[group : group + 2])
+                    table = table.take(self._rows[first:end] - self._starts[group])
+                yield table
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """The named columns of all rows (see `SCHEMA`), in order."""
         tables = [pq.read_table(shard, columns=list(names), memory_map=True) for shard in self._shards]
         if not tables:
             return SCHEMA.empty_table().select(list(names))
-        return pa.concat_tables(tables)
+        table = pa.concat_tables(tables)
+        return table if self._rows is None else table.take(self._rows)
 
     def image_ids(self) -> pa.ChunkedArray:
         """The image id of every row."""
@@ -165,6 +193,10 @@ class Store:
         self._open_files: dict[int, pq.ParquetFile] = {}
         self._cache: OrderedDict[int, pa.Table] = OrderedDict()
         self._process = os.getpid()
+
+    def _read_row(self, row: int) -> pa.Table:
+        group = bisect_right(self._starts, row) - 1
+        return self._read_group(group).slice(row - self._starts[group], 1)
 
     def _read_group(self, group: int) -> pa.Table:
         if self._process != os.getpid():  # a forked worker must not share its parent's files

@@ -30,7 +30,7 @@ from mdetr.files import give_ordinary_permissions
 from mdetr.images import MdetrImageProcessor
 from mdetr.rle import decode_masks
 from mdetr.tasks.detection import Found, NamedClass, class_of
-from mdetr.training.evaluation import Validation, score_detection, share_of
+from mdetr.training.evaluation import Validation, count_left_out, score_detection, share_of
 
 Labels = list[dict[str, Tensor]]
 DESCRIPTION, WEIGHTS = "baseline.json", "model.safetensors"
@@ -267,6 +267,11 @@ def evaluate_baseline(
     was_training = model.training
     model.eval()
     share = share_of(accelerator, validation.num_images)
-    scores = score_detection(validation, share, lambda i: model.find(i, validation.processor), on_progress)
+    unreadable: set[int] = set()
+
+    def find(image: Tensor) -> Found:
+        return model.find(image, validation.processor)
+
+    scores = score_detection(validation, share, find, unreadable, on_progress)
     model.train(was_training)
-    return scores
+    return scores | count_left_out(validation, unreadable)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from torch.utils.data import ConcatDataset
 
@@ -14,11 +15,13 @@ from mdetr.data.augment import (
     fixed_size_training_augmentation,
     published_training_augmentation,
     scale_jitter_training_augmentation,
+    scaled_training_augmentation,
 )
 from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.store import Store
 from mdetr.images import Size
+from mdetr.training.held_out import open_store
 from mdetr.training.recipe import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 
 
@@ -39,8 +42,17 @@ class Mixture(ConcatDataset[Example]):
 
     def shape(self, index: int) -> Size:
         """Height and width in pixels that an example's image has in this epoch, without reading it."""
-        part = bisect_right(self.cumulative_sizes, index)
-        return self.parts[part].shape(index - (self.cumulative_sizes[part - 1] if part else 0))
+        part, place = self._find(index)
+        return part.shape(place)
+
+    def name_of(self, index: int) -> tuple[Path, dict[str, str]]:
+        """An example's store, and the source, split, id and image_id of its first record."""
+        part, place = self._find(index)
+        return part.store.path, part.name_of(place)
+
+    def _find(self, index: int) -> tuple[ExampleDataset, int]:
+        number = bisect_right(self.cumulative_sizes, index)
+        return self.parts[number], index - (self.cumulative_sizes[number - 1] if number else 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Make the random choices those of this epoch."""
@@ -48,33 +60,50 @@ class Mixture(ConcatDataset[Example]):
             part.set_epoch(epoch)
 
 
-def training_data(settings: DataSettings, seed: int) -> Mixture:
-    """The training examples of a recipe, augmented."""
-    augmentation = make_augmentation(settings)
+def training_data(
+    settings: DataSettings,
+    seed: int,
+    size: Mapping[str, int] | None = None,
+    stores: Sequence[Store] | None = None,
+) -> Mixture:
+    """Make the training examples of a recipe, augmented.
+
+    Args:
+        settings: The recipe's.
+        seed: Of the random choices.
+        size: Of the model's images, "shortest_edge" and "longest_edge" in pixels; None where the model keeps
+            images as they are.
+        stores: What to read for each of `settings.train`; the stores that these name, if left out.
+    """
+    augmentation = make_augmentation(settings, size)
+    by_image = settings.examples == "image"
     parts = [
-        ExampleDataset(
-            Store.open(entry.store),
-            augmentation,
-            settings.texts_per_image,
-            seed,
-            by_image=settings.examples == "image",
-        )
-        for entry in settings.train
+        ExampleDataset(store, augmentation, settings.texts_per_image, seed, by_image)
+        for store in stores or map(open_store, settings.train)
     ]
     return Mixture(parts, [entry.weight for entry in settings.train])
 
 
-def make_augmentation(settings: DataSettings) -> Augmentation | None:
-    """The augmentation that a recipe names, and then the composing of texts where it is asked for."""
-    augmentation = _image_augmentation(settings)
+def make_augmentation(settings: DataSettings, size: Mapping[str, int] | None = None) -> Augmentation | None:
+    """The augmentation that a recipe names, and then the composing of texts where it is asked for.
+
+    Args:
+        settings: The recipe's.
+        size: Of the model's images; see `training_data`.
+    """
+    augmentation = _image_augmentation(settings, size)
     if not settings.compose_texts:
         return augmentation
     compose = ComposeTexts(settings.texts_per_image or 4)
     return compose if augmentation is None else Compose((augmentation, compose))
 
 
-def _image_augmentation(settings: DataSettings) -> Augmentation | None:
+def _image_augmentation(settings: DataSettings, size: Mapping[str, int] | None) -> Augmentation | None:
     chosen = settings.augmentation
+    if chosen == "model_size":
+        if size is None:
+            return None
+        return scaled_training_augmentation(size["shortest_edge"], size.get("longest_edge"))
     if isinstance(chosen, FixedSizeAugmentation):
         return fixed_size_training_augmentation(
             chosen.height,

@@ -13,6 +13,29 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mdetr.errors import CheckpointError
 
+_NOTHING = 1e-12  # a fraction that no float32 weight shows
+
+
+def decay_at(update: int, decay: float, ramp: bool) -> float:
+    """The fraction of the old average that an update keeps.
+
+    Args:
+        update: How many updates there were before it.
+        decay: The fraction to keep, 0 to 1.
+        ramp: Whether to keep less at first: min(decay, (1 + n) / (10 + n)) at update n.
+    """
+    return min(decay, (1 + update) / (10 + update)) if ramp else decay
+
+
+def start_fraction(steps: int, decay: float, ramp: bool) -> float:
+    """The fraction of the start weights that the average still holds after a number of updates."""
+    fraction = 1.0
+    for update in range(steps):
+        fraction *= decay_at(update, decay, ramp)
+        if fraction < _NOTHING:
+            return 0.0
+    return fraction
+
 
 class ExponentialMovingAverage:
     """Averages every entry of a model's state; integers (counters) are copied.
@@ -20,8 +43,7 @@ class ExponentialMovingAverage:
     Args:
         model: whose state is averaged; the average starts as a copy of it.
         decay: share of the old average that each update keeps.
-        ramp: whether the decay starts low, min(decay, (1 + n) / (10 + n)) at update n, so that a short run's
-            average is not held back by its random start.
+        ramp: whether the decay starts low, see `decay_at`, so that the average follows a run of any length.
     """
 
     def __init__(self, model: nn.Module, decay: float, ramp: bool = False) -> None:
@@ -34,7 +56,7 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model: average = decay * average + (1 - decay) * state."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
+        decay = decay_at(self.updates, self.decay, self.ramp)
         self.updates += 1
         state = model.state_dict()
         averages: list[Tensor] = []

@@ -11,18 +11,22 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from mdetr.data.collate import Collator
-from mdetr.data.examples import ExampleDataset
-from mdetr.data.store import Store
+from mdetr.data.examples import Example, ExampleDataset
+from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.images import placements
 from mdetr.inference.detection import ClassPrompts
 from mdetr.model.mdetr import MdetrModel
+from mdetr.processor import MdetrProcessor
 from mdetr.tasks.detection import DetectionScorer, Found, NamedClass, classes_of, read_classes
 from mdetr.tasks.judgement import Judgement
 from mdetr.tasks.registry import DETECTION, SCORERS, Scorer, make_scorer
+from mdetr.tasks.rows import gather_rows
+from mdetr.training.checks import unusable_texts
+from mdetr.training.held_out import open_store
 from mdetr.training.recipe import ValidationStore
+from mdetr.training.skipping import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 
 EVALUATED = "eval_"  # what the names of scores begin with in a run's log and metrics
 
@@ -32,6 +36,8 @@ class Validation:
     """Examples to evaluate on, the tasks that score them, and the processor that makes their tensors.
 
     classes: an annotation file whose classes are looked for in every image; those of the store if left out.
+    name: what the recipe calls it. broken: the list of what is left out. note: how many records were left out
+    when it was opened, in a sentence, and num_left_out as a number.
     """
 
     dataset: ExampleDataset
@@ -39,13 +45,42 @@ class Validation:
     tasks: Sequence[str]
     processor: Any  # an MdetrProcessor; a baseline's is an MdetrImageProcessor
     classes: Path | None = None
+    name: str = "validation"
+    broken: BrokenExamples | None = None
+    note: str | None = None
+    num_left_out: int = 0
 
     @classmethod
-    def open(cls, settings: ValidationStore, processor: Any) -> Validation:
-        """Open the store that a recipe names."""
-        dataset = ExampleDataset(Store.open(settings.store))
+    def open(
+        cls,
+        settings: ValidationStore,
+        processor: Any,
+        name: str = "validation",
+        broken: BrokenExamples | None = None,
+    ) -> Validation:
+        """Open the store that a recipe names, without the records whose texts are too long for the model.
+
+        Raises:
+            TrainingError: More than 1 % of the records are.
+        """
+        store, note = open_store(settings), None
+        whole = len(store)
+        if isinstance(processor, MdetrProcessor):
+            (store,), note = without_unusable(name, [store], lambda s: unusable_texts(s, processor), broken)
+        dataset = ExampleDataset(store)
         wanted = len(dataset) if settings.max_images is None else min(settings.max_images, len(dataset))
-        return cls(dataset, wanted, settings.tasks, processor, settings.classes)
+        left_out = whole - len(store)
+        return cls(dataset, wanted, settings.tasks, processor, settings.classes, name, broken, note, left_out)
+
+    def read(self, place: int) -> Example | None:
+        """Read the example at a place; None, and a line in the list, where it cannot be read."""
+        try:
+            return self.dataset[place]
+        except (InvalidInputError, InvalidRecordError) as error:
+            if self.broken is not None:
+                store, name = self.dataset.store.path, self.dataset.name_of(place)
+                self.broken.add_example(self.name, place, store, name, str(error))
+            return None
 
 
 def evaluate(
@@ -67,22 +102,27 @@ def evaluate(
         on_judgements: called with a task and what its scorer says of each record of a batch.
 
     Returns:
-        "task_figure" -> value.
+        "task_figure" -> value; and "left_out", how many records and images could not be used, if any.
+
+    Raises:
+        TrainingError: More than 1 % of the images, and more than one, cannot be read.
     """
     scorers = {task: make_scorer(task, validation.processor) for task in validation.tasks if task in SCORERS}
     detection = DETECTION in validation.tasks
     share = share_of(accelerator, validation.num_images)
+    unreadable: set[int] = set()
     was_training = model.training
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         if scorers:
-            loader = DataLoader(
-                Subset(validation.dataset, share), batch_size, collate_fn=Collator(validation.processor)
-            )
-            for batch in loader:
-                _score_batch(model, batch, scorers, on_judgements)
+            collate = Collator(validation.processor, with_targets=False, with_records=True)
+            for start in range(0, len(share), batch_size):
+                places = share[start : start + batch_size]
+                examples = readable(validation, places, unreadable)
+                if examples:
+                    _score_batch(model, collate(examples), scorers, on_judgements)
                 if on_progress is not None and not detection:
-                    on_progress(len(batch["pixel_values"]))
+                    on_progress(len(places))
         scores = {
             f"{task}_{name}": value
             for task, scorer in scorers.items()
@@ -90,9 +130,33 @@ def evaluate(
         }
         if detection:
             find = _asker_of_classes(model, validation, batch_size)
-            scores |= score_detection(validation, share, find, on_progress)
+            scores |= score_detection(validation, share, find, unreadable, on_progress)
     model.train(was_training)
-    return scores
+    return scores | count_left_out(validation, unreadable)
+
+
+def readable(validation: Validation, places: Sequence[int], unreadable: set[int]) -> list[Example]:
+    """Read the examples at some places; the places of those that cannot be read go to `unreadable`."""
+    read = {place: validation.read(place) for place in places}
+    unreadable.update(place for place, example in read.items() if example is None)
+    return [example for example in read.values() if example is not None]
+
+
+def count_left_out(validation: Validation, unreadable: set[int]) -> dict[str, float]:
+    """Count what all processes left out, as "left_out"; every process must call this together.
+
+    Raises:
+        TrainingError: Too many images could not be read.
+    """
+    count = len(np.unique(gather_rows(np.array(sorted(unreadable), dtype=np.int64))))
+    if count and too_many(count, validation.num_images):
+        listed = "" if validation.broken is None else f"; they are listed in {validation.broken.file}"
+        raise TrainingError(
+            f"{count:,} of {validation.num_images:,} images of {validation.name} cannot be read, more than "
+            f"{MAX_FRACTION:.0%}{listed}."
+        )
+    total = count + validation.num_left_out
+    return {"left_out": float(total)} if total else {}
 
 
 def _score_batch(
@@ -102,7 +166,6 @@ def _score_batch(
     on_judgements: Callable[[str, Sequence[Judgement]], None] | None,
 ) -> None:
     records = batch.pop("records")
-    batch.pop("targets")
     mask = batch["pixel_mask"][batch["image_index"]]
     places = placements([(record.height, record.width) for record in records], mask)
     output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
@@ -138,21 +201,23 @@ def score_detection(
     validation: Validation,
     share: Sequence[int],
     find: Callable[[Tensor], Found],
+    unreadable: set[int],
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Score what is found in the images of this process's share; every process must call this together.
 
     Args:
         validation: the images. share: the places of this process's. find: an image, (3, H, W) uint8, ->
-            detections. on_progress: called after each image.
+            detections. unreadable: gets the places of images that cannot be read. on_progress: called after
+            each image.
 
     Returns:
         "detection_figure" -> value.
     """
     scorer = DetectionScorer(classes_of_validation(validation))
     for place in share:
-        example = validation.dataset[place]
-        scorer.update(example.records, find(example.image))
+        for example in readable(validation, [place], unreadable):
+            scorer.update(example.records, find(example.image))
         if on_progress is not None:
             on_progress(1)
     return {f"{DETECTION}_{name}": value for name, value in scorer.compute().items()}

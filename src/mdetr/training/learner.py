@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.data.collate import Collator
+from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.images import MdetrImageProcessor
@@ -24,25 +25,45 @@ from mdetr.tasks.detection import classes_of, read_classes
 from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
 from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
+from mdetr.training.checks import has_masks, unusable_answers, unusable_texts, without_masks
 from mdetr.training.evaluation import evaluate
+from mdetr.training.held_out import open_store
 from mdetr.training.lora import add_lora
 from mdetr.training.recipe import BpeSettings, ImageSettings, Recipe
 from mdetr.training.tokenizer import train_bpe
+
+
+def _nothing(store: Store) -> dict[int, str]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Learner:
     """What is trained.
 
-    model: called with a batch it gives an output with `loss` and `losses`. processor: makes its tensors, and
-    is saved with it. collator: examples -> a batch, with "records". evaluate: scores it, as
-    `mdetr.training.evaluation.evaluate`.
+    model: called with a batch it gives an output with `loss` and `losses`.
+    processor: makes its tensors, and is saved with it.
+    collator: examples -> a batch, with "records".
+    evaluate: scores it, as `mdetr.training.evaluation.evaluate`.
+    unusable: the rows of a store that it cannot learn from, each with the reason.
+    check: raises an error for an example that cannot be collated.
+    num_queries: boxes that it can give for a text; None where there is no such limit.
     """
 
     model: nn.Module
     processor: Any
     collator: Callable[[list[Any]], dict[str, Any]]
     evaluate: Callable[..., dict[str, float]] = evaluate
+    unusable: Callable[[Store], dict[int, str]] = _nothing
+    check: Callable[[Example], object] | None = None
+    num_queries: int | None = None
+
+    @property
+    def image_size(self) -> Mapping[str, int] | None:
+        """The model's "shortest_edge" and "longest_edge"; None where it keeps images as they are."""
+        processor = getattr(self.processor, "image_processor", self.processor)
+        size: Mapping[str, int] | None = processor.size if processor.do_resize else None
+        return size
 
 
 def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
@@ -53,12 +74,13 @@ def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
             raise RecipeError("A baseline trains without model.lora and run.gradient_checkpointing.")
         processor = _image_processor(recipe.image, MdetrImageProcessor())
         named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
-        classes = read_classes(named[0]) if named else classes_of(Store.open(recipe.data.train[0].store))
+        classes = read_classes(named[0]) if named else classes_of(open_store(recipe.data.train[0]))
         settings = recipe.model
         baseline = BASELINES[recipe.model.baseline](classes, dict(settings.config), settings.start_from)
         with_masks = recipe.model.baseline == "maskrcnn"
-        collator = BaselineCollator(classes, processor, do_resize, with_masks)
-        return Learner(baseline, processor, collator, evaluate_baseline)
+        of_baseline = BaselineCollator(classes, processor, do_resize, with_masks)
+        find = without_masks if with_masks else _nothing
+        return Learner(baseline, processor, of_baseline, evaluate_baseline, find)
     lora = recipe.model.lora
     # with additions beside its layers a checkpoint is no model; the trainer reads its weights later
     if checkpoint is None or lora is not None:
@@ -70,7 +92,21 @@ def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
     _freeze(model, recipe.model.freeze)
     if recipe.run.gradient_checkpointing:
         _checkpoint_gradients(model)
-    return Learner(model, text_processor, Collator(text_processor, do_resize))
+    with_masks = model.config.predict_masks and any(map(has_masks, map(open_store, recipe.data.train)))
+    collator = Collator(text_processor, do_resize, with_masks=with_masks, with_records=True)
+
+    def unusable(store: Store) -> dict[int, str]:
+        reasons = unusable_answers(store, text_processor) | unusable_texts(store, text_processor)
+        return (without_masks(store) if with_masks else {}) | reasons
+
+    return Learner(
+        model,
+        text_processor,
+        collator,
+        unusable=unusable,
+        check=collator.check,
+        num_queries=model.config.num_queries,
+    )
 
 
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -93,8 +129,7 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     """The model that training starts from, and its processor."""
     fields = dict(recipe.model.config)
     if recipe.model.answers is not None:
-        stores = [Store.open(entry.store) for entry in recipe.data.train]
-        fields |= answer_fields(recipe.model.answers, stores)
+        fields |= answer_fields(recipe.model.answers, list(map(open_store, recipe.data.train)))
     if recipe.model.start_from is not None:
         model, processor = _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
         processor.image_processor = _image_processor(recipe.image, processor.image_processor)
@@ -154,13 +189,24 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, Mdetr
 
 
 def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:
-    """A processor with what the recipe says, and for the rest what `start` has."""
-    sides = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
-    size = (start.size or {}) | {name: side for name, side in sides.items() if side is not None}
+    """A processor with what the recipe says, and for the rest what `start` has.
+
+    Where the recipe gives one side alone, the other follows in proportion.
+    """
+    given = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
+    sides = {name: side for name, side in given.items() if side is not None}
+    size = dict(start.size or {})
+    if len(sides) == 1:
+        ((name, side),) = sides.items()
+        factor = side / size.get(name, side)
+        size = {other: round(factor * own) for other, own in size.items()}
+    size |= sides
     return MdetrImageProcessor(
+        do_resize=start.do_resize or bool(sides),
         size=size or None,
         image_mean=list(settings.mean or start.image_mean),
         image_std=list(settings.std or start.image_std),
+        pad_to_multiple=start.pad_to_multiple,
     )
 
 
@@ -171,7 +217,7 @@ def _reload(checkpoint: Path) -> tuple[MdetrModel, MdetrProcessor]:
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     wanted = recipe.model.tokenizer
     if isinstance(wanted, BpeSettings):
-        stores = [Store.open(entry.store) for entry in recipe.data.train]
+        stores = map(open_store, recipe.data.train)
         texts = (text for store in stores for text in store.columns(["text"])["text"].to_pylist())
         return train_bpe(texts, wanted.vocab_size)
     if wanted == "roberta":

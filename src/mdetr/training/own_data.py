@@ -1,76 +1,73 @@
-"""A recipe that names JSON Lines files in; their stores, and the recipe that names these, out."""
+"""Stores of the JSON Lines files that a recipe names, and the images that it holds out."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mdetr.data.record import Record
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
-from mdetr.errors import RecipeError
-from mdetr.training.recipe import Recipe
-
-HELD_OUT = 10  # one image in so many is kept for validation, where both name the same file
+from mdetr.training.recipe import DataSettings, Part, Recipe, is_json_lines
 
 
 def import_own_data(recipe: Recipe, folder: Path, training: bool = True) -> Recipe:
-    """Make a store of each JSON Lines file that a recipe names instead of one.
+    """Make a store of each JSON Lines file that a recipe names, and hold out images for validation.
 
-    Where training and validation name the same file, the records of one image in ten are for validation only;
-    which images these are depends on their names alone.
+    Where training and validation name the same file or store, each gets a part of its images, unless the
+    recipe allows shared images.
 
     Args:
-        recipe: whose `data.train` and `data.validation` may name files that end in .jsonl.
-        folder: the run's, in which the stores are made, or found again.
-        training: whether those to train on are wanted too.
+        recipe: Whose `data.train` and `data.validation` may name files that end in .jsonl.
+        folder: The run's, in which the stores are made, or found again.
+        training: Whether the data to train on are wanted too.
+
+    Returns:
+        The recipe with stores for files.
 
     Raises:
-        InvalidInputError, InvalidRecordError: a file is missing or has a line that breaks a rule.
-        RecipeError: a file has too few images to keep some for validation.
+        InvalidInputError, InvalidRecordError: A file is missing or has a line that breaks a rule.
     """
-    shared = {entry.store for entry in recipe.data.train} & {
-        entry.store for entry in recipe.data.validation.values()
-    }
-    train = recipe.data.train
+    data = _hold_out(recipe.data)
+    train = data.train
     if training:
-        train = [
-            replace(entry, store=_store_of(entry.store, folder, False if entry.store in shared else None))
-            for entry in train
-        ]
+        train = [replace(entry, store=_store_of(entry.store, folder)) for entry in train]
     validation = {
-        name: replace(entry, store=_store_of(entry.store, folder, True if entry.store in shared else None))
-        for name, entry in recipe.data.validation.items()
+        name: replace(entry, store=_store_of(entry.store, folder)) for name, entry in data.validation.items()
     }
-    return replace(recipe, data=replace(recipe.data, train=train, validation=validation))
+    return replace(recipe, data=replace(data, train=train, validation=validation))
 
 
-def _store_of(path: Path, folder: Path, held_out: bool | None) -> Path:
-    """The store of a file; of one part of its images only, unless `held_out` is None."""
-    if path.suffix != ".jsonl":
+def _hold_out(data: DataSettings) -> DataSettings:
+    """The settings with a part of its images for each entry whose store is for training and validation."""
+    if data.allow_shared_images:
+        return data
+    trained_on = {entry.store.resolve() for entry in data.train if entry.part == "all"}
+    scored = {entry.store.resolve() for entry in data.validation.values() if entry.part == "all"}
+    shared = trained_on & scored
+
+    def part(store: Path, given: Part, of_shared: Part) -> Part:
+        return of_shared if given == "all" and store.resolve() in shared else given
+
+    train = [replace(entry, part=part(entry.store, entry.part, "train")) for entry in data.train]
+    validation = {
+        name: replace(entry, part=part(entry.store, entry.part, "validation"))
+        for name, entry in data.validation.items()
+    }
+    return replace(data, train=train, validation=validation)
+
+
+def _store_of(path: Path, folder: Path) -> Path:
+    """The store of a JSON Lines file, or the store that the path is."""
+    if not is_json_lines(path):
         return path
-    part = {None: "all", False: "train", True: "validation"}[held_out]
-    target = folder / "stores" / f"{path.stem}-{part}-{_version(path)}"
+    target = folder / "stores" / f"{path.stem}-{_version(path)}"
     if not target.exists():
-        records = read_json_lines(path, part)
-        write_store(target, records if held_out is None else _part(records, held_out), path.resolve().parent)
-    store = Store.open(target)
-    if not len(store):
-        raise RecipeError(
-            f"{path} has too few images to keep one in {HELD_OUT} for validation; name another file."
-        )
-    return store.path
+        write_store(target, read_json_lines(path, "all"), path.resolve().parent)
+    return Store.open(target).path
 
 
 def _version(path: Path) -> str:
     """What tells a file from others of its name, and from what it was before a change."""
     status = path.stat()
     return f"{zlib.crc32(f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'.encode()):08x}"
-
-
-def _part(records: Iterator[Record], held_out: bool) -> Iterator[Record]:
-    for record in records:
-        if (zlib.crc32(record.image_id.encode()) % HELD_OUT == 0) is held_out:
-            yield record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ class PredictionPictures:
 
     def _draw(self, name: str, model: MdetrModel, step: int) -> Path:
         validation = self.validations[name]
-        examples = [_first_text(validation.dataset[i]) for i in range(min(self.count, validation.num_images))]
-        batch = Collator(validation.processor)(examples)
+        read = filter(None, map(validation.read, range(validation.num_images)))
+        examples = [_first_text(example) for example in islice(read, self.count)]
+        batch = Collator(validation.processor, with_targets=False, with_records=True)(examples)
         records = batch.pop("records")
-        batch.pop("targets")
         was_training = model.training
         model.eval()
         with torch.inference_mode():

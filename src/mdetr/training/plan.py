@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mdetr.training.datasets import Mixture, training_data
+from mdetr.training.ema import start_fraction
 from mdetr.training.learner import Learner, make_learner
 from mdetr.training.own_data import import_own_data
+from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe import Recipe
-from mdetr.training.schedules import Schedule
+from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
+from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.training.trainer import parameter_groups
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -43,7 +45,8 @@ class Plan:
 
     groups, frozen: of parameters. examples, steps_per_epoch, steps: of training. state_bytes: weights,
     gradients, Adam's moments and the average on each process. batch: examples of the measured step, on one
-    process; seconds: that it took; peak_bytes: of GPU memory, None on a CPU.
+    process; seconds: that it took; peak_bytes: of GPU memory, None on a CPU. start_fraction: of the start
+    weights in the average that will be saved; None without an average. notes: what else to know.
     """
 
     groups: tuple[Group, ...]
@@ -55,6 +58,8 @@ class Plan:
     batch: int
     seconds: float
     peak_bytes: int | None
+    start_fraction: float | None = None
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -75,7 +80,9 @@ class Plan:
             f"one step of {self.batch} examples took {self.seconds:.2f} s here, without the optimiser; "
             f"{self.steps:,} of them take {hours:.2f} hours"
         )
-        return told
+        if self.start_fraction is not None:
+            told.append(f"the saved average will hold {self.start_fraction:.1%} of the start weights")
+        return [*told, *self.notes]
 
 
 def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
@@ -90,10 +97,12 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     """
     recipe = import_own_data(recipe, folder)
     learner = make_learner(recipe)
-    mixture = training_data(recipe.data, recipe.seed)
+    notes: list[str] = []
+    broken = BrokenExamples(folder / BROKEN_FILE)
+    mixture = prepare_data(recipe, learner, notes.append, broken).mixture
     optimiser = recipe.optimiser
-    per_epoch = max(1, len(mixture) // optimiser.batch_size)
-    steps = optimiser.steps or round((optimiser.epochs or 0) * per_epoch)
+    per_epoch = steps_per_epoch(optimiser, len(mixture))
+    steps = total_steps(optimiser, len(mixture))
     settings = recipe.schedule
     schedule = Schedule(
         settings.name, settings.lr_drop, per_epoch, steps, settings.warmup, settings.start_at_base
@@ -108,7 +117,9 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     all_of_them = sum(parameter.numel() for parameter in learner.model.parameters())
     copies = 1 + (recipe.ema is not None)
     batch = max(1, optimiser.batch_size // num_processes // recipe.run.gradient_accumulation)
-    seconds, peak = _measure(learner, mixture, min(batch, len(mixture)))
+    examples = SkippingDataset(mixture, broken, learner.check)
+    seconds, peak = _measure(learner, examples, min(batch, len(mixture)))
+    ema = recipe.ema
     return Plan(
         groups=tuple(groups),
         frozen=all_of_them - trained,
@@ -119,15 +130,17 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
         batch=min(batch, len(mixture)),
         seconds=seconds * recipe.run.gradient_accumulation,
         peak_bytes=peak,
+        start_fraction=None if ema is None else start_fraction(steps, ema.decay, ema.ramp),
+        notes=tuple(notes),
     )
 
 
-def _measure(learner: Learner, mixture: Mixture, batch_size: int) -> tuple[float, int | None]:
+def _measure(learner: Learner, examples: SkippingDataset, batch_size: int) -> tuple[float, int | None]:
     """Seconds of the second of two steps, and the most GPU memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: nn.Module = learner.model.to(device).train()
-    mixture.set_epoch(0)
-    batch = learner.collator([mixture[place] for place in range(batch_size)])
+    examples.mixture.set_epoch(0)
+    batch = learner.collator([examples[place] for place in range(batch_size)])
     batch.pop("records")
     inputs = {name: _moved(value, device) for name, value in batch.items()}
     seconds = 0.0

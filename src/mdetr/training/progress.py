@@ -77,6 +77,10 @@ class Progress(TrainerCallback):
         elif "loss" in logs:
             self._say(shown)
 
+    def note(self, sentence: str) -> None:
+        """Print a sentence as it is."""
+        self.console.print(sentence, soft_wrap=True, markup=False)
+
     def _say(self, shown: dict[str, str]) -> None:
         line = "  ".join([self._headline, *(f"{name} {value}" for name, value in shown.items())])
         self.console.print(line, soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -28,6 +29,8 @@ from mdetr.training.shipped import find_recipe
 _STRICT = ConfigDict(extra="forbid")
 ALIASES = {"optimizer": "optimiser"}  # other spellings of sections
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Literal["all", "train", "validation"]
+JSON_LINES = ".jsonl"  # what the names of such files end in
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -86,7 +89,8 @@ class ModelSettings:
 class ImageSettings:
     """How images become tensors: sides in pixels when evaluating, mean and deviation per channel.
 
-    What is left out is as the model to start from has it; for a new one 800, 1333, and ImageNet's.
+    What is left out is as the model to start from has it; for a new one 800, 1333, and ImageNet's. Where one
+    side is left out, it follows the other in proportion.
     """
 
     shortest_edge: PositiveInt | None = None
@@ -134,10 +138,12 @@ class TrainStore:
     """A store to train on; images are drawn from it in proportion to `weight` times their number.
 
     store: its folder, or a JSON Lines file of your own (docs/data.md), of which a store is made.
+    part: "train" for all but one image in ten, which are chosen by their names, "validation" for that one.
     """
 
     store: Path
     weight: PositiveFloat = 1.0
+    part: Part = "all"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -145,12 +151,14 @@ class ValidationStore:
     """A store to evaluate on, the tasks that score it, and at most how many of its images.
 
     classes: for the task "detection", the annotation file (LVIS's, COCO's) whose classes are all looked for.
+    part: as in `TrainStore`.
     """
 
     store: Path
     tasks: list[str]
     max_images: PositiveInt | None = None
     classes: Path | None = None
+    part: Part = "all"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -160,9 +168,13 @@ class DataSettings:
     examples: "image", where an epoch takes some texts of every image, or "text", where it takes every text by
     itself, as the published models were trained. texts_per_image: how many texts of an image share one
     encoding of it in a training step; null for all.
-    augmentation: "published", "clevr", "none", or settings for images of one size.
+    augmentation: "model_size", which is "published" with all sizes in proportion to those of the model (or of
+        `image`); "published", the published sizes whatever the model's; "clevr"; "none"; or settings for
+        images of one size or for jittered scales.
     compose_texts: whether texts are composed anew, in every epoch, from the class names of an image's boxes,
         where the store says what is absent (docs/photo-tiny.md).
+    allow_shared_images: whether training and validation may have images in common, which is an error
+        otherwise. Unless it is true, one image in ten is for validation alone where both name the same data.
     group_by_shape: whether the images of a batch are chosen to have like shapes, so that little is padded.
     """
 
@@ -170,11 +182,14 @@ class DataSettings:
     validation: dict[str, ValidationStore] = field(default_factory=dict)
     examples: Literal["image", "text"] = "image"
     texts_per_image: PositiveInt | None = 1
-    augmentation: FixedSizeAugmentation | ScaleJitterAugmentation | Literal["published", "clevr", "none"] = (
-        "published"
-    )
+    augmentation: (
+        FixedSizeAugmentation
+        | ScaleJitterAugmentation
+        | Literal["model_size", "published", "clevr", "none"]
+    ) = "model_size"
     compose_texts: bool = False
     group_by_shape: bool = True
+    allow_shared_images: bool = False
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -195,7 +210,9 @@ class OptimiserSettings:
 class ScheduleSettings:
     """How the learning rates change; see `mdetr.training.schedules`. lr_drop is in epochs."""
 
-    name: Literal["step", "multistep", "linear_with_warmup", "all_linear_with_warmup"] = "linear_with_warmup"
+    name: Literal["step", "multistep", "linear_with_warmup", "all_linear_with_warmup"] = (
+        "all_linear_with_warmup"
+    )
     lr_drop: PositiveInt = 35
     warmup: Share = 0.01
     start_at_base: bool = True
@@ -203,10 +220,15 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class EmaSettings:
-    """The average of the weights that is evaluated and saved; `ramp` lets it follow faster at first."""
+    """The average of the weights that is evaluated and saved.
+
+    decay: fraction of the average that each step keeps.
+    ramp: whether the decay starts low and rises with the steps, so that the average suits a run of any
+        length; without it the average of a short run is mostly the model that was started from.
+    """
 
     decay: Share = 0.9998
-    ramp: bool = False
+    ramp: bool = True
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -316,16 +338,37 @@ def check_files(recipe: Recipe, training: bool = True) -> None:
     Raises:
         RecipeError: some are missing; all of them are listed.
     """
-    stores = [entry.store for entry in recipe.data.validation.values()]
-    stores += [entry.store for entry in recipe.data.train] if training else []
-    missing = [str(store) for store in stores if not store.exists()]
+    stores = [entry.store for entry in recipe.data.train] if training else []
+    stores += [entry.store for entry in recipe.data.validation.values()]
     files = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
-    missing += [str(file) for file in files if not file.is_file()]
+    lines = [store for store in stores if is_json_lines(store)]
+    folders = [store for store in stores if store not in lines]
+    missing = [path for path in (*lines, *files) if not path.is_file()]
     if missing:
         raise RecipeError(
-            f"The recipe needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there: "
-            "make stores with 'mdetr data import', or name others with --set."
+            f"There is no file {_listed(missing)}; check the path, or name another with --set data=PATH."
         )
+    missing = [path for path in folders if not path.exists()]
+    if missing:
+        raise RecipeError(
+            f"There is no store {_listed(missing)}; make it with 'mdetr data import', or name a store or a "
+            f"{JSON_LINES} file with --set data=PATH."
+        )
+    unknown = [path for path in folders if path.is_file()]
+    if unknown:
+        raise RecipeError(
+            f"{_listed(unknown)} is neither a store nor a {JSON_LINES} file; make a store of it with "
+            "'mdetr data import', or write a JSON object on each line (docs/data.md)."
+        )
+
+
+def is_json_lines(path: Path) -> bool:
+    """Whether a path that a recipe names as a store is a JSON Lines file, of which a store is made."""
+    return path.suffix.lower() == JSON_LINES and not path.is_dir()
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(dict.fromkeys(map(str, paths)))
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -390,6 +433,7 @@ def _apply(content: dict[str, Any], change: str) -> str:
 
 def _name(content: dict[str, Any], key: str, value: str) -> None:
     """`data=FILE` names what is trained on and evaluated, `model=FOLDER` what is started from."""
+    value = os.path.expanduser(value)  # a shell leaves the ~ of key=~/path alone
     if key == "model":
         content.setdefault("model", {})["start_from"] = value
         return

@@ -15,17 +15,17 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from mdetr.errors import RecipeError, TrainingError
-from mdetr.training.datasets import training_data
 from mdetr.training.early_stopping import StopEarly
-from mdetr.training.evaluation import Validation
 from mdetr.training.failures import explained
 from mdetr.training.hub import make_repository, push
 from mdetr.training.learner import make_learner
 from mdetr.training.own_data import import_own_data
 from mdetr.training.pictures import PredictionPictures
+from mdetr.training.preparation import prepare_data
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe, RunSettings, check_files, to_yaml
 from mdetr.training.report import write_report
+from mdetr.training.skipping import BROKEN_FILE, BrokenExamples
 from mdetr.training.trainer import MdetrTrainer, has_checkpoint, last_checkpoint
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
@@ -59,20 +59,17 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         make_repository(recipe.run.push_to_hub)
     set_seed(recipe.seed)
     learner = make_learner(recipe, checkpoint)
-    validations = {
-        name: Validation.open(entry, learner.processor) for name, entry in recipe.data.validation.items()
-    }
+    progress = Progress()
+    say = progress.note if state.is_main_process else _say_nothing
+    with state.main_process_first():  # the others find what it listed
+        data = prepare_data(recipe, learner, say, BrokenExamples(output / BROKEN_FILE))
     writer = SummaryWriter(str(output / "logs")) if state.is_main_process else None
     count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
-    pictures = PredictionPictures(output / "pictures", validations, count, writer)
-    trainer = MdetrTrainer(
-        learner,
-        recipe,
-        training_arguments(recipe, output),
-        training_data(recipe.data, recipe.seed),
-        validations,
-        pictures,
-    )
+    pictures = PredictionPictures(output / "pictures", data.validations, count, writer)
+    arguments = training_arguments(recipe, output)
+    # an incomplete batch is left out, unless there is no other
+    arguments.dataloader_drop_last = len(data.mixture) >= recipe.optimiser.batch_size
+    trainer = MdetrTrainer(learner, recipe, arguments, data.mixture, data.validations, pictures)
 
     def keep(metrics: Mapping[str, float]) -> None:
         trainer.save_averaged(output / MODEL_FOLDER)
@@ -80,7 +77,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
             (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
 
     stopping = recipe.run.early_stopping
-    with Progress() as progress, explained(recipe.run.timeout):
+    with progress, explained(recipe.run.timeout):
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress)
         if writer is not None:
@@ -94,12 +91,16 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
             keep(trainer.last_metrics())
     if trainer.is_world_process_zero():
         report = output / REPORT_FILE
-        last = {name: found[-1] for name in validations if (found := pictures.drawn(name))}
+        last = {name: found[-1] for name in data.validations if (found := pictures.drawn(name))}
         write_report(report, output.name, trainer.state.log_history, to_yaml(recipe), last)
         if recipe.run.push_to_hub is not None:
             others = [output / RECIPE_FILE, output / METRICS_FILE, report]
             push(recipe.run.push_to_hub, output / MODEL_FOLDER, others)
     return output / MODEL_FOLDER
+
+
+def _say_nothing(note: str) -> None:
+    """What a process other than the first says."""
 
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,9 +10,22 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mdetr.errors import RecipeError
+from mdetr.training.recipe import OptimiserSettings
 
 MULTISTEP_PERIOD = 50  # epochs between the halvings of `multistep` after the first
 GROUPS = ("backbone", "text_encoder", "rest")
+
+
+def steps_per_epoch(settings: OptimiserSettings, examples: int) -> int:
+    """The steps of an epoch over a number of examples; what does not fill a batch is left out of it."""
+    return max(1, examples // settings.batch_size)
+
+
+def total_steps(settings: OptimiserSettings, examples: int) -> int:
+    """The steps of a run over a number of examples."""
+    if settings.steps is not None:
+        return settings.steps
+    return math.ceil((settings.epochs or 0) * steps_per_epoch(settings, examples))
 
 
 @dataclass(frozen=True)

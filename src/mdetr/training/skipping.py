@@ -1,32 +1,136 @@
-"""Examples, some of which cannot be read, in; others in their places, and a list of them, out."""
+"""Examples that cannot be used: left out of training and evaluation, listed by their ids, and counted."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from mdetr.data.examples import Example
+from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.training.datasets import Mixture
 
-MAX_SHARE = 0.01  # of the examples that may be broken
+MAX_FRACTION = 0.01  # of the examples that may be broken
+BROKEN_FILE = "broken_examples.jsonl"
+TRAINING = "train"  # what the list calls the training data; validation data have their own names
+
+
+class BrokenExamples:
+    """The list of what was left out: a file with a line of JSON for each, shared by all processes.
+
+    A line has "data" ("train" or the validation's name), "store", the record's "source", "split", "id" and
+    "image_id", the "reason", and "example", the place among the examples, where reading it failed.
+
+    Args:
+        file: Where the list is; it is made when there is something to list.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def add_records(self, data: str, store: Store, reasons: Mapping[int, str]) -> None:
+        """List rows of a store, each with the reason, unless they are listed already."""
+        named = [{**store.name_of(row), "reason": reason} for row, reason in reasons.items()]
+        self._add([{"data": data, "store": str(store.path), **line} for line in named])
+
+    def add_example(self, data: str, place: int, store: Path, name: Mapping[str, str], reason: str) -> None:
+        """List an example that could not be read, by its place, unless it is listed already."""
+        self._add([{"data": data, "store": str(store), **name, "reason": reason, "example": place}])
+
+    def _add(self, lines: Sequence[dict[str, Any]]) -> None:
+        known = {_key(entry) for entry in self._lines()}
+        new = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if _key(line) not in known]
+        if new:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write("".join(new))
+
+    def unreadable(self, data: str) -> set[int]:
+        """The places of the examples that could not be read so far."""
+        return {line["example"] for line in self._lines() if line["data"] == data and "example" in line}
+
+    def _lines(self) -> list[dict[str, Any]]:
+        if not self.file.is_file():
+            return []
+        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+
+
+def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    if "example" in line:
+        return line["data"], line["example"]
+    return line["data"], line["store"], line["source"], line["split"], line["id"]
+
+
+def without_unusable(
+    data: str,
+    stores: Iterable[Store],
+    find: Callable[[Store], dict[int, str]],
+    broken: BrokenExamples | None = None,
+) -> tuple[list[Store], str | None]:
+    """Leave out the records that the model cannot take, and list them.
+
+    Args:
+        data: What the list calls the data.
+        stores: Of which records are left out.
+        find: Gives for a store the rows that cannot be used, each with the reason.
+        broken: The list; None to list nothing.
+
+    Returns:
+        The stores without these records, and a sentence that says how many there were; None without any.
+
+    Raises:
+        TrainingError: There are too many of them.
+    """
+    kept: list[Store] = []
+    total = count = 0
+    first = ""
+    for store in stores:
+        reasons = find(store)
+        if reasons and broken is not None:
+            broken.add_records(data, store, reasons)
+        if reasons and not first:
+            row, reason = next(iter(reasons.items()))
+            first = f"{store.name_of(row)['id']!r} of {store.path}: {reason}"
+        total, count = total + len(store), count + len(reasons)
+        usable = np.setdiff1d(np.arange(len(store)), np.array(list(reasons), dtype=np.int64))
+        kept.append(store.select(usable) if reasons else store)
+    if not count:
+        return kept, None
+    listed = "" if broken is None else f" All are listed in {broken.file}."
+    if too_many(count, total):
+        raise TrainingError(
+            f"{count:,} of {total:,} records of {data} cannot be used, more than {MAX_FRACTION:.0%}, "
+            f"such as record {first}{listed}"
+        )
+    are = "record is" if count == 1 else "records are"
+    return kept, f"{count:,} of {total:,} {are} left out of {data}, such as record {first}{listed}"
+
+
+def too_many(count: int, total: int) -> bool:
+    """Whether more examples are broken than may be; one always may, unless there is no other."""
+    return count >= total or count > max(1, MAX_FRACTION * total)
 
 
 class SkippingDataset(Dataset[Example]):
-    """Gives the next example instead of one whose image is missing or damaged.
-
-    Each is written down once, as a line of JSON in a file that all workers and processes share.
+    """Gives the next example instead of one that cannot be used, such as one whose image is damaged.
 
     Args:
-        mixture: the examples. log: the file. max_share: of the examples; if more are broken, training stops.
+        mixture: The examples.
+        broken: The list of those that could not be used.
+        check: Raises an `InvalidInputError` for an example that can be read but not be used.
     """
 
-    def __init__(self, mixture: Mixture, log: Path, max_share: float = MAX_SHARE) -> None:
+    def __init__(
+        self, mixture: Mixture, broken: BrokenExamples, check: Callable[[Example], object] | None = None
+    ) -> None:
         self.mixture = mixture
-        self.log = log
-        self.max_share = max_share
+        self.broken = broken
+        self.check = check
 
     def __len__(self) -> int:
         return len(self.mixture)
@@ -34,27 +138,20 @@ class SkippingDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         for place in range(index, index + len(self)):
             try:
-                return self.mixture[place % len(self)]
+                example = self.mixture[place % len(self)]
+                if self.check is not None:
+                    self.check(example)
+                return example
             except (InvalidInputError, InvalidRecordError) as error:
                 self._write_down(place % len(self), str(error))
         raise TrainingError("No example can be read.")
 
     def _write_down(self, index: int, reason: str) -> None:
-        known = self.broken()
-        if index not in known:
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"example": index, "reason": reason}) + "\n")
-            known.add(index)
-        if len(known) > max(1, self.max_share * len(self)):
+        store, name = self.mixture.name_of(index)
+        self.broken.add_example(TRAINING, index, store, name, reason)
+        count = len(self.broken.unreadable(TRAINING))
+        if too_many(count, len(self)):
             raise TrainingError(
-                f"{len(known)} of {len(self)} examples cannot be read, more than {self.max_share:.0%}; "
-                f"they are listed in {self.log}."
+                f"{count:,} of {len(self):,} examples cannot be read, more than {MAX_FRACTION:.0%}; "
+                f"they are listed in {self.broken.file}."
             )
-
-    def broken(self) -> set[int]:
-        """The places of the examples that could not be read so far."""
-        if not self.log.is_file():
-            return set()
-        return {
-            int(json.loads(line)["example"]) for line in self.log.read_text(encoding="utf-8").splitlines()
-        }

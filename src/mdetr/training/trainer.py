@@ -39,13 +39,12 @@ from mdetr.training.lora import merge_lora
 from mdetr.training.meters import Meters
 from mdetr.training.recipe import FixedSizeAugmentation, OptimiserSettings, Recipe
 from mdetr.training.schedules import Schedule
-from mdetr.training.skipping import SkippingDataset
+from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 
 COMPLETE = "complete"  # a checkpoint without this file was interrupted while it was written
 EMA_FILE = "ema.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
 _CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # in what torch says of a full disk
-BROKEN_FILE = "broken_examples.jsonl"
 
 
 def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
@@ -112,7 +111,7 @@ class MdetrTrainer(Trainer):
             model=model,
             args=arguments,
             data_collator=learner.collator,
-            train_dataset=SkippingDataset(dataset, self.folder / BROKEN_FILE),
+            train_dataset=SkippingDataset(dataset, BrokenExamples(self.folder / BROKEN_FILE), learner.check),
             eval_dataset=dataset if validations else None,  # only says that there is something to evaluate
             processing_class=learner.processor,
             callbacks=[_FollowTraining(self)],

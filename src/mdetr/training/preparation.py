@@ -1,0 +1,76 @@
+"""Preparation of a run's data: what the model cannot take is left out and said, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mdetr.errors import RecipeError
+from mdetr.training.checks import count_crowded
+from mdetr.training.datasets import Mixture, training_data
+from mdetr.training.ema import start_fraction
+from mdetr.training.evaluation import Validation
+from mdetr.training.held_out import check_disjoint, open_store
+from mdetr.training.learner import Learner
+from mdetr.training.recipe import Recipe
+from mdetr.training.schedules import total_steps
+from mdetr.training.skipping import TRAINING, BrokenExamples, without_unusable
+
+MAX_START_FRACTION = 0.1  # of the start weights in the saved average, above which a run is warned
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The training examples of a run, and its validations by name."""
+
+    mixture: Mixture
+    validations: dict[str, Validation]
+
+
+def prepare_data(
+    recipe: Recipe, learner: Learner, say: Callable[[str], object], broken: BrokenExamples | None = None
+) -> RunData:
+    """Open the data of a recipe without the records that the model cannot take.
+
+    Args:
+        recipe: Names the data.
+        learner: What is trained on them.
+        say: Called with a sentence for each thing that a person should know before the run starts.
+        broken: The list of what is left out; None to list nothing.
+
+    Raises:
+        TrainingError: More than 1 % of the records cannot be used.
+        RecipeError: There is nothing to train on, or training and validation share images.
+    """
+    validations: dict[str, Validation] = {}
+    for name, entry in recipe.data.validation.items():
+        validations[name] = validation = Validation.open(entry, learner.processor, name, broken)
+        if validation.note is not None:
+            say(validation.note)
+    opened = list(map(open_store, recipe.data.train))
+    stores, note = without_unusable(TRAINING, opened, learner.unusable, broken)
+    if note is not None:
+        say(note)
+    check_disjoint(recipe.data)
+
+    if learner.num_queries is not None:
+        crowded = sum(count_crowded(store, learner.num_queries) for store in stores)
+        if crowded:
+            have = "1 text has" if crowded == 1 else f"{crowded:,} texts have"
+            say(
+                f"{have} more boxes than the model has queries ({learner.num_queries}): in each step as many "
+                "boxes as queries are learned; set model.config.num_queries higher to learn all."
+            )
+    mixture = training_data(recipe.data, recipe.seed, learner.image_size, stores)
+    if not len(mixture):
+        raise RecipeError("There are no records to train on in any store of data.train; name others.")
+    if recipe.ema is not None:
+        steps = total_steps(recipe.optimiser, len(mixture))
+        fraction = start_fraction(steps, recipe.ema.decay, recipe.ema.ramp)
+        if fraction > MAX_START_FRACTION:
+            say(
+                f"Warning: after {steps:,} steps the average of the weights, which is saved, will still hold "
+                f"{fraction:.1%} of those that are started from: set ema.ramp=true or a lower ema.decay, or "
+                "train for more steps."
+            )
+    return RunData(mixture, validations)
