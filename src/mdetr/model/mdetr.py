@@ -146,6 +146,7 @@ class MdetrModel(PreTrainedModel):
         attention_mask: Tensor,
         targets: Targets | None = None,
         image_index: Tensor | None = None,
+        return_loss: bool = True,
     ) -> MdetrOutput:
         """Find in each text's image what the text speaks of.
 
@@ -156,11 +157,12 @@ class MdetrModel(PreTrainedModel):
             targets: what to compute the losses against; see `Targets`.
             image_index: (B,) int64, the image that each text speaks of, where several texts share one;
                 left out, text b speaks of image b.
+            return_loss: Whether to compute the loss where there are targets.
         """
         images = self.encode_image(pixel_values, pixel_mask)
         texts = self.encode_text(input_ids, attention_mask)
         output = self.fuse(images if image_index is None else images.select(image_index), texts)
-        if targets is not None:
+        if targets is not None and return_loss:
             output.loss, output.losses = self.loss_function(output, targets, self.config)
         return output
 
