@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,10 +12,22 @@ import torch
 import yaml
 from PIL import Image
 
+from mdetr.data.collate import Collator
+from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
+from mdetr.inference.loading import load
+from mdetr.model.mdetr import MdetrModel
+from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.training.held_out import open_store
+from mdetr.training.recipe import load_recipe
 from tests.cli.conftest import Command
+from tests.model.reference import reference_model
 from tests.training.conftest import shapes_store, small_recipe  # noqa: F401 (a fixture)
+
+FINETUNE = Path(__file__).parents[2] / "recipes" / "finetune.yaml"
+RELEASED_SIZE = {"shortest_edge": 64, "longest_edge": 96}
+PARTS = ("backbone", "text_encoder", "encoder", "decoder", "box_head")
 
 
 @pytest.fixture
@@ -43,6 +56,85 @@ def test_a_trained_model_is_scored_and_asked(
     for name, value in json.loads(scores.read_text())["shapes"].items():
         assert trained[f"eval_shapes_{name}"] == pytest.approx(value, abs=1e-6)
     assert command("ground", picture, "a cube", "--model", run / "model")[0] == 0
+
+
+def _released(folder: Path) -> Path:
+    """The largest released model with ResNet-101, but for its weights, for small images."""
+    model = reference_model("pretrain_r101")
+    model.save_pretrained(folder)
+    MdetrProcessor(MdetrImageProcessor(size=RELEASED_SIZE), roberta_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def twenty_lines(tmp_path: Path) -> Path:
+    """Twenty pictures of a colored square, each with its line."""
+    lines = []
+    for number in range(20):
+        name, color = (("red", (200, 30, 30)), ("blue", (30, 30, 200)))[number % 2]
+        image = Image.new("RGB", (96, 64), (120, 120, 120))
+        image.paste(color, (4 * number, 20, 4 * number + 16, 36))
+        image.save(tmp_path / f"{number}.png")
+        box = [4 * number, 20, 4 * number + 16, 36]
+        text = f"ein {name} Quadrat"
+        lines.append({"image": f"{number}.png", "text": text, "boxes": [box], "phrases": [text]})
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["clevr-tiny", "released"])
+def test_fine_tuning_on_twenty_lines_needs_the_documented_command_and_nothing_else(
+    command: Command,
+    twenty_lines: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = kind if kind == "clevr-tiny" else str(_released(tmp_path / "released"))
+    seen: list[
+        tuple[int, int]
+    ] = []  # height and width of what the model is given, in training and evaluation
+    forward = MdetrModel.forward
+
+    def watched(self: MdetrModel, pixel_values: torch.Tensor, **inputs: Any) -> Any:
+        seen.append((pixel_values.shape[-2], pixel_values.shape[-1]))
+        return forward(self, pixel_values, **inputs)
+
+    with monkeypatch.context() as watching:
+        watching.setattr(MdetrModel, "forward", watched)
+        code, output, error = command(
+            "train", FINETUNE, "--set", f"data={twenty_lines}", "--set", f"model={name}"
+        )
+    assert code == 0, error
+    assert "step 20 of 20" in output
+    assert "Warning" not in output
+
+    # the images have the model's own size
+    start, processor = load(name)
+    size = processor.image_processor.size
+    assert load("runs/finetune/model")[1].image_processor.size == size
+    assert max(map(min, seen)) == size["shortest_edge"]
+    assert max(map(max, seen)) <= size["longest_edge"]
+
+    # the scores are of images that were not trained on
+    recipe = load_recipe("runs/finetune/recipe.yaml")
+    trained_on = set(open_store(recipe.data.train[0]).image_ids().to_pylist())
+    kept = open_store(recipe.data.validation["mine"])
+    assert trained_on.isdisjoint(kept.image_ids().to_pylist())
+    assert len(trained_on) + len(kept) == 20
+    assert "eval_mine_phrase_grounding_recall@1" in json.loads(Path("runs/finetune/metrics.json").read_text())
+
+    # the saved model has moved, and is better on images that it did not see
+    batch = Collator(processor)([ExampleDataset(kept)[0]])
+    trained, _ = load("runs/finetune/model")
+    with torch.inference_mode():
+        before, after = (float(model.eval()(**batch).loss) for model in (start, trained))
+    assert after < before
+    states = start.state_dict(), trained.state_dict()
+    moved = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
+    assert {part for part in PARTS if any(name.startswith(part) for name in moved)} == set(PARTS)
 
 
 def test_a_dry_run_prints_the_whole_recipe_and_trains_nothing(

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from mdetr.cli.evaluate import evaluate
 from mdetr.data.sources.json_lines import read_json_lines
@@ -28,6 +30,7 @@ from mdetr.training.recipe import (
     to_yaml,
 )
 from mdetr.training.run import train
+from mdetr.training.trainer import last_checkpoint
 
 FINETUNE = "finetune"
 
@@ -128,6 +131,17 @@ def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path:
     write_store(tmp_path / "other", [replace(r, image_id=str(n)) for n, r in enumerate(embedded[15:])], None)
     stores = [f"data={tmp_path / 'one'}", f"data.validation.mine.store={tmp_path / 'other'}"]
     check_disjoint(load_recipe(FINETUNE, stores).data)
+
+
+def test_fewer_examples_than_a_batch_are_trained_on(
+    mine: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    mine.write_text("\n".join(mine.read_text().splitlines()[:4]))  # three and one for validation, by eights
+    changes = [f"data={mine}", f"model={tiny_model_folder}", "run.workers=0", "run.pictures=0"]
+    folder = train(load_recipe(FINETUNE, [*changes, "optimiser.epochs=2"]), tmp_path / "run")
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-2"
+    start, trained = (load_file(path / "model.safetensors") for path in (tiny_model_folder, folder))
+    assert any(not torch.equal(start[name], trained[name]) for name in start)
 
 
 def test_a_shared_file_is_whole_on_both_sides_where_that_is_meant(mine: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe import ValidationStore, parse_recipe
 from mdetr.training.run import train
 from mdetr.training.skipping import BrokenExamples, SkippingDataset
+from mdetr.training.trainer import last_checkpoint
 from tests.training.conftest import SCENES, small_recipe
 
 
@@ -176,6 +177,19 @@ def test_scores_are_those_of_the_images_that_can_be_read(store: Path, tmp_path: 
         _score(store, tmp_path)
 
 
+def test_too_many_unreadable_validation_images_stop_a_run_and_lose_nothing(
+    store: Path, tmp_path: Path
+) -> None:
+    whole = Path(shutil.copytree(store.parent / "shapes", tmp_path / "whole"))
+    write_store(tmp_path / "train", read_clevr(whole, "train"), whole)
+    content = small_recipe(tmp_path / "train", evaluate_every=1, save_every=100)
+    content["data"]["validation"]["shapes"]["store"] = str(store)
+    _break(store, 0, 1)
+    with pytest.raises(TrainingError, match=r"2 of 8 images of shapes cannot be read.* go on with --resume"):
+        train(parse_recipe(content), tmp_path / "run")
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-1"
+
+
 def test_an_answer_that_the_model_lacks_is_a_wrong_answer_in_evaluation(store: Path, tmp_path: Path) -> None:
     source = Store.open(store)
     records = [replace(r, is_referred=None, answer="maybe", answer_type="binary") for r in source]
@@ -198,3 +212,19 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     prepare_data(recipe, make_learner(recipe), said.append)
     crowded = counts.count(max(counts))
     assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
+
+
+def test_a_task_that_nothing_is_known_for_is_warned_of(store: Path, tmp_path: Path) -> None:
+    source = Store.open(store)
+    asked = [replace(r, is_referred=None, boxes=(), spans=(), phrases=None, answer="2") for r in source]
+    write_store(tmp_path / "asked", asked, source.image_root)
+    content = small_recipe(store)
+    content["data"]["validation"]["shapes"] |= {
+        "store": str(tmp_path / "asked"),
+        "tasks": ["phrase_grounding"],
+    }
+    recipe = parse_recipe(content)
+    said: list[str] = []
+    prepare_data(recipe, make_learner(recipe), said.append)
+    (warning,) = said
+    assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")

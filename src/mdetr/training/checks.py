@@ -76,6 +76,20 @@ def count_crowded(store: Store, num_queries: int) -> int:
     return int(pc.sum(pc.greater(counts, num_queries)).as_py() or 0)
 
 
+def scored_tasks(store: Store) -> list[str]:
+    """List the tasks that a store's records say enough for."""
+    table = store.columns(["boxes", "is_referred", "answer", "masks"])
+    referring = pc.is_valid(table["is_referred"])
+    boxes = pc.greater(pc.list_value_length(table["boxes"]), 0)
+    kinds = {
+        "phrase_grounding": pc.and_(boxes, pc.invert(referring)),
+        "referring": pc.and_(boxes, referring),
+        "question_answering": pc.is_valid(table["answer"]),
+        "segmentation": pc.is_valid(table["masks"]),
+    }
+    return [task for task, rows in kinds.items() if pc.any(rows).as_py()]
+
+
 def _rows(chosen: pa.ChunkedArray) -> list[int]:
     rows: list[int] = np.flatnonzero(chosen.to_numpy(zero_copy_only=False)).tolist()
     return rows

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mdetr.errors import RecipeError
-from mdetr.training.checks import count_crowded
+from mdetr.training.checks import count_crowded, scored_tasks
 from mdetr.training.datasets import Mixture, training_data
 from mdetr.training.ema import start_fraction
 from mdetr.training.evaluation import Validation
@@ -16,6 +16,7 @@ from mdetr.training.recipe import Recipe
 from mdetr.training.schedules import total_steps
 from mdetr.training.skipping import TRAINING, BrokenExamples, without_unusable
 
+_BY_RECORD = ("phrase_grounding", "referring", "question_answering", "segmentation")
 MAX_START_FRACTION = 0.1  # of the start weights in the saved average, above which a run is warned
 
 
@@ -47,6 +48,12 @@ def prepare_data(
         validations[name] = validation = Validation.open(entry, learner.processor, name, broken)
         if validation.note is not None:
             say(validation.note)
+        fitting = scored_tasks(validation.dataset.store)
+        if fitting and set(entry.tasks) <= set(_BY_RECORD) - set(fitting):
+            say(
+                f"Warning: the records of {name} say nothing that {', '.join(entry.tasks)} could score; set "
+                f"data.validation.{name}.tasks=[{', '.join(fitting)}]."
+            )
     opened = list(map(open_store, recipe.data.train))
     stores, note = without_unusable(TRAINING, opened, learner.unusable, broken)
     if note is not None:

@@ -209,16 +209,26 @@ class MdetrTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Score the averaged weights on every validation store by its tasks."""
+        """Score the averaged weights on every validation store by its tasks.
+
+        Raises:
+            TrainingError: Too much of a store cannot be read; in a run, a checkpoint is written before.
+        """
         metrics: dict[str, float] = {}
-        with self._averaged() as model:
-            for name, validation in self.validations.items():
-                scores = self._score(
-                    model, validation, self.args.per_device_eval_batch_size, self.accelerator
-                )
-                metrics |= {f"{metric_key_prefix}_{name}_{key}": value for key, value in scores.items()}
-            if self._draw is not None and self.is_world_process_zero():
-                self._draw(model, self.state.global_step)
+        try:
+            with self._averaged() as model:
+                for name, validation in self.validations.items():
+                    scores = self._score(
+                        model, validation, self.args.per_device_eval_batch_size, self.accelerator
+                    )
+                    metrics |= {f"{metric_key_prefix}_{name}_{key}": value for key, value in scores.items()}
+                if self._draw is not None and self.is_world_process_zero():
+                    self._draw(model, self.state.global_step)
+        except TrainingError as error:
+            if self.is_in_train:
+                self._save_checkpoint(cast(nn.Module, self.model), trial=None)
+                raise TrainingError(f"{error} What was learned is kept; go on with --resume.") from None
+            raise
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
