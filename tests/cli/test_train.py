@@ -12,11 +12,11 @@ import torch
 import yaml
 from PIL import Image
 
+from mdetr.checkpoints.loading import load
 from mdetr.data.collate import Collator
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
-from mdetr.inference.loading import load
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.training.held_out import open_store

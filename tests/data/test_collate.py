@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
+from mdetr.checkpoints.loading import load
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import Store, write_store
 from mdetr.errors import InvalidInputError
-from mdetr.inference.loading import load
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks

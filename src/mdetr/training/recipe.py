@@ -183,9 +183,7 @@ class DataSettings:
     examples: Literal["image", "text"] = "image"
     texts_per_image: PositiveInt | None = 1
     augmentation: (
-        FixedSizeAugmentation
-        | ScaleJitterAugmentation
-        | Literal["model_size", "published", "clevr", "none"]
+        FixedSizeAugmentation | ScaleJitterAugmentation | Literal["model_size", "published", "clevr", "none"]
     ) = "model_size"
     compose_texts: bool = False
     group_by_shape: bool = True
