@@ -107,7 +107,7 @@ def test_a_text_or_an_answer_that_the_model_cannot_take_is_left_out_before_the_f
     assert "The text has 603 tokens" in reasons["100"]
     assert "no answer 'maybe'" in reasons["120"]
     said = " ".join(capsys.readouterr().out.split())
-    assert f"2 of {len(records)} records are left out of train, such as record '" in said
+    assert f"2 of {len(records)} records of train are left out, such as record '" in said
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["eval_shapes_left_out"] == 1
 

@@ -107,8 +107,8 @@ def without_unusable(
             f"{count:,} of {total:,} records of {data} cannot be used, more than {MAX_FRACTION:.0%}, "
             f"such as record {first}{listed}"
         )
-    are = "record is" if count == 1 else "records are"
-    return kept, f"{count:,} of {total:,} {are} left out of {data}, such as record {first}{listed}"
+    are = "is" if count == 1 else "are"
+    return kept, f"{count:,} of {total:,} records of {data} {are} left out, such as record {first}{listed}"
 
 
 def too_many(count: int, total: int) -> bool:
