@@ -25,7 +25,6 @@ from tests.cli.conftest import Command
 from tests.model.reference import reference_model
 from tests.training.conftest import shapes_store, small_recipe  # noqa: F401 (a fixture)
 
-FINETUNE = Path(__file__).parents[2] / "recipes" / "finetune.yaml"
 RELEASED_SIZE = {"shortest_edge": 64, "longest_edge": 96}
 PARTS = ("backbone", "text_encoder", "encoder", "decoder", "box_head")
 
@@ -103,7 +102,7 @@ def test_fine_tuning_on_twenty_lines_needs_the_documented_command_and_nothing_el
     with monkeypatch.context() as watching:
         watching.setattr(MdetrModel, "forward", watched)
         code, output, error = command(
-            "train", FINETUNE, "--set", f"data={twenty_lines}", "--set", f"model={name}"
+            "train", "finetune", "--set", f"data={twenty_lines}", "--set", f"model={name}"
         )
     assert code == 0, error
     assert "step 20 of 20" in output
