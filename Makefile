@@ -1,6 +1,6 @@
 # make setup   a virtual environment with the locked dependencies and this package
 # make demo    find what texts mention in a photo and in a generated scene (sets up only what this needs)
-# make test    the tests
+# make test    the tests, two at a time; more on a larger machine, or some: make test WORKERS=8 TESTS=tests/cli
 # make lint    style, types and the layers of the package
 # Needs make and Python 3.11 or later; another interpreter: make setup PYTHON=python3.12
 
@@ -9,6 +9,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 RUN_STAMP := .venv/.installed-to-run
 STAMP := .venv/.installed
+WORKERS ?= 2
 
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls, a red cube and the tiny cyan block
@@ -36,8 +37,9 @@ demo: $(RUN_STAMP)
 	$(BIN)/mdetr ground --example --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
 
+# Side by side, each with a thread of its own: two threads of one process make a test but little faster.
 test: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(TESTS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
