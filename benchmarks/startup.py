@@ -7,7 +7,7 @@ Run: python benchmarks/startup.py [RUNS]
 
 from __future__ import annotations
 
-import os
+import resource
 import subprocess
 import sys
 from importlib import resources
@@ -30,12 +30,10 @@ def cpu_seconds(arguments: tuple[str, ...], runs: int) -> float:
     """The least CPU time of some runs of Python with `arguments`."""
     times = []
     for _ in range(runs):
-        before = os.times()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
-        after = os.times()
-        times.append(
-            after.children_user - before.children_user + after.children_system - before.children_system
-        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     return min(times)
 
 

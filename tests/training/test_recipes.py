@@ -133,7 +133,8 @@ def _made_small(content: dict[str, Any], store: Path, start: Path, tmp_path: Pat
             "config": {"backbone_config": backbone, **sizes, **heads, "num_queries": 7},
         }
     elif model.get("baseline") == "maskrcnn":
-        config |= {"backbone": "resnet18", "weights": None}
+        few = {"rpn_post_nms_top_n_train": 20, "rpn_post_nms_top_n_test": 20}  # proposals, which cost most
+        config |= {"backbone": "resnet18", "weights": None, **few}
     elif "start_from" in model:
         model["start_from"] = str(start)
         if model.get("answers") == "annotations":
