@@ -124,6 +124,19 @@ def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
     np.testing.assert_allclose(corners, [BOX], atol=1e-3)
 
 
+def test_mask_rcnn_looks_at_images_in_the_size_that_the_processor_gives_them(
+    processor: MdetrImageProcessor, example: Example
+) -> None:
+    model = BASELINES["maskrcnn"](CLASSES, SMALL["maskrcnn"])
+    sizes: list[tuple[int, ...]] = []
+    model.model.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
+    batch = BaselineCollator(CLASSES, processor, do_resize=True, with_masks=True)([example])
+    batch.pop("records")
+    model(**batch)
+    model.eval().find(example.image, processor)
+    assert sizes == [(1, 3, 96, 128)] * 2  # 90 x 120, padded to multiples of 32
+
+
 @pytest.mark.parametrize("kind", ["detr", "maskrcnn"])
 def test_a_baseline_comes_back_from_disk(
     kind: str, processor: MdetrImageProcessor, example: Example, tmp_path: Path

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import box_convert
 from transformers import DetrConfig, DetrForObjectDetection
 
@@ -166,6 +167,15 @@ class DetrBaseline(Baseline):
         return places, output.pred_boxes[0].repeat_interleave(classes, 0), scores.flatten()
 
 
+class _ImagesAsGiven(GeneralizedRCNNTransform):
+    """Batches images in the sizes that they come in, as for other models; torchvision would resize them."""
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
+
+
 class MaskRcnnBaseline(Baseline):
     """Mask R-CNN with a feature pyramid (arXiv 1703.06870)."""
 
@@ -181,16 +191,14 @@ class MaskRcnnBaseline(Baseline):
         backbone = resnet_fpn_backbone(
             backbone_name=fields.pop("backbone", "resnet101"), weights=fields.pop("weights", None)
         )
-        # Images come resized and normalised, as for the other models.
-        plain = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3, "_skip_resize": True}
         self.model = MaskRCNN(
             backbone,
             num_classes=len(classes) + 1,
             box_detections_per_img=PER_IMAGE,
             box_score_thresh=fields.pop("score_threshold", 1e-4),
-            **plain,
             **fields,
         )
+        self.model.transform = _ImagesAsGiven(0, 0, image_mean=[0.0] * 3, image_std=[1.0] * 3)
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor, labels: Labels) -> BaselineOutput:
         """The loss of a batch."""
