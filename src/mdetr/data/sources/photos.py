@@ -297,7 +297,7 @@ def _training_records(entry: Entry) -> list[Record | LeftOut]:
     is_captioned = entry.photo.source == CAPTIONS
     things = () if is_captioned else _by_people(entry)
     things = (*things, *_by_teacher(entry, things))
-    records = _list_of_names(entry, things, "train", with_absent=True)
+    records = _list_of_names(entry, things, "train")
     if is_captioned:
         for number, line in enumerate(entry.lines):
             records += _caption(entry, line, number)
@@ -315,7 +315,7 @@ def _composed_records(entry: Entry, folder: Path) -> list[Record | LeftOut]:
     if entry.photo.source == CAPTIONS:
         return [LeftOut(NOT_CHECKED)]
     photo = entry.photo
-    made = _list_of_names(entry, _by_people(entry), "val", with_absent=True)
+    made = _list_of_names(entry, _by_people(entry), "val")
     if not made:
         return [LeftOut(NO_BOX)]
     image = load_image(folder / photo.image)
@@ -381,9 +381,7 @@ def _absent_names(entry: Entry, things: Sequence[Thing]) -> tuple[str, ...]:
     return tuple(sorted(name for name in candidates if not is_lookalike(name, seen)))
 
 
-def _list_of_names(
-    entry: Entry, things: Sequence[Thing], split: str, with_absent: bool = False
-) -> list[Record | LeftOut]:
+def _list_of_names(entry: Entry, things: Sequence[Thing], split: str) -> list[Record | LeftOut]:
     """A record whose text lists the class names of a photo, each the words of its boxes; none without things.
 
     A class whose only boxes are too small stays in the text: the photo shows it.
@@ -406,7 +404,7 @@ def _list_of_names(
         text=text,
         boxes=tuple(boxes[index] for index in kept),
         spans=tuple(((starts[things[i].name], starts[things[i].name] + len(things[i].name)),) for i in kept),
-        extra=json.dumps({ABSENT: _absent_names(entry, things)}) if with_absent else None,
+        extra=json.dumps({ABSENT: _absent_names(entry, things)}),
     )
     return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
 
