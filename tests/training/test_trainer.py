@@ -21,7 +21,7 @@ from mdetr.training.datasets import training_data
 from mdetr.training.learner import Learner
 from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
 from mdetr.training.run import train, training_arguments
-from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups
+from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups, suited_rate
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 
@@ -152,6 +152,16 @@ def test_every_trained_parameter_is_in_the_group_of_its_name() -> None:
     assert "text_projection.linear.weight" in {names[id(p)] for p in groups["rest"]["params"]}
     trained = sum(parameter.requires_grad for parameter in model.parameters())
     assert sum(len(group["params"]) for group in groups.values()) == trained
+
+
+def test_rates_that_are_left_open_suit_the_size_of_the_model() -> None:
+    assert suited_rate(185_000_000) == suited_rate(100_000_000) == 1e-4
+    assert suited_rate(25_000_000) == pytest.approx(2e-4)
+    assert suited_rate(2_900_000) == pytest.approx(5.9e-4, rel=0.01)  # clevr-tiny
+    assert suited_rate(1000) == 1e-3
+    groups = parameter_groups(small_model(), OptimiserSettings(batch_size=1, lr=2e-4, steps=1))
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert rates == pytest.approx({"backbone": 2e-5, "text_encoder": 1e-4, "rest": 2e-4})
 
 
 def test_a_batch_that_does_not_divide_is_refused(recipe: Recipe, tmp_path: Path) -> None:

@@ -192,12 +192,17 @@ class DataSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class OptimiserSettings:
-    """AdamW with three groups of parameters; `batch_size` counts images over all processes."""
+    """AdamW with three groups of parameters; `batch_size` counts images over all processes.
+
+    lr: null for what suits the model's size: 1e-4, as published, for 100 million parameters and more, and for
+        smaller models more, up to 1e-3.
+    lr_backbone, lr_text_encoder: null for a tenth and a half of `lr`, as published.
+    """
 
     batch_size: PositiveInt
-    lr: NonNegativeFloat = 1e-4
-    lr_backbone: NonNegativeFloat = 1e-5
-    lr_text_encoder: NonNegativeFloat = 5e-5
+    lr: NonNegativeFloat | None = None
+    lr_backbone: NonNegativeFloat | None = None
+    lr_text_encoder: NonNegativeFloat | None = None
     weight_decay: NonNegativeFloat = 1e-4
     max_gradient_norm: PositiveFloat = 0.1
     epochs: PositiveFloat | None = None
