@@ -159,12 +159,9 @@ class RandomScaleCrop:
 
     def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
         """Choose a place and cut it out, or leave the image whole."""
-        height, width = image.shape[-2:]
         boxes = _all_boxes(records)
         for _ in range(_TRIES):
-            share = _uniform(self.smallest, self.largest, generator)
-            h, w = max(1, round(share * height)), max(1, round(share * width))
-            region = _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
+            region = _scaled_region(image, self.smallest, self.largest, generator)
             if bool((_visible_share(boxes, region) >= self.visible).all()):
                 return crop(image, records, region)
         return image, records
@@ -186,12 +183,9 @@ class RandomPartialCrop:
 
     def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
         """Choose a place and cut it out, or leave the image whole."""
-        height, width = image.shape[-2:]
         boxes = _all_boxes(records)
         for _ in range(_TRIES // 5):
-            scale = _uniform(self.smallest, self.largest, generator)
-            h, w = max(1, round(scale * height)), max(1, round(scale * width))
-            region = _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
+            region = _scaled_region(image, self.smallest, self.largest, generator)
             fraction = _visible_share(boxes, region)
             stays = fraction >= self.visible
             if bool((stays | (fraction <= self.hidden)).all()) and (bool(stays.any()) or not len(boxes)):
@@ -513,6 +507,14 @@ def _mirror(record: Record) -> Record:
     width = record.width
     boxes = tuple((width - x1, y0, width - x0, y1) for x0, y0, x1, y1 in record.boxes)
     return replace(record, boxes=boxes, masks=move_masks(record, tv.horizontal_flip))
+
+
+def _scaled_region(image: Tensor, smallest: float, largest: float, generator: Generator) -> Region:
+    """A random place of the image's own aspect ratio, its sides a random fraction of the image's."""
+    height, width = image.shape[-2:]
+    scale = _uniform(smallest, largest, generator)
+    h, w = max(1, round(scale * height)), max(1, round(scale * width))
+    return _integer(0, height - h, generator), _integer(0, width - w, generator), h, w
 
 
 def _all_boxes(records: Records) -> Tensor:

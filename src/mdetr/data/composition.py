@@ -29,7 +29,6 @@ CALLS = (
 )
 SCENES = ("a photo of {}", "there is {}", "{} in the picture", "a picture of {}", "{} here", "I can see {}")
 PAIRS = ("{} and {}", "{} with {}", "{} next to {}", "{} near {}", "{}, {}", "{} together with {}")
-BESIDE = ("next to", "beside", "near", "by")
 LEFT, RIGHT = ("to the left of", "left of"), ("to the right of", "right of")
 ABOVE, BELOW = ("above",), ("below", "under")
 

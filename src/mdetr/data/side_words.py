@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
 Language = Literal["de", "en", "es", "fr", "it", "ja", "nl", "pt", "ru", "zh"]
@@ -40,7 +41,7 @@ def mirror_words(text: str, languages: Iterable[Language]) -> list[Swap] | None:
         if any(len(hits[language]) != len(found) for language, found in composed.items()):
             return None  # a side word is spelled with characters that are not composed
     understood = [hit for language in set(languages) for hit in hits[language] if hit.other is not None]
-    for hit in (hit for found in hits.values() for hit in found):
+    for hit in chain.from_iterable(hits.values()):
         is_known = any(known.start <= hit.start and hit.end <= known.end for known in understood)
         if not is_known and hit.other != text[hit.start : hit.end]:
             return None
