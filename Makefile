@@ -1,7 +1,3 @@
-# make setup   a virtual environment with the locked dependencies and this package
-# make demo    find what texts mention in a photo and in a generated scene (sets up only what this needs)
-# make test    the tests, two at a time; more on a larger machine, or some: make test WORKERS=8 TESTS=tests/cli
-# make lint    style, types and the layers of the package
 # Needs make and Python 3.11 or later; another interpreter: make setup PYTHON=python3.12
 
 PYTHON ?= python3
@@ -14,9 +10,13 @@ WORKERS ?= 2
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls, a red cube and the tiny cyan block
 
-.PHONY: setup demo test lint format lock clean
+.PHONY: help setup demo test lint format lock wheel clean
+.DEFAULT_GOAL := help
 
-setup: $(STAMP)
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## set up .venv with the locked dependencies and this package
 
 # What it takes to run the package, at the locked versions.
 $(RUN_STAMP): requirements.lock pyproject.toml
@@ -32,27 +32,27 @@ $(STAMP): $(RUN_STAMP)
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode -r requirements.lock
 	@touch $@
 
-demo: $(RUN_STAMP)
+demo: $(RUN_STAMP) ## find what texts mention in a photo and in a scene (sets up only what this needs)
 	@mkdir -p demo
 	$(BIN)/mdetr ground --example --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
 
 # Side by side, each with a thread of its own: two threads of one process make a test but little faster.
-test: setup
+test: setup ## run the tests, two at a time; others: make test WORKERS=8 TESTS=tests/cli
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-lint: setup
+lint: setup ## check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup
+format: setup ## put the code into the form that lint wants
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Chosen once for every system and Python, and written down.
-lock: $(UV)
+lock: $(UV) ## choose the versions of all dependencies anew (requirements.lock)
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 		--extra dev --extra clevr --extra eval --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" -q -o requirements.lock
@@ -61,5 +61,9 @@ $(UV):
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
 
-clean:
+wheel: $(UV) ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(UV) build -q --out-dir dist
+
+clean: ## remove what these targets have made, but for .venv
 	rm -rf demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage
