@@ -91,7 +91,8 @@ def test_a_table_has_a_row_for_each_thing(three: Detections) -> None:
 
 
 def test_supervision_gets_boxes_masks_scores_and_class_names(three: Detections) -> None:
-    supervision = pytest.importorskip("supervision")
+    import supervision
+
     given = three.to_supervision()
     assert isinstance(given, supervision.Detections)
     assert given.xyxy.tolist() == three.boxes_xyxy.tolist()
