@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mdetr.processing.detections import Grounding
-from mdetr.ui.plot import PALETTE, _font, contact_sheet, draw_boxes, draw_groundings
+from mdetr.ui.plot import HEADING, PALETTE, _font, contact_sheet, draw_boxes, draw_comparison, draw_groundings
 
 TEXT = "a red cube and two balls"
 CUBE = Grounding("a red cube", ((0, 10),), (20, 60, 60, 90), 0.99)
@@ -109,3 +109,24 @@ def test_a_contact_sheet_holds_all_pictures() -> None:
     assert sheet.size == (48, 28)
     assert all(len(_where(sheet, color)) == 200 for color in colors)
     assert math.prod(sheet.size) > 600
+
+
+def test_a_long_label_is_shortened_and_keeps_its_score(image: Image.Image) -> None:
+    text = "a cube " * 30
+    found = Grounding(text, ((0, 30),), (20, 60, 300, 150), 0.5)
+    above = draw_groundings(image, text, [found]).crop((0, 0, 640, 118))  # without the box and the text
+    columns = _where(above, PALETTE[0])[:, 1]
+    assert 320 < columns.max() - columns.min() <= 384  # at most 0.6 of the width
+
+
+def test_the_truth_is_at_the_left_of_the_prediction(image: Image.Image) -> None:
+    truth, prediction = (TEXT, [CUBE]), (TEXT, [CUBE, *BALLS])
+    picture = draw_comparison(image, truth, prediction, width=640)
+    left, right = picture.crop((0, 0, 640, picture.height)), picture.crop((648, 0, 1288, picture.height))
+    assert picture.width == 1288
+    assert len(_where(left, PALETTE[0])) and len(_where(right, PALETTE[0]))
+    assert not len(_where(left, PALETTE[1]))
+    assert len(_where(right, PALETTE[1]))
+    for panel in (left, right):  # each under its name
+        assert tuple(np.asarray(panel)[0, 0]) == HEADING
+        assert (np.asarray(panel.crop((0, 0, 200, 40))) == 255).all(-1).any()

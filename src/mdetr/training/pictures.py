@@ -1,4 +1,4 @@
-"""Pictures of predictions: a model and a step in, a PNG and a TensorBoard image of fixed examples out."""
+"""Pictures of predictions beside the truth: of fixed examples during a run, and of the worst examples."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.model.mdetr import MdetrModel
+from mdetr.processing.detections import Grounding
+from mdetr.tasks.judgement import true_groundings
 from mdetr.training.evaluation import Validation
 from mdetr.training.judgements import read_groundings
 from mdetr.ui.pictures import save_picture
-from mdetr.ui.plot import contact_sheet, draw_groundings
+from mdetr.ui.plot import contact_sheet, draw_comparison
 
-COLUMNS = 4
+COLUMNS = 2  # pairs of truth and prediction in a row
 STEP_DIGITS = 7  # of the files' names
-WORST_WIDTH = 480  # of a picture among the worst, in pixels
+PANEL_WIDTH = 480  # in pixels
+PAIR_GAP = 32  # wider than between the truth and its prediction
 
 
 class PredictionPictures:
-    """Draws what a model finds for the first text of the first images of each validation store.
+    """Draws the truth and what a model finds, for the first text of the first images of each store.
 
     Args:
         folder: where PNGs go, one an evaluation. validations: what is shown. count: pictures of each store.
@@ -75,11 +78,16 @@ class PredictionPictures:
         if output.answer_logits is not None:
             given = [answer for answer, _, _ in validation.processor.post_process_answers(output)]
             answers = [None if r.answer is None else answer for r, answer in zip(records, given, strict=True)]
-        drawn = [
-            draw_groundings(to_pil_image(example.image), _with_answer(text, answer), groundings)
-            for example, text, answer, groundings in zip(examples, texts, answers, found, strict=True)
+        pairs = [
+            draw_comparison(
+                to_pil_image(example.image),
+                (_with_answer(record.text, record.answer), true_groundings(record)),
+                (_with_answer(record.text, answer), groundings),
+                PANEL_WIDTH,
+            )
+            for example, record, answer, groundings in zip(examples, records, answers, found, strict=True)
         ]
-        sheet = contact_sheet(drawn, columns=COLUMNS)
+        sheet = contact_sheet(pairs, COLUMNS, gap=PAIR_GAP)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}-{step:0{STEP_DIGITS}d}.png"
         save_picture(sheet, path)
@@ -104,14 +112,19 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
         return 0
     names = store.columns(["source", "split", "id"]).to_pydict()
     place = {key: row for row, key in enumerate(zip(*names.values(), strict=True))}
-    pictures = []
+    pairs = []
     for row in rows:
         image = to_pil_image(store.load_image(store[place[row["source"], row["split"], row["id"]]]))
-        for column in ("truth", "prediction"):
-            groundings, answer = read_groundings(row[column])
-            pictures.append(draw_groundings(image, _with_answer(row["text"], answer), groundings))
-    save_picture(contact_sheet(pictures, COLUMNS, WORST_WIDTH), output)
+        truth, prediction = (_panel(row["text"], row[column]) for column in ("truth", "prediction"))
+        pairs.append(draw_comparison(image, truth, prediction, PANEL_WIDTH))
+    save_picture(contact_sheet(pairs, COLUMNS, gap=PAIR_GAP), output)
     return len(rows)
+
+
+def _panel(text: str, content: str) -> tuple[str, tuple[Grounding, ...]]:
+    """The text to show and the boxes that a cell of the table holds."""
+    groundings, answer = read_groundings(content)
+    return _with_answer(text, answer), groundings
 
 
 def _with_answer(text: str, answer: str | None) -> str:

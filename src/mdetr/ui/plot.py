@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mdetr.processing.detections import Grounding
+from mdetr.ui.labels import place_labels
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and three more.
 PALETTE = (
@@ -30,8 +31,10 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 MIN_WIDTH = 640  # smaller images are enlarged, so that labels can be read
 MAX_HEIGHT = 4096  # of what is enlarged, so that a strip of a few pixels does not fill the memory
 MARGIN = 14
+GAP = 8  # between pictures
 MASK_OPACITY = 140  # of 255
-BLACK, WHITE = (20, 20, 20), (255, 255, 255)
+LABEL_WIDTH = 0.6  # of the picture's width that a label may take
+BLACK, WHITE, HEADING = (20, 20, 20), (255, 255, 255), (70, 70, 70)
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,7 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
     draw = ImageDraw.Draw(canvas)
     for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
         _draw_box(draw, grounding, color, scale, max(2, size // 6))
-    for grounding, color in zip(groundings, colors, strict=True):
-        _draw_label(draw, grounding, color, scale, _font(round(size * 0.8), text), canvas.size)
+    _draw_labels(draw, groundings, colors, scale, _font(round(size * 0.8), text), canvas.size)
     return _above(canvas, _caption(text, groundings, colors, canvas.width, font))
 
 
@@ -94,12 +96,37 @@ def draw_mask(
     return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int, width: int | None = None) -> Image.Image:
+def draw_comparison(
+    image: Image.Image,
+    truth: tuple[str, Sequence[Grounding]],
+    prediction: tuple[str, Sequence[Grounding]],
+    width: int,
+) -> Image.Image:
+    """Draw what is true at the left and what a model predicts at the right, each under its name.
+
+    Args:
+        image: what both are about.
+        truth: the text below the left panel, and the true boxes, whose spans are characters of it.
+        prediction: the same of the model.
+        width: of each panel, in pixels.
+    """
+    panels = []
+    for title, (text, groundings) in (("Truth", truth), ("Prediction", prediction)):
+        panel = draw_groundings(image, text, groundings)
+        panel = panel.resize((width, round(panel.height * width / panel.width)), Image.Resampling.LANCZOS)
+        panels.append(_above(_heading(title, width), panel))
+    return contact_sheet(panels, columns=2)
+
+
+def contact_sheet(
+    images: Sequence[Image.Image], columns: int, width: int | None = None, gap: int = GAP
+) -> Image.Image:
     """Put pictures side by side, in rows of `columns`, on white.
 
     Args:
         images: of any sizes. columns: pictures in a row.
         width: what all are made wide, in pixels; as they are if left out.
+        gap: white between two pictures, in pixels.
     """
     if width is not None:
         images = [
@@ -110,7 +137,6 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, width: int | None
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
     cell = max(image.width for image in images)
     heights = [max(image.height for image in row) for row in rows]
-    gap = 8
     size = (columns * (cell + gap) - gap, sum(heights) + gap * (len(rows) - 1))
     sheet = Image.new("RGB", size, WHITE)
     top = 0
@@ -140,25 +166,48 @@ def _draw_box(
     draw.rectangle((x0, y0, x1, y1), outline=color, width=line_width)
 
 
-def _draw_label(
+def _draw_labels(
     draw: ImageDraw.ImageDraw,
-    grounding: Grounding,
-    color: Color,
+    groundings: Sequence[Grounding],
+    colors: Sequence[Color],
     scale: int,
     font: Font,
-    size: tuple[int, int],
+    canvas: tuple[int, int],
 ) -> None:
-    """The phrase and its score, above the box where there is room, else inside it."""
-    if math.isnan(grounding.score):
-        return
-    label = f"{grounding.phrase or '?'} {grounding.score:.2f}"
-    x0, y0, _, _ = _scaled(grounding, scale)
-    left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
-    width, height = right - left + 8, bottom - top + 6
-    x = min(max(0.0, x0), max(0.0, size[0] - width))
-    y = y0 - height if y0 >= height else y0
-    draw.rectangle((x, y, x + width, y + height), fill=color)
-    draw.text((x + 4 - left, y + 3 - top), label, fill=_ink(color), font=font)
+    """Draw phrases with their scores beside their boxes, the most certain first.
+
+    Where there is no room for a phrase its score stands alone; where there is none for that either the color
+    tells which words the box belongs to.
+    """
+    labeled = [pair for pair in zip(groundings, colors, strict=True) if not math.isnan(pair[0].score)]
+    labeled.sort(key=lambda pair: -pair[0].score)
+    ascent = draw.textbbox((0, 0), "Ágjy", font=font)  # of all labels, so that they are equally high
+    height = ascent[3] - ascent[1] + 6
+
+    def width_of(wording: str) -> float:
+        return draw.textlength(wording, font=font) + 8
+
+    wordings = [_wordings(grounding, canvas[0] * LABEL_WIDTH, width_of) for grounding, _ in labeled]
+    places = place_labels(
+        [_scaled(grounding, scale) for grounding, _ in labeled],
+        [[(width_of(wording), height) for wording in of_label] for of_label in wordings],
+        canvas,
+    )
+    for (_, color), of_label, place in zip(labeled, wordings, places, strict=True):
+        if place is not None:
+            number, (x0, y0, x1, y1) = place
+            draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
+            draw.text((x0 + 4, y0 + 3 - ascent[1]), of_label[number], fill=_ink(color), font=font)
+
+
+def _wordings(grounding: Grounding, room: float, width_of: Callable[[str], float]) -> list[str]:
+    """What a label may say, from the longest to the shortest: its phrase, as much as has room, and score."""
+    phrase, score = grounding.phrase or "?", f"{grounding.score:.2f}"
+    label = f"{phrase} {score}"
+    while width_of(label) > room and len(phrase) > 1:
+        phrase = phrase[:-1]
+        label = f"{phrase.rstrip(' .')}… {score}"
+    return [label, score]
 
 
 def _ink(color: Color) -> Color:
@@ -230,8 +279,16 @@ def _wrap(
     return lines
 
 
-def _above(picture: Image.Image, strip: Image.Image) -> Image.Image:
-    joined = Image.new("RGB", (picture.width, picture.height + strip.height), WHITE)
-    joined.paste(picture, (0, 0))
-    joined.paste(strip, (0, picture.height))
+def _heading(title: str, width: int) -> Image.Image:
+    size = max(15, width // 28)
+    strip = Image.new("RGB", (width, size * 2), HEADING)
+    draw = ImageDraw.Draw(strip)
+    draw.text((MARGIN, size), title, fill=WHITE, font=_font(size, title), anchor="lm")
+    return strip
+
+
+def _above(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    joined = Image.new("RGB", (upper.width, upper.height + lower.height), WHITE)
+    joined.paste(upper, (0, 0))
+    joined.paste(lower, (0, upper.height))
     return joined
