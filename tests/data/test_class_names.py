@@ -11,8 +11,10 @@ from mdetr.data.class_names import (
     KIND_NAMES,
     KINDS,
     LOOKALIKES,
+    SIMILAR,
     class_name,
     is_lookalike,
+    similar_groups,
 )
 from mdetr.data.sources.photos import COCO_NAMES
 
@@ -70,5 +72,26 @@ def test_lookalikes_are_mutual_and_a_class_is_like_itself() -> None:
 
 
 def test_every_group_and_kind_is_of_known_classes() -> None:
-    assert set().union(*LOOKALIKES, *KINDS.values()) <= set(KNOWN)
+    assert set().union(*LOOKALIKES, *SIMILAR, *KINDS.values()) <= set(KNOWN)
     assert KINDS.keys() == KIND_NAMES.keys()
+
+
+def test_similar_things_are_of_the_same_corner_of_life() -> None:
+    def similar(name: str) -> set[str]:
+        return set().union(*similar_groups(name)) - {name}
+
+    assert {"cat", "sheep", "horse", "cow", "bird"} <= similar("dog")
+    assert {"truck", "bus", "bicycle", "airplane"} <= similar("car")
+    assert {"bottle", "bowl", "wine glass"} <= similar("cup")
+    assert {"pants", "dress"} <= similar("skirt")
+    assert "apple" not in similar("dog") | similar("car") | similar("skirt")
+    assert similar("zeppelin") == set()
+
+
+def test_most_pairs_of_a_kind_are_similar_and_few_other_pairs_are() -> None:
+    """Similar things are what a model must look at closely, so they must not be most of all classes."""
+    pairs = list(itertools.combinations(KNOWN, 2))
+    are_similar = {pair for pair in pairs if any(pair[1] in group for group in similar_groups(pair[0]))}
+    of_a_kind = {pair for pair in pairs if any(set(pair) <= members for members in KINDS.values())}
+    assert len(are_similar & of_a_kind) > 0.8 * len(of_a_kind)
+    assert len(are_similar) < 0.1 * len(pairs)

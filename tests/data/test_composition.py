@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -236,6 +236,73 @@ def test_what_is_absent_never_has_a_box_and_is_in_many_texts(composed) -> None:
     assert absent > SEEDS / 2
     assert wrong > SEEDS / 20
     assert nothing > SEEDS / 10
+
+
+def _cat_photo() -> tuple[Record, Scene]:
+    """A photo of a cat, where five other animals and twenty things of other kinds are surely absent."""
+    others = (
+        *("airplane", "apple", "banana", "boat", "bus", "cake", "dress", "frisbee", "jeans", "keyboard"),
+        *("kite", "laptop", "microwave", "oven", "pizza", "skirt", "spoon", "surfboard", "toilet", "train"),
+    )
+    absent = ("cow", "dog", "horse", "raccoon", "sheep", *others)
+    record = replace(RECORD, text="cat.", boxes=((20.0, 20.0, 90.0, 140.0),), spans=(((0, 3),),))
+    things = (Thing("cat", (20.0, 20.0, 90.0, 140.0), "black"),)
+    return record, Scene(things, absent, WIDTH, HEIGHT)
+
+
+def _absent_in(text: str, absent: tuple[str, ...]) -> set[str]:
+    return {name for name in absent if any(_has(text, word) for word in _names(name))}
+
+
+def test_half_of_the_absent_names_are_like_something_in_the_photo() -> None:
+    """Drawn alike from all absent names, one in five would be another animal."""
+    record, scene = _cat_photo()
+    animals = set(scene.absent[:5])
+    texts = [compose(record, scene, Random(seed), 0).text for seed in range(2000)]
+    names = [name for text in texts for name in _absent_in(text, scene.absent)]
+    share = sum(name in animals for name in names) / len(names)
+    assert 0.5 < share < 0.75
+    assert {name for name in names if name in animals} == animals  # each of them, not always the same
+    assert len(set(names)) == len(scene.absent)  # and all the rest
+    assert max(names.count(name) for name in animals) < 1.5 * min(names.count(name) for name in animals)
+
+
+def test_a_thing_is_often_named_together_with_an_absent_one_like_it() -> None:
+    record, scene = _cat_photo()
+    animals = scene.absent[:5]
+    composed = [compose(record, scene, Random(seed), 0) for seed in range(2000)]
+    both = [made for made in composed if made.boxes and _absent_in(made.text, animals)]
+    alone = [made for made in composed if not made.boxes and _absent_in(made.text, animals)]
+    assert len(both) > 0.2 * len(composed)
+    assert len(alone) > 0.03 * len(composed)
+    for made in both:
+        (spans,) = made.spans
+        assert made.boxes == (scene.things[0].box,)
+        assert not any(_absent_in(made.text[start:end], animals) for start, end in spans), made.text
+
+
+def test_a_pair_sets_a_thing_beside_an_absent_one_like_it() -> None:
+    """In a photo of a cat and a car "a cat with a dog" or "a car near a bus" more than "a cat with a bus"."""
+    cat, car = Thing("cat", (20.0, 20.0, 90.0, 140.0)), Thing("car", (120.0, 60.0, 220.0, 140.0))
+    scene = Scene((cat, car), ("bus", "dog", "horse", "pizza", "truck"), WIDTH, HEIGHT)
+    record = replace(RECORD, text="cat. car.", boxes=(cat.box, car.box), spans=(((0, 3),), ((5, 8),)))
+    texts = [compose(record, scene, Random(seed), 0).text for seed in range(8000)]
+    halves = [found for text in texts if (found := re.fullmatch(r"(.+) (?:with|next to|near) (.+)", text))]
+    likes = Counter[bool]()
+    for first, second in (found.groups() for found in halves):
+        for name in _absent_in(second, scene.absent):
+            kind = "animal" if _absent_in(first, ("cat", "animal")) else "vehicle"
+            likes[name in KINDS[kind]] += 1
+    assert sum(likes.values()) > 60
+    assert likes[True] > 2 * likes[False]  # were both drawn alike, it would be less than half
+
+
+def test_where_nothing_alike_is_surely_absent_other_names_are_drawn() -> None:
+    record, scene = _cat_photo()
+    scene = replace(scene, absent=("pizza", "train"))
+    texts = [compose(record, scene, Random(seed), 0).text for seed in range(300)]
+    assert set().union(*(_absent_in(text, scene.absent) for text in texts)) == {"pizza", "train"}
+    assert not any(_has(text, word) for text in texts for word in ("dog", "cow", "bird"))
 
 
 def test_the_same_seed_gives_the_same_texts_and_other_seeds_give_others() -> None:

@@ -10,7 +10,7 @@ from random import Random
 import torch
 from torch import Generator, Tensor
 
-from mdetr.data.class_names import GARMENTS, KINDS, UNCOUNTABLE, class_name
+from mdetr.data.class_names import GARMENTS, KINDS, UNCOUNTABLE, class_name, similar_groups
 from mdetr.data.colors import COLORS, SIMILAR_COLORS, color_of
 from mdetr.data.examples import Records
 from mdetr.data.record import Box, Record, Span
@@ -29,6 +29,9 @@ CALLS = (
 )
 SCENES = ("a photo of {}", "there is {}", "{} in the picture", "a picture of {}", "{} here", "I can see {}")
 PAIRS = ("{} and {}", "{} with {}", "{} next to {}", "{} near {}", "{}, {}", "{} together with {}")
+WRONG_COLORS = 0.3  # the share of absent things that are there, but in another color
+SIMILAR_SHARE = 0.6  # of the other absent things: how many are like one that is there, where some are known
+ABSENT_IN_PAIRS = 0.35  # the share of pairs of which the second is absent
 LEFT, RIGHT = ("to the left of", "left of"), ("to the right of", "right of")
 ABOVE, BELOW = ("above",), ("below", "under")
 
@@ -194,8 +197,8 @@ def _pair(scene: Scene, rng: Random) -> Composed | None:
     first, second = _mention(scene, rng), _mention(scene, rng)
     if first is None or second is None or set(first.things) & set(second.things):
         return None
-    if rng.random() < 0.2:
-        second = _absentee(scene, rng) or second
+    if rng.random() < ABSENT_IN_PAIRS:
+        second = _absentee(scene, rng, like=scene.things[first.things[0]].name) or second
     text, mentions, _ = _filled(rng.choice(PAIRS), [first, second], rng)
     return text, mentions, False
 
@@ -380,16 +383,38 @@ def _overlap(a: Thing, b: Thing) -> float:
     return min(a.box[2], b.box[2]) - max(a.box[0], b.box[0])
 
 
-def _absentee(scene: Scene, rng: Random) -> Mention | None:
-    """Words for what the image does not show: another class, or the wrong color of one that it shows."""
-    wrong = _wrong_color(scene, rng) if rng.random() < 0.3 else None
+def _absentee(scene: Scene, rng: Random, like: str | None = None) -> Mention | None:
+    """Words for what the image does not show: another class, or the wrong color of one that it shows.
+
+    Args:
+        scene: What is known of the image.
+        rng: The source of randomness.
+        like: The class that it is often similar to; any that the image shows if left out.
+    """
+    wrong = _wrong_color(scene, rng) if rng.random() < WRONG_COLORS else None
     if wrong is not None:
         return wrong
     if not scene.absent:
         return None
-    name = rng.choice(scene.absent)
+    similar = _similar_absent(scene, rng, like) if rng.random() < SIMILAR_SHARE else ()
+    name = rng.choice(similar or scene.absent)
     adjective = rng.choice(COLORS) if name in COLORED and rng.random() < 0.15 else None
     return Mention(_noun_phrase(rng, name, rng.choice((1, 1, 1, 2)), adjective), ())
+
+
+def _similar_absent(scene: Scene, rng: Random, like: str | None) -> tuple[str, ...]:
+    """The absent names of one group with something that the image shows; none where no group has both."""
+    names = [like] if like is not None else list(scene.by_name())
+    rng.shuffle(names)
+    for name in names:
+        # One group at random, not all at once: else the many wild animals would crowd out dogs and cats.
+        groups = list(similar_groups(name))
+        rng.shuffle(groups)
+        for group in groups:
+            found = tuple(absent for absent in scene.absent if absent in group)
+            if found:
+                return found
+    return ()
 
 
 def _wrong_color(scene: Scene, rng: Random) -> Mention | None:
