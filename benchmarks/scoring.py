@@ -17,11 +17,11 @@ import psutil
 import torch
 
 from mdetr.data.record import Record
+from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
+from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric
+from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks
-from mdetr.tasks.detection_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
-from mdetr.tasks.grounding import PhraseGroundingScorer
-from mdetr.tasks.segmentation import SegmentationScorer
 
 CAPTIONS, PHRASES, QUERIES = 5_000, 3, 100
 DETECTIONS, IMAGES, CLASSES, TRUE = 1_000_000, 5_000, 1_203, 50_000
@@ -49,7 +49,7 @@ def _captions() -> tuple[int, float, float]:
     spans = (((0, 5),), ((9, 16),), ((22, 28),))
     starts = random.uniform(0, 200, (PHRASES, 2))
     boxes = tuple(map(tuple, np.concatenate([starts, starts + 80], 1).tolist()))
-    scorer = PhraseGroundingScorer(MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer()))
+    metric = PhraseGroundingMetric(MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer()))
     corners = random.uniform(0, 200, (PHRASES, QUERIES, 2))
     ranked = torch.from_numpy(np.concatenate([corners, corners + 80], 2)).float()
     records = [
@@ -59,8 +59,8 @@ def _captions() -> tuple[int, float, float]:
 
     def ours() -> None:
         for record in records:
-            scorer.score_phrases(record, list(ranked))
-        scorer.compute()
+            metric.score_phrases(record, list(ranked))
+        metric.compute()
 
     def loop() -> None:
         for _ in records[:100]:
@@ -125,7 +125,7 @@ def _masks() -> tuple[int, float, float]:
     box = (30.0, 20.0, 200.0, 180.0)
     rle = encode_masks(true[None].to(torch.uint8))
     extra = json.dumps({"phrase_structure": {"type": "name", "attributes": [], "relation_descriptions": []}})
-    scorer = SegmentationScorer()
+    metric = SegmentationMetric()
     said = torch.tensor([box]) + float(random.uniform(0, 1))
 
     def ours() -> None:
@@ -135,8 +135,8 @@ def _masks() -> tuple[int, float, float]:
                 masks=rle,
                 extra=extra,
             )
-            scorer.score_masks(record, found, said)
-        scorer.compute()
+            metric.score_masks(record, found, said)
+        metric.compute()
 
     def loop() -> None:
         both = any_ = 0

@@ -14,6 +14,7 @@ import torch
 
 from mdetr.checkpoints.conversion import convert
 from mdetr.checkpoints.loading import load
+from mdetr.evaluation.metrics.phrase_grounding import phrase_scores
 from mdetr.images import placements
 from mdetr.losses.criterion import compute_loss
 from mdetr.losses.matcher import assign, matching_cost
@@ -22,7 +23,6 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import token_ranges
-from mdetr.tasks.grounding import phrase_scores
 from tests.model.reference import (
     FOLDER,
     captions,

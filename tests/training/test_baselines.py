@@ -14,9 +14,9 @@ import torch
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
 from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.evaluation.metrics.detection import NamedClass
 from mdetr.images import MdetrImageProcessor
 from mdetr.rle import encode_masks
-from mdetr.tasks.detection import NamedClass
 from mdetr.training.baselines import BASELINES, Baseline, BaselineCollator, is_baseline, load_baseline
 
 CLASSES = [NamedClass(3, "cube", "c"), NamedClass(8, "ball", "f")]

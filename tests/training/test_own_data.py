@@ -181,5 +181,5 @@ def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: P
         worst=0,
     )
     assert json.loads((tmp_path / "scores.json").read_text())["mine"]["phrase_grounding_recall@1"] == score
-    judged = pq.read_table(tmp_path / "evaluation" / "mine.parquet")["image_id"].to_pylist()
-    assert sorted(judged) == ["12.png"]  # which were not trained on
+    scored = pq.read_table(tmp_path / "evaluation" / "mine.parquet")["image_id"].to_pylist()
+    assert sorted(scored) == ["12.png"]  # which were not trained on

@@ -35,8 +35,8 @@ def view(
     import numpy as np
     from torchvision.transforms.v2.functional import to_pil_image
 
+    from mdetr.evaluation.example_scores import words_of
     from mdetr.processing.detections import Grounding
-    from mdetr.tasks.judgement import words_of
     from mdetr.ui.plot import contact_sheet, draw_groundings
 
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]

@@ -73,7 +73,7 @@ def evaluate(
 
     check_json_file(json_file)
     if submission is not None:
-        from mdetr.tasks.submission import check_submission_file
+        from mdetr.evaluation.submissions import check_submission_file
 
         check_submission_file(submission)
     planned = [
@@ -99,7 +99,7 @@ def evaluate(
     if not accelerator.is_main_process:
         return
     if submission is not None:
-        from mdetr.tasks.submission import write_submission
+        from mdetr.evaluation.submissions import write_submission
 
         write_submission(_answers(tables), submission)
     table = Table("recipe", "store", Column("figure", overflow="fold"), "value")
@@ -219,11 +219,11 @@ def _with_table(
     folder: Path,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Call `score` with what shows its progress and what keeps its judgements."""
+    """Call `score` with what shows its progress and what keeps its example_scores."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from mdetr.training.judgements import judgement_table
+    from mdetr.evaluation.example_table import example_table
 
     columns = (
         *(
@@ -235,7 +235,7 @@ def _with_table(
         TextColumn("{task.fields[score]}"),
     )
     with (
-        judgement_table(folder / f"{name}.parquet", accelerator) as table,
+        example_table(folder / f"{name}.parquet", accelerator) as table,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         bar = progress.add_task(name, total=num_images, score="")
@@ -244,7 +244,7 @@ def _with_table(
             running = f"score so far {table.score:.3f}" if table.count else ""
             progress.update(bar, advance=done * accelerator.num_processes, score=running)  # others keep pace
 
-        return score(on_progress=advance, on_judgements=table.add)
+        return score(on_progress=advance, on_example_scores=table.add)
 
 
 def _answers(tables: Sequence[Path]) -> dict[str, str]:

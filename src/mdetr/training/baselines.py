@@ -27,10 +27,10 @@ from transformers import DetrConfig, DetrForObjectDetection
 
 from mdetr.data.examples import Example
 from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.evaluation.metrics.detection import Found, NamedClass, class_of
 from mdetr.files import give_ordinary_permissions
 from mdetr.images import MdetrImageProcessor
 from mdetr.rle import decode_masks
-from mdetr.tasks.detection import Found, NamedClass, class_of
 from mdetr.training.evaluation import Validation, count_left_out, score_detection, share_of
 
 Labels = list[dict[str, Tensor]]
@@ -269,7 +269,7 @@ def evaluate_baseline(
     batch_size: int,
     accelerator: Accelerator,
     on_progress: Callable[[int], None] | None = None,
-    on_judgements: object = None,
+    on_example_scores: object = None,
 ) -> dict[str, float]:
     """Score a baseline's detections, image by image; called as `mdetr.training.evaluation.evaluate`."""
     was_training = model.training

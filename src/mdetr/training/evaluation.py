@@ -15,14 +15,14 @@ from torch import Tensor
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
+from mdetr.evaluation.distributed import gather_rows
+from mdetr.evaluation.example_scores import ExampleScore
+from mdetr.evaluation.metrics.detection import DetectionMetric, Found, NamedClass, classes_of, read_classes
+from mdetr.evaluation.metrics.registry import DETECTION, METRICS, Metric, make_metric
 from mdetr.images import placements
 from mdetr.inference.detection import ClassPrompts
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor
-from mdetr.tasks.detection import DetectionScorer, Found, NamedClass, classes_of, read_classes
-from mdetr.tasks.judgement import Judgement
-from mdetr.tasks.registry import DETECTION, SCORERS, Scorer, make_scorer
-from mdetr.tasks.rows import gather_rows
 from mdetr.training.checks import unusable_texts
 from mdetr.training.held_out import open_store
 from mdetr.training.recipe import ValidationStore
@@ -89,7 +89,7 @@ def evaluate(
     batch_size: int,
     accelerator: Accelerator,
     on_progress: Callable[[int], None] | None = None,
-    on_judgements: Callable[[str, Sequence[Judgement]], None] | None = None,
+    on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None = None,
 ) -> dict[str, float]:
     """Score a model on a validation store; every process takes its share and all return the same figures.
 
@@ -99,7 +99,7 @@ def evaluate(
         batch_size: images a batch on each process, all their texts share them; in detection, names a batch.
         accelerator: knows the processes, the device and the precision.
         on_progress: called with the number of images that this process has finished since the last call.
-        on_judgements: called with a task and what its scorer says of each record of a batch.
+        on_example_scores: called with a task and what its metric says of each record of a batch.
 
     Returns:
         "task_figure" -> value; and "left_out", how many records and images could not be used, if any.
@@ -107,26 +107,26 @@ def evaluate(
     Raises:
         TrainingError: More than 1 % of the images, and more than one, cannot be read.
     """
-    scorers = {task: make_scorer(task, validation.processor) for task in validation.tasks if task in SCORERS}
+    metrics = {task: make_metric(task, validation.processor) for task in validation.tasks if task in METRICS}
     detection = DETECTION in validation.tasks
     share = share_of(accelerator, validation.num_images)
     unreadable: set[int] = set()
     was_training = model.training
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
-        if scorers:
+        if metrics:
             collate = Collator(validation.processor, with_targets=False, with_records=True)
             for start in range(0, len(share), batch_size):
                 places = share[start : start + batch_size]
                 examples = readable(validation, places, unreadable)
                 if examples:
-                    _score_batch(model, collate(examples), scorers, on_judgements)
+                    _score_batch(model, collate(examples), metrics, on_example_scores)
                 if on_progress is not None and not detection:
                     on_progress(len(places))
         scores = {
             f"{task}_{name}": value
-            for task, scorer in scorers.items()
-            for name, value in scorer.compute().items()
+            for task, metric in metrics.items()
+            for name, value in metric.compute().items()
         }
         if detection:
             find = _asker_of_classes(model, validation, batch_size)
@@ -162,17 +162,17 @@ def count_left_out(validation: Validation, unreadable: set[int]) -> dict[str, fl
 def _score_batch(
     model: MdetrModel,
     batch: dict[str, Any],
-    scorers: Mapping[str, Scorer],
-    on_judgements: Callable[[str, Sequence[Judgement]], None] | None,
+    metrics: Mapping[str, Metric],
+    on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None,
 ) -> None:
     records = batch.pop("records")
     mask = batch["pixel_mask"][batch["image_index"]]
     places = placements([(record.height, record.width) for record in records], mask)
     output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-    for task, scorer in scorers.items():
-        judgements = scorer.update(output, records, places)
-        if on_judgements is not None:
-            on_judgements(task, judgements)
+    for task, metric in metrics.items():
+        example_scores = metric.update(output, records, places)
+        if on_example_scores is not None:
+            on_example_scores(task, example_scores)
 
 
 def classes_of_validation(validation: Validation) -> list[NamedClass]:
@@ -214,13 +214,13 @@ def score_detection(
     Returns:
         "detection_figure" -> value.
     """
-    scorer = DetectionScorer(classes_of_validation(validation))
+    metric = DetectionMetric(classes_of_validation(validation))
     for place in share:
         for example in readable(validation, [place], unreadable):
-            scorer.update(example.records, find(example.image))
+            metric.update(example.records, find(example.image))
         if on_progress is not None:
             on_progress(1)
-    return {f"{DETECTION}_{name}": value for name, value in scorer.compute().items()}
+    return {f"{DETECTION}_{name}": value for name, value in metric.compute().items()}
 
 
 def share_of(accelerator: Accelerator, num_images: int) -> Sequence[int]:

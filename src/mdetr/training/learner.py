@@ -16,12 +16,12 @@ from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
+from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.images import MdetrImageProcessor
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.tasks.detection import classes_of, read_classes
 from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
 from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline

@@ -16,11 +16,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
+from mdetr.evaluation.example_table import read_groundings
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processing.detections import Grounding
 from mdetr.tasks.judgement import true_groundings
 from mdetr.training.evaluation import Validation
-from mdetr.training.judgements import read_groundings
 from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import contact_sheet, draw_comparison
 
@@ -100,7 +100,7 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
     """Draw the records with the lowest scores: the truth at the left, what the model said at the right.
 
     Args:
-        store: with the records. table: the rows that `judgement_table` wrote of them.
+        store: with the records. table: the rows that `example_table` wrote of them.
         count: at most how many. output: the picture to write.
 
     Returns:

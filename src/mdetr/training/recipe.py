@@ -447,8 +447,8 @@ def _name(content: dict[str, Any], key: str, value: str) -> None:
 
 
 def _check_names(recipe: Recipe, where: str) -> None:
+    from mdetr.evaluation.metrics.registry import TASKS
     from mdetr.model.config import MdetrConfig  # only a recipe that can be read is worth loading torch
-    from mdetr.tasks.registry import TASKS
 
     known = {f.name for f in fields(MdetrConfig)}
     for name in recipe.model.config if recipe.model.baseline is None else ():

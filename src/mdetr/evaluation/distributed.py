@@ -1,4 +1,4 @@
-"""Rows of numbers that scorers keep of each record in, the rows of all processes out."""
+"""Rows of numbers that metrics keep of each record in, the rows of all processes out."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mdetr.errors import MissingDependencyError
-from mdetr.tasks.average_precision import AveragePrecisionScorer
+from mdetr.evaluation.metrics.box_average_precision import AveragePrecisionMetric
 
 TEXT = "a cube and a ball"
 CUBE, BALL, NOWHERE = (10, 10, 50, 50), (100, 20, 140, 60), (150, 70, 190, 90)
@@ -19,9 +19,9 @@ def caption(make_record):
 
 
 def score(output, records) -> dict[str, float]:
-    scorer = AveragePrecisionScorer()
-    scorer.update(output, records)
-    return scorer.compute()
+    metric = AveragePrecisionMetric()
+    metric.update(output, records)
+    return metric.compute()
 
 
 def test_all_boxes_found_and_nothing_else_is_a_precision_of_one(say, caption):

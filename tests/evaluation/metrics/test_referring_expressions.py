@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mdetr.tasks.referring import ReferringScorer
+from mdetr.evaluation.metrics.referring_expressions import ReferringMetric
 
 TEXT = "the cube left of the ball"
 CUBE, BALL = (10, 10, 50, 50), (100, 20, 140, 60)
@@ -17,9 +17,9 @@ def expression(make_record):
 
 
 def score(output, records) -> dict[str, float]:
-    scorer = ReferringScorer()
-    scorer.update(output, records)
-    return scorer.compute()
+    metric = ReferringMetric()
+    metric.update(output, records)
+    return metric.compute()
 
 
 def test_the_surest_box_is_the_answer(say, expression):
@@ -81,8 +81,8 @@ def test_expressions_that_denote_one_thing_are_also_told_alone(say, expression, 
     assert (scores["precision@1"], scores["precision_of_one@1"]) == (0.5, 0.0)
 
 
-def test_what_is_judged_can_be_shown(say, expression):
-    (judged,) = ReferringScorer().update(say([TEXT], [[(BALL, "the ball")]]), [expression])
-    assert judged.score == 0.0
-    assert judged.prediction()["boxes"][0]["box"] == pytest.approx(list(BALL))
-    assert judged.truth() == {"boxes": [{"phrase": TEXT, "spans": [[0, len(TEXT)]], "box": list(CUBE)}]}
+def test_what_is_scored_can_be_shown(say, expression):
+    (scored,) = ReferringMetric().update(say([TEXT], [[(BALL, "the ball")]]), [expression])
+    assert scored.score == 0.0
+    assert scored.prediction()["boxes"][0]["box"] == pytest.approx(list(BALL))
+    assert scored.truth() == {"boxes": [{"phrase": TEXT, "spans": [[0, len(TEXT)]], "box": list(CUBE)}]}

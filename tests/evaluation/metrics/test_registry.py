@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from mdetr.errors import RecipeError
-from mdetr.tasks import SCORERS, make_scorer
+from mdetr.evaluation.metrics import METRICS, make_metric
 
 
-def test_every_named_task_makes_an_empty_scorer(processor):
+def test_every_named_task_makes_an_empty_metric(processor):
     assert {
         "phrase_grounding",
         "referring",
         "question_answering",
         "segmentation",
         "average_precision",
-    } <= SCORERS.keys()
-    for task in SCORERS:
-        assert make_scorer(task, processor).compute() == {}
+    } <= METRICS.keys()
+    for task in METRICS:
+        assert make_metric(task, processor).compute() == {}
 
 
 def test_a_misspelt_task_is_refused_with_the_near_name(processor):
     with pytest.raises(RecipeError, match="did you mean 'phrase_grounding'"):
-        make_scorer("phrase_groundin", processor)
+        make_metric("phrase_groundin", processor)

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
+from mdetr.evaluation.distributed import GroupedRows
+from mdetr.evaluation.example_scores import ExampleScore, words_of
+from mdetr.evaluation.metrics.predictions import predictions_of
+from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, share_within
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import token_ranges
-from mdetr.tasks.judgement import Judgement, words_of
-from mdetr.tasks.predictions import predictions_of
-from mdetr.tasks.ranking import enclosing_box, first_hit, share_within
-from mdetr.tasks.rows import GroupedRows
 
 ALL = "all"  # the group of all phrases
 GroundingProtocol = Literal["any_box", "merged_boxes"]
@@ -31,7 +31,7 @@ _TRUTHS: dict[GroundingProtocol, Callable[[Tensor], Tensor]] = {
 }
 
 
-class PhraseGroundingScorer:
+class PhraseGroundingMetric:
     """Recall@k of phrase grounding.
 
     Scores the phrases that have a box, of records that do not single out a box (`is_referred` is None), and
@@ -61,7 +61,7 @@ class PhraseGroundingScorer:
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[Judgement]:
+    ) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
@@ -76,7 +76,7 @@ class PhraseGroundingScorer:
             InvalidInputError: there are more or fewer records than texts.
         """
         encoding = self._processor.tokenize([record.text for record in records])
-        judgements = []
+        example_scores = []
         for row, (record, found) in enumerate(zip(records, predictions_of(output, records), strict=True)):
             phrases = phrases_of(record)
             ranked, best = [], []
@@ -90,8 +90,8 @@ class PhraseGroundingScorer:
             places_of_hits = self.score_phrases(record, ranked)
             if places_of_hits:
                 right = sum(place < 1 for place in places_of_hits) / len(places_of_hits)
-                judgements.append(Judgement(record, right, tuple(best)))
-        return judgements
+                example_scores.append(ExampleScore(record, right, tuple(best)))
+        return example_scores
 
     def score_phrases(self, record: Record, ranked: Sequence[Tensor]) -> list[float]:
         """Score the ranked boxes (Q, 4), x0, y0, x1, y1 in pixels, of each of a record's phrases.

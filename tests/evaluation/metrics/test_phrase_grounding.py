@@ -12,10 +12,10 @@ import torch
 from mdetr.data.record import Phrase
 from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.errors import InvalidInputError
+from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric, phrase_scores, phrases_of
+from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.model.interface import MdetrOutput
 from mdetr.targets import token_ranges
-from mdetr.tasks.grounding import PhraseGroundingScorer, phrase_scores, phrases_of
-from mdetr.tasks.predictions import predictions_of
 
 OFFICIAL = Path(__file__).parents[1] / "fixtures" / "official"
 TEXT = "a red cube left of two blue balls"
@@ -29,9 +29,9 @@ def caption(make_record):
 
 
 def score(processor, output, records, protocol="any_box") -> dict[str, float]:
-    scorer = PhraseGroundingScorer(processor, protocol)
-    scorer.update(output, records)
-    return scorer.compute()
+    metric = PhraseGroundingMetric(processor, protocol)
+    metric.update(output, records)
+    return metric.compute()
 
 
 def test_every_phrase_found_first_gives_recall_one(processor, say, caption):
@@ -110,11 +110,11 @@ def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_ty
     fixtures = Path(__file__).parents[1] / "fixtures"
     expected = json.loads((fixtures / "tasks" / "flickr30k_by_type.json").read_text())[protocol]
     recorded = iter(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
-    scorer = PhraseGroundingScorer(processor, protocol)
+    metric = PhraseGroundingMetric(processor, protocol)
     for record in read_flickr30k(fixtures / "sources" / "flickr30k", "test"):
-        scorer.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
+        metric.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
     assert next(recorded, None) is None
-    found = scorer.compute()
+    found = metric.compute()
     assert len(found) == 4 * 8
     for figure, values in expected.items():
         for kind, value in values.items():
@@ -124,7 +124,7 @@ def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_ty
 
 def test_an_unknown_protocol_is_refused(processor):
     with pytest.raises(InvalidInputError, match="any_box, merged_boxes"):
-        PhraseGroundingScorer(processor, "some_box")
+        PhraseGroundingMetric(processor, "some_box")
 
 
 def test_a_batch_scored_with_another_batchs_records_is_refused(processor, say, caption):

@@ -14,9 +14,9 @@ from torch import distributed, multiprocessing
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
+from mdetr.evaluation.metrics.question_answering import QuestionAnsweringMetric
 from mdetr.model.interface import MdetrOutput
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
-from mdetr.tasks.question_answering import QuestionAnsweringScorer
 
 WORDS = ["yes", "no", "red", "blue"]
 
@@ -54,23 +54,23 @@ def _say(*answers: str) -> MdetrOutput:
 
 
 def test_accuracy_in_all_and_by_kind(answering: MdetrProcessor) -> None:
-    scorer = QuestionAnsweringScorer(answering)
+    metric = QuestionAnsweringMetric(answering)
     records = [
         _question("1", "yes", "binary", question_type="exist"),
         _question("2", "no", "binary", question_type="exist"),
         _question("3", "red", question_type="query attribute"),
         _question("4", None),
     ]
-    judgements = scorer.update(_say("yes", "yes", "red", "blue"), records)
-    assert [(judged.record.id, judged.answer) for judged in judgements] == [
+    example_scores = metric.update(_say("yes", "yes", "red", "blue"), records)
+    assert [(scored.record.id, scored.answer) for scored in example_scores] == [
         ("1", "yes"),
         ("2", "yes"),
         ("3", "red"),
         ("4", "blue"),
     ]
-    assert [judged.score for judged in judgements[:3]] == [1, 0, 1]
-    assert math.isnan(judgements[3].score)
-    assert scorer.compute() == pytest.approx(
+    assert [scored.score for scored in example_scores[:3]] == [1, 0, 1]
+    assert math.isnan(example_scores[3].score)
+    assert metric.compute() == pytest.approx(
         {
             "accuracy": 2 / 3,
             "accuracy/answer_type=attr": 1,
@@ -82,20 +82,20 @@ def test_accuracy_in_all_and_by_kind(answering: MdetrProcessor) -> None:
 
 
 def test_captions_are_passed_over(answering: MdetrProcessor) -> None:
-    scorer = QuestionAnsweringScorer(answering)
+    metric = QuestionAnsweringMetric(answering)
     caption = Record("mine", "val", "1", "a.png", "1", 9, 9, "a cat")
-    assert scorer.update(_say("yes"), [caption]) == []
-    assert scorer.compute() == {}
+    assert metric.update(_say("yes"), [caption]) == []
+    assert metric.compute() == {}
 
 
 def test_a_model_without_answers_is_refused(processor: MdetrProcessor) -> None:
     with pytest.raises(InvalidInputError, match="gives no answers"):
-        QuestionAnsweringScorer(processor).update(MdetrOutput(), [_question("1", "yes")])
+        QuestionAnsweringMetric(processor).update(MdetrOutput(), [_question("1", "yes")])
 
 
 def test_gqas_other_scores(answering: MdetrProcessor) -> None:
     """Worked out by hand from the definitions (arXiv 1902.09506, section 4.4)."""
-    scorer = QuestionAnsweringScorer(answering)
+    metric = QuestionAnsweringMetric(answering)
     colour = {"group": "colour", "valid": ["red", "blue"], "plausible": ["red"]}
     records = [
         _question("a", "red", entailed=["a", "b", "c"], **colour),
@@ -105,8 +105,8 @@ def test_gqas_other_scores(answering: MdetrProcessor) -> None:
         _question("e", "blue", group="paint"),
     ]
     # right: a, b, d; wrong: c, e
-    scorer.update(_say("red", "yes", "yes", "blue", "red"), records)
-    scores = scorer.compute()
+    metric.update(_say("red", "yes", "yes", "blue", "red"), records)
+    scores = metric.compute()
     assert scores["accuracy"] == pytest.approx(3 / 5)
     assert scores["accuracy/structural=verify"] == pytest.approx(1 / 2)
     assert (scores["validity"], scores["plausibility"]) == (1, 0.5)
@@ -115,7 +115,7 @@ def test_gqas_other_scores(answering: MdetrProcessor) -> None:
     assert scores["distribution"] == pytest.approx((0 * 2 + 1 * 1) / 3)
 
 
-def _answer(scorer: QuestionAnsweringScorer, numbers: range) -> dict[str, float]:
+def _answer(metric: QuestionAnsweringMetric, numbers: range) -> dict[str, float]:
     for number in numbers:
         truth, said = WORDS[number % 4], WORDS[(number * number) % 4]
         facts = {
@@ -124,12 +124,12 @@ def _answer(scorer: QuestionAnsweringScorer, numbers: range) -> dict[str, float]
             "valid": WORDS[:2],
         }
         record = _question(str(number), truth, "binary" if number % 4 < 2 else "attr", **facts)
-        scorer.score_answer(record, said, facts)
-    return scorer.compute()
+        metric.score_answer(record, said, facts)
+    return metric.compute()
 
 
 def test_two_processes_give_what_one_would(answering: MdetrProcessor, tmp_path: Path) -> None:
-    alone = _answer(QuestionAnsweringScorer(answering), range(9))
+    alone = _answer(QuestionAnsweringMetric(answering), range(9))
     assert len(alone) == 6
     (tmp_path / "alone.json").write_text(json.dumps(alone))
     multiprocessing.start_processes(_check_merge, (answering, str(tmp_path)), nprocs=2, start_method="fork")
@@ -139,7 +139,7 @@ def _check_merge(rank: int, answering: MdetrProcessor, folder: str) -> None:
     alone = json.loads((Path(folder) / "alone.json").read_text())
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for shares in ((range(0, 9, 2), range(1, 9, 2)), (range(0), range(9))):
-        together = _answer(QuestionAnsweringScorer(answering), shares[rank])
+        together = _answer(QuestionAnsweringMetric(answering), shares[rank])
         assert together.keys() == alone.keys()
         np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-6)
     distributed.destroy_process_group()

@@ -9,19 +9,19 @@ import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
 from mdetr.data.record import Box, Record
+from mdetr.evaluation.distributed import RecordRows
+from mdetr.evaluation.example_scores import ExampleScore
+from mdetr.evaluation.metrics.predictions import predictions_of
+from mdetr.evaluation.metrics.ranking import first_hit, order_by_score, share_within
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
-from mdetr.tasks.judgement import Judgement
-from mdetr.tasks.predictions import predictions_of
-from mdetr.tasks.ranking import first_hit, order_by_score, share_within
-from mdetr.tasks.rows import RecordRows
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10, dtype=np.float32)  # of COCO's average precision
 
 
-class ReferringScorer:
+class ReferringMetric:
     """Precision@k of referring expression comprehension.
 
     Scores the records that say which of their boxes the text denotes (`is_referred`, with one or more true),
@@ -33,12 +33,12 @@ class ReferringScorer:
     """
 
     def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all scorers are made alike."""
+        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
         self._places = RecordRows(columns=5)  # by IoU, by generalised IoU, without the head, best IoU, boxes
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[Judgement]:
+    ) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
@@ -52,7 +52,7 @@ class ReferringScorer:
         Raises:
             InvalidInputError: there are more or fewer records than texts.
         """
-        judgements = []
+        example_scores = []
         for record, found in zip(records, predictions_of(output, records), strict=True):
             truth = referred_boxes(record)
             if not truth:
@@ -69,8 +69,8 @@ class ReferringScorer:
             x0, y0, x1, y1 = ranked[0].tolist()
             whole = ((0, len(record.text)),)
             said = Grounding(record.text, whole, (x0, y0, x1, y1), float(scores[order[0]]))
-            judgements.append(Judgement(record, float(hits[0] < 1), (said,)))
-        return judgements
+            example_scores.append(ExampleScore(record, float(hits[0] < 1), (said,)))
+        return example_scores
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.

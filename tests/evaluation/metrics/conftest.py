@@ -1,4 +1,4 @@
-"""Captions with answers as a model would give them, for the scorers."""
+"""Captions with answers as a model would give them, for the metrics."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ import torch
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
+from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.rle import encode_masks
-from mdetr.tasks.segmentation import SegmentationScorer
 
 HEIGHT, WIDTH = 40, 80
 
@@ -40,15 +40,15 @@ def _record(id: str, *boxes: tuple[int, int, int, int], **structure: Any) -> Rec
 
 
 def test_figures_are_those_of_the_definition() -> None:
-    scorer = SegmentationScorer()
+    metric = SegmentationMetric()
     one = _record("1", (0, 0, 20, 20), type="name", attributes=[], relation_descriptions=[])
     two = _record(
         "2", (0, 0, 10, 10), (40, 0, 50, 10), type="attribute", attributes=["big"], relation_descriptions=[]
     )
-    assert scorer.score_masks(one, _mask(0, 0, 20, 10), torch.tensor([[0.0, 0, 20, 10]])) == 0.5
+    assert metric.score_masks(one, _mask(0, 0, 20, 10), torch.tensor([[0.0, 0, 20, 10]])) == 0.5
     found = _mask(0, 0, 10, 10) | _mask(40, 0, 50, 10)
-    assert scorer.score_masks(two, found, torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 10]])) == 1
-    assert scorer.compute() == pytest.approx(
+    assert metric.score_masks(two, found, torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 10]])) == 1
+    assert metric.compute() == pytest.approx(
         {
             "mean_iou": 0.75,
             "cumulative_iou": (200 + 200) / (400 + 200),
@@ -75,21 +75,21 @@ def test_masks_of_sure_queries_are_joined() -> None:
     boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
     output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
     place = Placement((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
-    scorer = SegmentationScorer()
-    (judged,) = scorer.update(output, [_record("1", (0, 0, 40, 20))], [place])
-    assert judged.score > 0.9
-    assert len(judged.found) == 2
-    assert scorer.compute()["box_mean_iou"] == 1
+    metric = SegmentationMetric()
+    (scored,) = metric.update(output, [_record("1", (0, 0, 40, 20))], [place])
+    assert scored.score > 0.9
+    assert len(scored.found) == 2
+    assert metric.compute()["box_mean_iou"] == 1
     plain = Record("mine", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
-    assert scorer.update(output, [plain], [place]) == []
+    assert metric.update(output, [plain], [place]) == []
 
 
 def test_nothing_found_is_no_overlap() -> None:
-    scorer = SegmentationScorer()
-    assert scorer.score_masks(_record("1", (0, 0, 20, 20)), _mask(0, 0, 0, 0), torch.zeros(0, 4)) == 0
-    assert scorer.compute()["cumulative_iou"] == 0
+    metric = SegmentationMetric()
+    assert metric.score_masks(_record("1", (0, 0, 20, 20)), _mask(0, 0, 0, 0), torch.zeros(0, 4)) == 0
+    assert metric.compute()["cumulative_iou"] == 0
 
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(InvalidInputError, match="how the images lie in the batch"):
-        SegmentationScorer().update(MdetrOutput(), [])
+        SegmentationMetric().update(MdetrOutput(), [])

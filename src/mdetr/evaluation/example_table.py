@@ -1,4 +1,4 @@
-"""What scorers say of each record in, a Parquet file with a row for each out, from all processes."""
+"""What metrics say of each record in, a Parquet file with a row for each out, from all processes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import Accelerator
 
+from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.files import atomic_write
 from mdetr.processing.detections import Grounding
-from mdetr.tasks.judgement import Judgement
 
 SCHEMA = pa.schema(
     [
@@ -29,7 +29,7 @@ _ROWS = 1024  # that are held before they are written
 
 
 @dataclass
-class JudgementTable:
+class ExampleTable:
     """Collects rows for one file; `score` and `count` are of this process, while it goes on."""
 
     writer: pq.ParquetWriter
@@ -42,20 +42,20 @@ class JudgementTable:
         """The mean score of the rows so far; NaN without any."""
         return self.total / self.count if self.count else float("nan")
 
-    def add(self, task: str, judgements: Sequence[Judgement]) -> None:
-        """Add a row for each judgement."""
-        for judged in judgements:
-            record = judged.record
-            if judged.score == judged.score:  # not NaN
+    def add(self, task: str, example_scores: Sequence[ExampleScore]) -> None:
+        """Add a row for each example score."""
+        for example in example_scores:
+            record = example.record
+            if example.score == example.score:  # not NaN
                 self.count += 1
-                self.total += judged.score
+                self.total += example.score
             self._waiting.append(
                 {
                     "task": task,
                     **{name: getattr(record, name) for name in SCHEMA.names[1:6]},
-                    "score": judged.score,
-                    "prediction": json.dumps(judged.prediction()),
-                    "truth": json.dumps(judged.truth()),
+                    "score": example.score,
+                    "prediction": json.dumps(example.prediction()),
+                    "truth": json.dumps(example.truth()),
                 }
             )
         if len(self._waiting) >= _ROWS:
@@ -69,7 +69,7 @@ class JudgementTable:
 
 
 @contextmanager
-def judgement_table(file: Path, accelerator: Accelerator) -> Iterator[JudgementTable]:
+def example_table(file: Path, accelerator: Accelerator) -> Iterator[ExampleTable]:
     """A table that becomes `file` at the end, with the rows of all processes, or not at all.
 
     Every process must enter and leave it. Rows are in the order of task, source, split and id.
@@ -78,7 +78,7 @@ def judgement_table(file: Path, accelerator: Accelerator) -> Iterator[JudgementT
     mine = parts[accelerator.process_index]
     try:
         with pq.ParquetWriter(mine, SCHEMA, compression="zstd") as writer:
-            table = JudgementTable(writer)
+            table = ExampleTable(writer)
             yield table
             table.flush()
         accelerator.wait_for_everyone()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mdetr.errors import InvalidInputError
-from mdetr.tasks.submission import write_submission
+from mdetr.evaluation.submissions import write_submission
 
 
 def test_gqa_wants_a_list_of_questions_and_predictions(tmp_path: Path) -> None:

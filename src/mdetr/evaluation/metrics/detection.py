@@ -17,8 +17,8 @@ from mdetr.data.sources.fields import Fields
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
-from mdetr.tasks.detection_precision import FREQUENCIES, Asked, Boxes, detection_precision
-from mdetr.tasks.rows import RecordRows, gather_rows, hash_of
+from mdetr.evaluation.distributed import RecordRows, gather_rows, hash_of
+from mdetr.evaluation.metrics.average_precision import FREQUENCIES, Asked, Boxes, detection_precision
 
 Part = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Detections: (n, 2) of image and class, (n, 5) of corners and score."""
@@ -81,7 +81,7 @@ def _read_class(entry: Any) -> NamedClass:
     return NamedClass(fields.whole("id"), fields.text("name"), fields.optional_text("frequency") or "")
 
 
-class DetectionScorer:
+class DetectionMetric:
     """Average precision of boxes that were found for every class of a data set in every image.
 
     Where the data tell for some classes only whether an image shows them (LVIS), other classes do not count

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdetr.data.record import Record
+from mdetr.evaluation.distributed import GroupedRows, RecordRows, hash_of, record_key
+from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processor import MdetrProcessor
-from mdetr.tasks.judgement import Judgement
-from mdetr.tasks.rows import GroupedRows, RecordRows, hash_of, record_key
 
 ALL = "all"  # the group of all questions
 
 
-class QuestionAnsweringScorer:
+class QuestionAnsweringMetric:
     """Accuracy of answers.
 
     Scores the records with an answer. Of questions without one it says what the model answers, which is what
@@ -49,7 +49,7 @@ class QuestionAnsweringScorer:
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[Judgement]:
+    ) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
@@ -64,15 +64,15 @@ class QuestionAnsweringScorer:
             InvalidInputError: the model gives no answers.
         """
         given = self._processor.post_process_answers(output)
-        judgements = []
+        example_scores = []
         for record, (answer, _, _) in zip(records, given, strict=True):
             facts = json.loads(record.extra or "{}")
             if record.answer is not None:
                 self.score_answer(record, answer, facts)
             if record.answer is not None or _is_question(facts):
                 right = math.nan if record.answer is None else float(answer == record.answer)
-                judgements.append(Judgement(record, right, answer=answer))
-        return judgements
+                example_scores.append(ExampleScore(record, right, answer=answer))
+        return example_scores
 
     def score_answer(self, record: Record, answer: str, facts: dict[str, Any]) -> None:
         """Score the answer to one question; `facts` is what its `extra` says."""

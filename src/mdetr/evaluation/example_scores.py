@@ -1,4 +1,4 @@
-"""What a scorer says of one record, for tables of examples and for pictures of the worst."""
+"""What a metric says of one record, for tables of examples and for pictures of the worst."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mdetr.processing.detections import GAP, Grounding
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ExampleScore:
     """A record, what the model said, and how right that is.
 
     score: from 1, right, to 0, wrong; NaN where the truth is not known. found: the boxes that the score rests

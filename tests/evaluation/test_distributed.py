@@ -8,7 +8,7 @@ import numpy as np
 from torch import distributed, multiprocessing
 
 from mdetr.data.record import Record
-from mdetr.tasks.rows import GroupedRows, RecordRows, gather_names, gather_rows, record_key
+from mdetr.evaluation.distributed import GroupedRows, RecordRows, gather_names, gather_rows, record_key
 
 
 def record(name: str) -> Record:

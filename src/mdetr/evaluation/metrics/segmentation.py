@@ -11,15 +11,15 @@ from torch import Tensor
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
+from mdetr.evaluation.distributed import GroupedRows
+from mdetr.evaluation.example_scores import ExampleScore
+from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.post_processing import post_process_masks
 from mdetr.processing.detections import Grounding
 from mdetr.processor import MdetrProcessor
 from mdetr.rle import decode_masks
-from mdetr.tasks.judgement import Judgement
-from mdetr.tasks.predictions import predictions_of
-from mdetr.tasks.rows import GroupedRows
 
 ALL = "all"  # the group of all phrases
 THRESHOLD = 0.7  # of 1 - p(no object), above which a query's mask counts
@@ -27,7 +27,7 @@ PRECISIONS = (0.5, 0.7, 0.9)
 SMALL, LARGE, MANY = 0.02, 0.2, 5  # shares of the image, and instances, that PhraseCut's subsets are made by
 
 
-class SegmentationScorer:
+class SegmentationMetric:
     """Mean and cumulative IoU of masks and of boxes, and the share of masks above some IoU.
 
     Scores the records with masks, and passes over all others. The masks of all queries that are sure enough
@@ -38,12 +38,12 @@ class SegmentationScorer:
     """
 
     def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all scorers are made alike."""
+        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
         self._rows = GroupedRows(columns=4)  # pixels in both and in any: of masks, of boxes
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[Judgement]:
+    ) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
@@ -62,7 +62,7 @@ class SegmentationScorer:
         found = predictions_of(output, records)
         kept = [(prediction.scores > THRESHOLD).nonzero()[:, 0] for prediction in found]
         masks = post_process_masks(output, kept, places)
-        judgements = []
+        example_scores = []
         for record, prediction, queries, mask in zip(records, found, kept, masks, strict=True):
             if not record.masks:
                 continue
@@ -75,8 +75,8 @@ class SegmentationScorer:
                     boxes.tolist(), prediction.scores[queries].tolist(), strict=True
                 )
             )
-            judgements.append(Judgement(record, overlap, said))
-        return judgements
+            example_scores.append(ExampleScore(record, overlap, said))
+        return example_scores
 
     def score_masks(self, record: Record, mask: Tensor, boxes: Tensor) -> float:
         """Score one phrase's mask, (H, W) bool, and boxes, (n, 4) x0, y0, x1, y1; its IoU comes back."""

@@ -14,9 +14,9 @@ from torch import distributed, multiprocessing
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.tasks import detection
-from mdetr.tasks.detection import (
-    DetectionScorer,
+from mdetr.evaluation.metrics import detection
+from mdetr.evaluation.metrics.detection import (
+    DetectionMetric,
     Found,
     NamedClass,
     class_of,
@@ -63,10 +63,10 @@ def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Found:
 
 
 def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
-    scorer = DetectionScorer(CLASSES)
-    scorer.update([_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
-    scorer.update([_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
-    scores = scorer.compute()
+    metric = DetectionMetric(CLASSES)
+    metric.update([_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
+    metric.update([_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
+    scores = metric.compute()
     assert (
         scores["AP"] == scores["fixed_AP"] == pytest.approx(1)
     )  # the bird, and image 2's cat, are not told of
@@ -74,38 +74,38 @@ def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
 
 
 def test_a_box_of_a_class_that_is_absent_is_wrong() -> None:
-    scorer = DetectionScorer(CLASSES)
-    scorer.update([_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
-    scorer.update([_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
-    assert scorer.compute()["AP"] == pytest.approx(0.5)
+    metric = DetectionMetric(CLASSES)
+    metric.update([_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
+    metric.update([_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
+    assert metric.compute()["AP"] == pytest.approx(0.5)
 
 
 def test_a_surplus_box_is_wrong_only_where_all_are_annotated() -> None:
     for exhaustive, expected in ((True, 0.5), (False, 1.0)):
-        scorer = DetectionScorer(CLASSES[:1])
+        metric = DetectionMetric(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
-        scorer.update([_record(1, 1, CAT, exhaustive=exhaustive)], _flat(boxes, scores))
-        assert scorer.compute()["AP"] == pytest.approx(expected)
+        metric.update([_record(1, 1, CAT, exhaustive=exhaustive)], _flat(boxes, scores))
+        assert metric.compute()["AP"] == pytest.approx(expected)
 
 
 def test_areas_are_those_that_the_data_set_tells() -> None:
-    scorer = DetectionScorer(CLASSES[:1])
-    scorer.update([_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
-    scores = scorer.compute()
+    metric = DetectionMetric(CLASSES[:1])
+    metric.update([_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
+    scores = metric.compute()
     assert (scores["APs"], scores["APm"]) == pytest.approx((1, -1))  # the box alone has 1600
 
 
 def test_the_limits_are_of_an_image_or_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "PER_IMAGE", 1)
-    scorer = DetectionScorer(CLASSES[:2])
-    scorer.update([_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
-    scores = scorer.compute()
+    metric = DetectionMetric(CLASSES[:2])
+    metric.update([_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
+    scores = metric.compute()
     assert (scores["APr"], scores["APf"], scores["fixed_APr"]) == pytest.approx((0, 1, 1))
     monkeypatch.setattr(detection, "PER_CLASS", 1)
-    scorer = DetectionScorer(CLASSES[:1])
+    metric = DetectionMetric(CLASSES[:1])
     for image, score in ((1, 0.5), (2, 0.6)):
-        scorer.update([_record(image, 1, CAT)], _say((CAT, score)))
-    scores = scorer.compute()
+        metric.update([_record(image, 1, CAT)], _say((CAT, score)))
+    scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert scores["fixed_AR"] == 0.5
 
@@ -123,9 +123,9 @@ def test_without_negatives_every_class_counts_everywhere() -> None:
             **names, width=100, height=100, text="cat", boxes=(CAT,), spans=(((0, 3),),), category_ids=(1,)
         )
 
-    scorer = DetectionScorer([NamedClass(1, "cat"), NamedClass(2, "dog")])
-    scorer.update([coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
-    scores = scorer.compute()
+    metric = DetectionMetric([NamedClass(1, "cat"), NamedClass(2, "dog")])
+    metric.update([coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
+    scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
 
@@ -156,14 +156,14 @@ def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
         class_of(plain)
 
 
-def _score(images: range) -> DetectionScorer:
-    scorer = DetectionScorer(CLASSES)
+def _score(images: range) -> DetectionMetric:
+    metric = DetectionMetric(CLASSES)
     for image in images:
         wobble = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(image)) * 20
         boxes = torch.tensor([CAT, DOG, NOWHERE])[:, None] + wobble
         records = [_record(image, 1, CAT), _record(image, 2, DOG) if image % 2 else _record(image, 5)]
-        scorer.update(records, _flat(boxes, wobble[..., 0] / 20))
-    return scorer
+        metric.update(records, _flat(boxes, wobble[..., 0] / 20))
+    return metric
 
 
 def test_two_processes_give_what_one_would_even_if_one_has_nothing(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def _check_merge(rank: int, folder: str) -> None:
 
 def test_what_is_found_in_a_crowd_is_not_wrong() -> None:
     for crowds, expected in (([[1, *NOWHERE]], 1.0), ([], 0.5)):
-        scorer = DetectionScorer(CLASSES[:1])
+        metric = DetectionMetric(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
-        scorer.update([_record(1, 1, CAT, crowds=crowds)], _flat(boxes, scores))
-        assert scorer.compute()["AP"] == pytest.approx(expected)
+        metric.update([_record(1, 1, CAT, crowds=crowds)], _flat(boxes, scores))
+        assert metric.compute()["AP"] == pytest.approx(expected)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 
-from mdetr.tasks.detection_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
+from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "tasks" / "lvis"
 

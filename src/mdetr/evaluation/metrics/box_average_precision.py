@@ -12,15 +12,15 @@ from torchvision.ops import box_convert
 
 from mdetr.data.record import Record
 from mdetr.errors import MissingDependencyError
+from mdetr.evaluation.distributed import RecordRows
+from mdetr.evaluation.example_scores import ExampleScore
+from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processor import MdetrProcessor
-from mdetr.tasks.judgement import Judgement
-from mdetr.tasks.predictions import predictions_of
-from mdetr.tasks.rows import RecordRows
 
 
-class AveragePrecisionScorer:
+class AveragePrecisionMetric:
     """COCO's average precision of all the boxes of a text, as if they were of one class.
 
     Scores the records that do not single out a box (`is_referred` is None), also those without boxes, where
@@ -30,13 +30,13 @@ class AveragePrecisionScorer:
     """
 
     def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all scorers are made alike."""
+        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
         self._true = RecordRows(columns=4)  # x0, y0, width, height
         self._found = RecordRows(columns=5)  # the same and the score
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[Judgement]:
+    ) -> list[ExampleScore]:
         """Score a batch.
 
         Args:

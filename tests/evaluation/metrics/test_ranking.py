@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
-from mdetr.tasks.ranking import enclosing_box, first_hit, order_by_score, share_within
+from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, order_by_score, share_within
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
 

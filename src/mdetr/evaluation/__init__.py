@@ -1,0 +1,1 @@
+"""Evaluation: metrics of each task's own protocol, scores of each example, and files for test servers."""

@@ -1,0 +1,5 @@
+"""Metrics, one file a task: `update(...)` with each batch, then `compute()`."""
+
+from mdetr.evaluation.metrics.registry import METRICS, Metric, make_metric
+
+__all__ = ["METRICS", "Metric", "make_metric"]
