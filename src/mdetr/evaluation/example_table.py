@@ -43,7 +43,7 @@ class ExampleTable:
         return self.total / self.count if self.count else float("nan")
 
     def add(self, task: str, example_scores: Sequence[ExampleScore]) -> None:
-        """Add a row for each example score."""
+        """Add a row for each."""
         for example in example_scores:
             record = example.record
             if example.score == example.score:  # not NaN

@@ -13,7 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "tasks" / "lvis"
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "tasks" / "lvis"
 
 
 def _boxes(entries: list[dict[str, Any]], value: str) -> Boxes:

@@ -17,7 +17,7 @@ from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.model.interface import MdetrOutput
 from mdetr.targets import token_ranges
 
-OFFICIAL = Path(__file__).parents[1] / "fixtures" / "official"
+OFFICIAL = Path(__file__).parents[2] / "fixtures" / "official"
 TEXT = "a red cube left of two blue balls"
 CUBE, BALLS = (0, 10), (19, 33)
 LEFT, MIDDLE, RIGHT, NOWHERE = (10, 10, 50, 50), (100, 20, 140, 60), (150, 20, 190, 60), (0, 80, 20, 100)
@@ -107,7 +107,7 @@ def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_the
 
 @pytest.mark.parametrize("protocol", ["any_box", "merged_boxes"])
 def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_type(processor, protocol):
-    fixtures = Path(__file__).parents[1] / "fixtures"
+    fixtures = Path(__file__).parents[2] / "fixtures"
     expected = json.loads((fixtures / "tasks" / "flickr30k_by_type.json").read_text())[protocol]
     recorded = iter(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
     metric = PhraseGroundingMetric(processor, protocol)

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, order_by_score, share_within
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "tasks"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "tasks"
 
 
 @pytest.mark.parametrize("protocol", ["any_box", "merged_boxes"])
