@@ -16,10 +16,10 @@ from torchvision.transforms.v2.functional import to_pil_image
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
+from mdetr.evaluation.example_scores import true_groundings
 from mdetr.evaluation.example_table import read_groundings
 from mdetr.model.mdetr import MdetrModel
 from mdetr.processing.detections import Grounding
-from mdetr.tasks.judgement import true_groundings
 from mdetr.training.evaluation import Validation
 from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import contact_sheet, draw_comparison
