@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from mdetr import Mdetr, MdetrConfig, MdetrModel, MdetrProcessor
+from mdetr import Mdetr, MdetrConfig, MdetrForObjectDetection, MdetrProcessor
 from mdetr.inference.detection import class_prompt
 from mdetr.processor import MdetrImageProcessor, roberta_tokenizer
 
@@ -23,7 +23,7 @@ def main() -> None:
     """Print seconds for an image and the ratio."""
     arguments = _arguments()
     torch.manual_seed(0)
-    model = MdetrModel(MdetrConfig(alignment_size=64)).eval()
+    model = MdetrForObjectDetection(MdetrConfig(alignment_size=64)).eval()
     images = MdetrImageProcessor(size={"shortest_edge": arguments.height, "longest_edge": arguments.width})
     asked = Mdetr(model, MdetrProcessor(images, roberta_tokenizer()))
     picture = np.random.default_rng(0).integers(

@@ -1,7 +1,8 @@
 """MDETR: find what a text speaks of in an image.
 
 The names below are imported when they are first used. Importing this package makes the Auto classes of
-transformers know its models: `AutoConfig`, `AutoModel` and `AutoProcessor` load a saved MDETR like any other.
+transformers know its models: `AutoModelForZeroShotObjectDetection` and `AutoProcessor` load a saved MDETR
+like any other, and `AutoModel` loads it without its heads.
 """
 
 from __future__ import annotations
@@ -12,17 +13,29 @@ from typing import TYPE_CHECKING
 from mdetr.registration import follow_auto_classes as _follow_auto_classes
 
 if TYPE_CHECKING:
+    from mdetr.images import MdetrImageProcessor
     from mdetr.inference.grounder import Mdetr
     from mdetr.model.config import MdetrConfig
     from mdetr.model.mdetr import MdetrModel
+    from mdetr.modeling import MdetrForObjectDetection
     from mdetr.processor import MdetrProcessor
 
 __version__ = "0.1.0"
-__all__ = ["Mdetr", "MdetrConfig", "MdetrModel", "MdetrProcessor", "__version__"]
+__all__ = [
+    "Mdetr",
+    "MdetrConfig",
+    "MdetrForObjectDetection",
+    "MdetrImageProcessor",
+    "MdetrModel",
+    "MdetrProcessor",
+    "__version__",
+]
 
 _MODULES = {
     "Mdetr": "mdetr.inference.grounder",
     "MdetrConfig": "mdetr.model.config",
+    "MdetrForObjectDetection": "mdetr.modeling",
+    "MdetrImageProcessor": "mdetr.images",
     "MdetrModel": "mdetr.model.mdetr",
     "MdetrProcessor": "mdetr.processor",
 }

@@ -92,7 +92,7 @@ class MdetrProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         image_index: Tensor | Sequence[int] | None = None,
     ) -> BatchFeature:
-        """Turn images and texts, and where given their targets, into the arguments of `MdetrModel.forward`.
+        """Turn images and texts, and where given their targets, into the arguments of a model's `forward`.
 
         Args:
             images: I images: paths, PIL images, (H, W, 3) uint8 arrays or (3, H, W) uint8 tensors.

@@ -2,8 +2,8 @@
 
 Each of our classes registers itself at the end of its module; this module imports those in time. Those of
 configuration and processors are imported as soon as transformers has loaded the Auto class that is to know
-them. The model's is imported when the first configuration is made, since no Auto class makes a model without
-one; it cannot follow `AutoModel`, which transformers loads in the middle of modules that the model needs.
+them. Those of the models are imported when the first configuration is made, since no Auto class makes a model
+without one; they cannot follow `AutoModel`, which transformers loads in the middle of modules that they need.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def follow_auto_classes() -> None:
 
 
 def import_model() -> None:
-    """Import the model and its loss, and so register them."""
-    import_module("mdetr.model.mdetr")
-    import_module("mdetr.losses")
+    """Import the models, and so register them."""
+    import_module("mdetr.modeling")
 
 
 class _AutoClassFinder(MetaPathFinder):

@@ -9,7 +9,7 @@ import torch
 
 from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.errors import CheckpointError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from tests.model.reference import FOLDER
 
 
@@ -22,14 +22,14 @@ def _layout(variant: str) -> tuple[dict, dict]:
 def test_every_released_layout_fits_a_model_key_by_key(variant: str) -> None:
     args, shapes = _layout(variant)
     with torch.device("meta"):
-        state = MdetrModel(config_from_released(args, shapes)).state_dict()
+        state = MdetrForObjectDetection(config_from_released(args, shapes)).state_dict()
     renamed = {name: tuple(shape) for key, shape in shapes.items() if (name := rename_key(key)) is not None}
     assert renamed == {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def test_a_frozen_efficientnet_keeps_the_activations_behind_its_norms() -> None:
     with torch.device("meta"):
-        stem = MdetrModel(config_from_released(*_layout("pretrain_eb3"))).backbone.body.bn1
+        stem = MdetrForObjectDetection(config_from_released(*_layout("pretrain_eb3"))).backbone.body.bn1
     assert isinstance(stem.act, torch.nn.SiLU)
     assert stem.eps == 1e-5
 
@@ -37,7 +37,9 @@ def test_a_frozen_efficientnet_keeps_the_activations_behind_its_norms() -> None:
 def test_a_detector_that_was_frozen_stays_frozen() -> None:
     args, shapes = _layout("phrasecut_r101")
     with torch.device("meta"):
-        model = MdetrModel(config_from_released(args | {"frozen_weights": "detector.pth"}, shapes))
+        model = MdetrForObjectDetection(
+            config_from_released(args | {"frozen_weights": "detector.pth"}, shapes)
+        )
     trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {"mask_head", "mask_attention"}
 

@@ -20,7 +20,7 @@ from mdetr.losses.criterion import compute_loss
 from mdetr.losses.matcher import assign, matching_cost
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.targets import token_ranges
 from tests.model.reference import (
@@ -80,7 +80,7 @@ class Published:
     """A converted variant, and what it says of the recorded inputs."""
 
     variant: str
-    model: MdetrModel
+    model: MdetrForObjectDetection
     processor: MdetrProcessor
     inputs: dict[str, Any]
     targets: Any

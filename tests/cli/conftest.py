@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mdetr.cli.main import main
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 
 Command = Callable[..., tuple[int, str, str]]
 SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes" / "images" / "train"
@@ -34,13 +34,13 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def ran_in(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, torch.dtype]]:
     """The devices and types of numbers in which models have seen images."""
     seen = set()
-    encode = MdetrModel.encode_image
+    encode = MdetrForObjectDetection.encode_image
 
-    def watched(self: MdetrModel, *inputs: Any, **named: Any) -> Any:
+    def watched(self: MdetrForObjectDetection, *inputs: Any, **named: Any) -> Any:
         seen.add((self.device.type, self.dtype))
         return encode(self, *inputs, **named)
 
-    monkeypatch.setattr(MdetrModel, "encode_image", watched)
+    monkeypatch.setattr(MdetrForObjectDetection, "encode_image", watched)
     return seen
 
 

@@ -17,7 +17,7 @@ from mdetr.data.collate import Collator
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.training.held_out import open_store
 from mdetr.training.recipe import load_recipe
@@ -93,14 +93,14 @@ def test_fine_tuning_on_twenty_lines_needs_the_documented_command_and_nothing_el
     monkeypatch.chdir(tmp_path)
     name = kind if kind == "clevr-tiny" else str(_released(tmp_path / "released"))
     seen: list[tuple[int, int]] = []  # height and width of the batches, in training and evaluation
-    forward = MdetrModel.forward
+    forward = MdetrForObjectDetection.forward
 
-    def watched(self: MdetrModel, pixel_values: torch.Tensor, **inputs: Any) -> Any:
+    def watched(self: MdetrForObjectDetection, pixel_values: torch.Tensor, **inputs: Any) -> Any:
         seen.append((pixel_values.shape[-2], pixel_values.shape[-1]))
         return forward(self, pixel_values, **inputs)
 
     with monkeypatch.context() as watching:
-        watching.setattr(MdetrModel, "forward", watched)
+        watching.setattr(MdetrForObjectDetection, "forward", watched)
         code, output, error = command(
             "train", "finetune", "--set", f"data={twenty_lines}", "--set", f"model={name}"
         )

@@ -16,7 +16,7 @@ from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import Store, write_store
 from mdetr.errors import InvalidInputError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks
 
@@ -45,7 +45,8 @@ def test_a_batch_has_exactly_the_arguments_of_the_model(
         "caption-2",
         "refexp-1",
     ]
-    assert set(batch) == set(inspect.signature(MdetrModel.forward).parameters) - {"self", "return_loss"}
+    arguments = set(inspect.signature(MdetrForObjectDetection.forward).parameters)
+    assert set(batch) == arguments - {"self", "return_loss", "token_type_ids"}
     assert set(Collator(processor)(examples)) == set(batch)  # the records only where they are wanted
     assert set(batch) - set(Collator(processor, with_targets=False)(examples)) == {"targets"}
     assert batch["pixel_values"].shape == (2, 3, 128, 192)

@@ -8,7 +8,7 @@ import torch
 
 from mdetr.model.answers import CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY
 from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 
 
 def small_config(**changes: Any) -> MdetrConfig:
@@ -54,10 +54,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def small_model(seed: int = 0, **changes: Any) -> MdetrModel:
+def small_model(seed: int = 0, **changes: Any) -> MdetrForObjectDetection:
     """A small model in evaluation mode, the same for the same seed."""
     torch.manual_seed(seed)
-    return MdetrModel(small_config(**changes)).eval()
+    return MdetrForObjectDetection(small_config(**changes)).eval()
 
 
 def small_inputs() -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ import torch
 
 from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
@@ -39,11 +39,11 @@ def released_state(variant: str) -> dict[str, torch.Tensor]:
 
 
 @cache
-def reference_model(variant: str) -> MdetrModel:
+def reference_model(variant: str) -> MdetrForObjectDetection:
     """The model of a variant's layout, filled with the formula's weights, in evaluation mode."""
     layout = json.loads((FOLDER / "layout" / f"{variant}.json").read_text())
     state = released_state(variant)
-    model = MdetrModel(
+    model = MdetrForObjectDetection(
         config_from_released(layout["args"], {key: tuple(t.shape) for key, t in state.items()})
     )
     weights = {name: tensor for key, tensor in state.items() if (name := rename_key(key)) is not None}
@@ -57,7 +57,7 @@ def captions() -> list[str]:
 
 
 def reference_inputs(config: MdetrConfig, answers: dict[str, list[float]] | None = None) -> dict[str, Any]:
-    """The recorded images, captions and targets as the arguments of `MdetrModel.forward`.
+    """The recorded images, captions and targets as the arguments of `MdetrForObjectDetection.forward`.
 
     Args:
         config: of the model. answers: the ids of the recorded answers.

@@ -1,278 +1,86 @@
-"""The model as a whole: shapes, its three steps, saving and loading, compiling, checkpointing."""
+"""The model without heads: its output, and its weights, which are those of the model with heads."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
-import mdetr  # noqa: F401  (registers the model with transformers)
 from mdetr.errors import InvalidInputError
-from mdetr.model.config import MdetrConfig
 from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from tests.model.models import OPTIONS, small_config, small_inputs, small_model
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
 def test_outputs_have_the_documented_shapes(options: dict) -> None:
     with torch.no_grad():
-        output = small_model(**options)(**small_inputs())
-    assert output.logits.shape == (2, 7, 256)
-    assert output.pred_boxes.shape == (2, 7, 4)
-    assert output.query_embeddings.shape == (2, 7, 8)
-    assert output.token_embeddings.shape == (2, 5, 8)
-    assert len(output.auxiliary_outputs) == 2
-    assert output.auxiliary_outputs[0].logits.shape == (2, 7, 256)
-    assert ((output.pred_boxes >= 0) & (output.pred_boxes <= 1)).all()
-    assert (output.referred_logits is None) == (not options)
-    assert (output.answer_logits is None) == (not options)
-    assert (output.pred_masks is None) == (not options)
+        output = MdetrModel(small_config(**options)).eval()(**small_inputs())
+    positions = 48 if options else 12  # a stride of 16 or 32 over 96 x 128 pixels
+    assert output.last_hidden_state.shape == (2, 7, 32)
+    assert [hidden.shape for hidden in output.intermediate_hidden_states] == [(2, 7, 32)] * 3
+    assert output.intermediate_hidden_states[-1] is output.last_hidden_state
+    assert output.encoder_last_hidden_state_vision.shape == (2, positions, 32)
+    assert output.encoder_last_hidden_state_text.shape == (2, 5, 32)
     if options:
-        assert {name: logits.shape for name, logits in output.answer_logits.items()} == {
-            "type": (2, 3),
-            "binary": (2, 1),
-            "reg": (2, 20),
-            "attr": (2, 15),
-        }
-        assert output.pred_masks.shape == (2, 7, 48, 64)
-    assert (output.proposals is None) == (not options)
+        assert [boxes.shape for boxes in output.intermediate_boxes] == [(2, 7, 4)] * 3
+        assert [hidden.shape for hidden in output.answer_hidden_states] == [(2, 4, 32)] * 3
+        assert output.proposals.pred_boxes.shape == (2, positions, 4)
+    else:
+        assert output.intermediate_boxes is output.answer_hidden_states is output.proposals is None
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
-def test_three_steps_equal_one_forward_to_the_bit(options: dict) -> None:
-    model, inputs = small_model(**options), small_inputs()
+def test_heads_find_in_its_output_what_the_model_with_heads_finds(options: dict, tmp_path: Path) -> None:
+    whole, inputs = small_model(**options), small_inputs()
+    whole.save_pretrained(tmp_path)
+    base, loading = MdetrModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
     with torch.no_grad():
-        whole = model(**inputs)
-        images = model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
-        texts = model.encode_text(inputs["input_ids"], inputs["attention_mask"])
-        steps = model.fuse(images, texts)
-    assert torch.equal(whole.logits, steps.logits)
-    assert torch.equal(whole.pred_boxes, steps.pred_boxes)
-    assert torch.equal(whole.query_embeddings, steps.query_embeddings)
+        expected, output = whole(**inputs), base.eval()(**inputs)
+        padding = inputs["attention_mask"] == 0
+        text_memory = output.encoder_last_hidden_state_text
+        logits = whole.token_head(output.last_hidden_state, text_memory, padding)
+    assert torch.equal(logits, expected.logits)
+    if options:
+        assert torch.equal(output.intermediate_boxes[-1], expected.pred_boxes)
 
 
-def test_texts_that_share_an_image_equal_texts_with_their_own_copy() -> None:
-    model, inputs = small_model(), small_inputs()
-    index = torch.tensor([1, 1])
-    copies = {name: inputs[name][index] for name in ("pixel_values", "pixel_mask")}
+def test_the_model_with_heads_starts_from_a_model_without(tmp_path: Path) -> None:
+    base = MdetrModel(small_config(**OPTIONS))
+    base.save_pretrained(tmp_path)
+    whole, loading = MdetrForObjectDetection.from_pretrained(tmp_path, output_loading_info=True)
+    heads = {name.split(".")[0] for name in loading["missing_keys"]}
+    assert heads >= {"token_head", "referred_head", "mask_head", "mask_attention"}
+    assert not loading["unexpected_keys"]
+    state = whole.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in base.state_dict().items())
+
+
+def test_auto_model_loads_a_model_without_its_heads(tiny_model_folder: Path) -> None:
+    assert type(AutoModel.from_pretrained(tiny_model_folder)) is MdetrModel
+
+
+@pytest.mark.parametrize("make", [MdetrModel, MdetrForObjectDetection])
+def test_images_without_padding_and_texts_need_no_masks(make: type) -> None:
+    inputs = small_inputs()
+    pixel_values, input_ids = inputs["pixel_values"][:1], inputs["input_ids"][:1]
+    model = make(small_config()).eval()
     with torch.no_grad():
-        shared = model(**inputs, image_index=index)
-        own = model(**inputs | copies)
-    torch.testing.assert_close(shared.logits, own.logits)
+        without = model(pixel_values=pixel_values, input_ids=input_ids)
+        whole = model(
+            pixel_values=pixel_values,
+            pixel_mask=torch.ones_like(pixel_values[:, 0]),
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            token_type_ids=torch.zeros_like(input_ids),
+        )
+    assert torch.equal(without[0], whole[0])
 
 
-PYRAMID: dict[str, Any] = {"backbone_stride": 16, "feature_pyramid": True}
-
-
-def test_a_feature_pyramid_keeps_the_map_and_trains_its_projection() -> None:
-    model, inputs = small_model(**PYRAMID), small_inputs()
-    odd = inputs["pixel_values"][:, :, :80, :112]  # 5 x 7 positions, over 3 x 4 coarser ones
-    features = model.encode_image(odd).sequence
-    assert features.shape == (2, 35, 32)
-    features.pow(2).sum().backward()
-    assert model.coarse_projection.weight.grad.abs().sum() > 0
-    assert all(p.grad is not None for p in model.backbone.body.layer4.parameters())
-    assert model(**inputs).logits.shape == (2, 7, 256)
-
-
-def test_a_feature_pyramid_adds_to_the_features_and_is_off_by_default() -> None:
-    plain, pyramid = small_model(backbone_stride=16), small_model(**PYRAMID)
-    assert plain.coarse_projection is None
-    assert not any("coarse" in name or "layer4" in name for name in plain.state_dict())
-    left = pyramid.load_state_dict(plain.state_dict(), strict=False)
-    assert not left.unexpected_keys
-    assert {name.split(".")[0] for name in left.missing_keys} == {"coarse_projection", "backbone"}
-    torch.nn.init.zeros_(pyramid.coarse_projection.weight)
-    torch.nn.init.constant_(pyramid.coarse_projection.bias, 2.0)
-    with torch.no_grad():
-        pixels = small_inputs()["pixel_values"]
-        added = pyramid.encode_image(pixels).sequence - plain.encode_image(pixels).sequence
-    torch.testing.assert_close(added, torch.full_like(added, 2.0), rtol=1e-4, atol=1e-4)
-
-
-def test_a_feature_pyramid_and_masks_share_the_backbone(tmp_path: Path) -> None:
-    options = OPTIONS | PYRAMID
-    model = small_model(**options)
-    with torch.no_grad():
-        output = model(**small_inputs())
-    assert output.pred_masks.shape == (2, 7, 48, 64)
-    model.save_pretrained(tmp_path)
-    loaded = MdetrModel.from_pretrained(tmp_path)
-    with torch.no_grad():
-        assert torch.equal(loaded.eval()(**small_inputs()).logits, output.logits)
-
-
-def test_padding_does_not_change_what_is_found() -> None:
-    model, inputs = small_model(), small_inputs()
-    alone = {
-        "pixel_values": inputs["pixel_values"][1:, :, :64, :96],
-        "pixel_mask": inputs["pixel_mask"][1:, :64, :96],
-        "input_ids": inputs["input_ids"][1:, :3],
-        "attention_mask": inputs["attention_mask"][1:, :3],
-    }
-    with torch.no_grad():
-        padded, unpadded = model(**inputs), model(**alone)
-    torch.testing.assert_close(padded.pred_boxes[1], unpadded.pred_boxes[0], rtol=1e-3, atol=1e-3)
-
-
-def _without_path(config: MdetrConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
-
-
-@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
-def test_a_saved_model_loads_the_same(options: dict, tmp_path: Path) -> None:
-    model = small_model(**options)
-    model.save_pretrained(tmp_path)
-    assert (tmp_path / "model.safetensors").is_file()
-    loaded = AutoModel.from_pretrained(tmp_path)
-    assert isinstance(loaded, MdetrModel)
-    assert _without_path(AutoConfig.from_pretrained(tmp_path)) == _without_path(model.config)
-    state = loaded.state_dict()
-    assert set(state) == set(model.state_dict())
-    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
-
-
-@pytest.mark.parametrize("options", [{}, {"predict_masks": True, "freeze_detector": True}])
-def test_a_loaded_model_trains_what_a_new_one_trains(options: dict, tmp_path: Path) -> None:
-    model = small_model(**options)
-    model.save_pretrained(tmp_path)
-    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    assert "backbone.body.layer1.0.conv1.weight" in fixed
-    loaded = MdetrModel.from_pretrained(tmp_path)
-    assert {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad} == fixed
-
-
-@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
-def test_gradient_checkpointing_gives_the_same_gradients(options: dict) -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        model = small_model(dropout=0.0, **options).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable()
-        model(**small_inputs()).pred_boxes.sum().backward()
-        gradients.append(model.input_projection.weight.grad)
-    torch.testing.assert_close(gradients[0], gradients[1])
-
-
-def test_bfloat16_autocast_runs_and_stays_close() -> None:
-    model, inputs = small_model(), small_inputs()
-    with torch.no_grad():
-        exact = model(**inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = model(**inputs)
-    assert rough.pred_boxes.dtype == torch.float32
-    torch.testing.assert_close(rough.pred_boxes, exact.pred_boxes, rtol=0.1, atol=0.1)
-
-
-HEADS = {name: OPTIONS[name] for name in OPTIONS if name not in ("query_type", "token_head", "proposals")}
-HALF = {torch.float16: 5e-3, torch.bfloat16: 5e-2}  # of the largest value, or of 1; half as much for boxes
-
-
-def _assert_close(rough: torch.Tensor, exact: torch.Tensor, tolerance: float) -> None:
-    largest = max(1.0, float(exact.abs().max()))
-    torch.testing.assert_close(rough.float(), exact, rtol=0, atol=tolerance * largest)
-
-
-@pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("query_type", ["learned", "reference"])
-def test_weights_of_half_precision_find_the_same_with_every_head(query_type: str, dtype: torch.dtype) -> None:
-    options = HEADS | {"query_type": query_type, "feature_pyramid": query_type == "reference"}
-    model, inputs = small_model(**options), small_inputs()
-    with torch.no_grad():
-        exact = model(**inputs)
-        rough = torch.nn.Module.to(model, dtype)(**inputs)
-    assert rough.logits.dtype == dtype
-    assert rough.pred_boxes.dtype == torch.float32
-    _assert_close(rough.pred_boxes, exact.pred_boxes, HALF[dtype] / 2)
-    for name in ("logits", "query_embeddings", "token_embeddings", "referred_logits", "pred_masks"):
-        _assert_close(rough[name], exact[name], HALF[dtype])
-    for name, logits in exact.answer_logits.items():
-        _assert_close(rough.answer_logits[name], logits, HALF[dtype])
-
-
-@pytest.mark.parametrize("dtype", HALF, ids=str)
-def test_proposals_of_half_precision_are_boxes_in_float32_and_close(dtype: torch.dtype) -> None:
-    model, inputs = small_model(**OPTIONS), small_inputs()
-    with torch.no_grad():
-        exact = model(**inputs).proposals
-        output = torch.nn.Module.to(model, dtype)(**inputs)
-    assert output.pred_boxes.dtype == output.proposals.pred_boxes.dtype == torch.float32
-    _assert_close(output.proposals.logits.float().softmax(-1), exact.logits.softmax(-1), HALF[dtype])
-    _assert_close(output.proposals.pred_boxes, exact.pred_boxes, HALF[dtype] / 2)
-
-
-def test_a_compiled_model_gives_the_same_boxes() -> None:
-    model, inputs = small_model(encoder_layers=1, decoder_layers=1), small_inputs()
-    compiled = torch.compile(model, backend="aot_eager")
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(**inputs).pred_boxes, model(**inputs).pred_boxes)
-
-
-def test_reference_queries_start_from_the_best_proposals() -> None:
-    model, inputs = small_model(**OPTIONS), small_inputs()
-    with torch.no_grad():
-        output = model(**inputs)
-        proposals = output.proposals
-        objectness = proposals.logits[..., :-1].logsumexp(-1) - proposals.logits[..., -1]
-        best = objectness.topk(7, dim=1).indices
-        start = proposals.pred_boxes.gather(1, best[..., None].expand(-1, -1, 4))
-    # The box head of a new model moves nothing, so the first layer's boxes are the references themselves.
-    torch.testing.assert_close(output.auxiliary_outputs[0].pred_boxes, start, rtol=1e-4, atol=1e-4)
-
-
-def test_no_proposal_comes_from_padding() -> None:
-    with torch.no_grad():
-        proposals = small_model(**OPTIONS)(**small_inputs()).proposals
-    no_object = proposals.logits.softmax(-1)[1, :, -1].reshape(6, 8)
-    assert (no_object[4:] == 1).all()
-    assert (no_object[:, 6:] == 1).all()
-    assert (no_object[:4, :6] < 1).all()
-
-
-def test_boxes_at_the_corners_of_a_padded_image_train_no_proposal_on_padding() -> None:
-    model, inputs = small_model(**PROPOSALS), small_inputs()
-    boxes = torch.tensor([[0.98, 0.02], [0.02, 0.98], [0.98, 0.98]]).repeat(2, 1, 1)
-    tokens = torch.zeros(2, 3, 256, dtype=torch.bool).index_fill(2, torch.tensor([1]), True)
-    targets = {
-        "boxes": torch.cat((boxes, torch.full_like(boxes, 0.04)), dim=-1),
-        "box_mask": torch.ones(2, 3, dtype=torch.bool),
-        "positive_map": tokens,
-        "alignment_map": tokens[..., :5],
-    }
-    output = model(**inputs, targets=targets)
-    assert output.losses["loss_ce_proposals"] < 100  # a certain nothing would lose 1e4 for each match
-    assert output.proposals.query_padding.sum(1).tolist() == [
-        0,
-        48 - 24,
-    ]  # of 6 x 8 positions, 4 x 6 are inside
-
-
-PROPOSALS: dict[str, Any] = {
-    "query_type": "reference",
-    "proposals": True,
-    "backbone_stride": 16,
-    "proposal_targets_per_box": 5,
-}
-
-
-def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:
-    with torch.no_grad():
-        probabilities = small_model(**OPTIONS)(**small_inputs()).logits.softmax(-1)
-    assert (probabilities[1, :, 3:255] == 0).all()  # the second text has three tokens
-    assert (probabilities[0, :, :5] > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"backbone_norm": "layer"}, "backbone_norm must be one of frozen, batch, group; found 'layer'"),
-        ({"proposals": True}, "needs query_type: reference"),
-        ({"hidden_size": 36}, "multiple of twice the 4 attention heads"),
-    ],
-)
-def test_impossible_configurations_are_refused(changes: dict, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        small_config(**changes)
+@pytest.mark.parametrize("make", [MdetrModel, MdetrForObjectDetection])
+def test_images_without_texts_are_refused(make: type) -> None:
+    with pytest.raises(InvalidInputError, match="give input_ids"):
+        make(small_config())(pixel_values=small_inputs()["pixel_values"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.trainer import last_checkpoint
 from tests.processes import MDETR, run_together
 from tests.training.conftest import small_recipe
@@ -36,14 +36,16 @@ def _train(
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content))
     run_together(processes, IN_FLOAT64, "train", recipe, "--output", folder / "run", *options)
-    return MdetrModel.from_pretrained(folder / "run" / "model", dtype=torch.float64).state_dict()
+    return MdetrForObjectDetection.from_pretrained(folder / "run" / "model", dtype=torch.float64).state_dict()
 
 
 def test_one_two_and_two_sharded_processes_end_with_the_same_parameters(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     alone = _train(content, tmp_path / "alone", 1)
-    start = MdetrModel.from_pretrained(tmp_path / "alone" / "run" / "checkpoint-10", dtype=torch.float64)
+    start = MdetrForObjectDetection.from_pretrained(
+        tmp_path / "alone" / "run" / "checkpoint-10", dtype=torch.float64
+    )
     moved = [
         (alone[n] - t).abs().max().item() for n, t in start.state_dict().items() if t.is_floating_point()
     ]

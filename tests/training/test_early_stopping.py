@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from mdetr.errors import RecipeError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.early_stopping import StopEarly
 from mdetr.training.recipe import EarlyStopping, parse_recipe
 from mdetr.training.run import train
@@ -51,8 +51,8 @@ def test_a_run_ends_early_with_its_best_model(shapes_store: Path, tmp_path: Path
     # nothing is learned, so the first evaluation stays the best, and two more are waited for
     steps = sorted(int(path.name.split("-")[1]) for path in (tmp_path / "run").glob("checkpoint-*"))
     assert steps[-1] == 3
-    kept = MdetrModel.from_pretrained(folder).state_dict()
-    first = MdetrModel.from_pretrained(tmp_path / "run" / "checkpoint-1").state_dict()
+    kept = MdetrForObjectDetection.from_pretrained(folder).state_dict()
+    first = MdetrForObjectDetection.from_pretrained(tmp_path / "run" / "checkpoint-1").state_dict()
     assert all(torch.equal(kept[name], first[name]) for name in first)
     assert f"eval_{score}" in json.loads((tmp_path / "run" / "metrics.json").read_text())
 

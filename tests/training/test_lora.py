@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mdetr.errors import RecipeError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.lora import add_lora, merge_lora
 from mdetr.training.recipe import LoraSettings, parse_recipe
 from mdetr.training.run import train
@@ -68,6 +68,6 @@ def test_a_run_with_additions_resumes_and_leaves_a_plain_model(shapes_store: Pat
     shutil.rmtree(tmp_path / "stopped" / "checkpoint-4")
     assert last_checkpoint(tmp_path / "stopped").name == "checkpoint-2"
     resumed = train(recipe, tmp_path / "stopped", resume=True)
-    states = [MdetrModel.from_pretrained(folder).state_dict() for folder in (whole, resumed)]
+    states = [MdetrForObjectDetection.from_pretrained(folder).state_dict() for folder in (whole, resumed)]
     assert not [name for name in states[0] if "lora_" in name]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -16,7 +16,7 @@ from transformers import RobertaConfig, RobertaModel
 from mdetr.data.record import Record
 from mdetr.data.sources.photos import read_photos
 from mdetr.data.store import Store, write_store
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks
 from mdetr.training.baselines import is_baseline
@@ -184,7 +184,7 @@ def test_a_recipe_trains_and_scores(
     if "baseline" in content["model"]:
         assert is_baseline(folder)
     else:
-        model = MdetrModel.from_pretrained(folder)
+        model = MdetrForObjectDetection.from_pretrained(folder)
         for field, value in content["model"]["config"].items():
             if field == "text_config":
                 assert value.items() <= model.config.text_config.to_dict().items()

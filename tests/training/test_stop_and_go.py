@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.trainer import last_checkpoint
 from tests.processes import MDETR, Process, run
 from tests.training.conftest import small_recipe
@@ -43,5 +43,7 @@ def test_a_killed_run_that_is_resumed_equals_one_that_was_not(shapes_store: Path
     assert not (killed / "model").exists()
     assert run(MDETR, "train", recipe, "--output", killed, "--resume").returncode == 0
     assert _losses(killed) == _losses(whole)
-    states = [MdetrModel.from_pretrained(folder / "model").state_dict() for folder in (whole, killed)]
+    states = [
+        MdetrForObjectDetection.from_pretrained(folder / "model").state_dict() for folder in (whole, killed)
+    ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

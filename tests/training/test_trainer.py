@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mdetr.data.collate import Collator
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.learner import Learner
@@ -49,7 +49,7 @@ def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_pat
 
 def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None:
     folder = train(recipe, tmp_path / "run")
-    model, processor = MdetrModel.from_pretrained(folder), MdetrProcessor.from_pretrained(folder)
+    model, processor = MdetrForObjectDetection.from_pretrained(folder), MdetrProcessor.from_pretrained(folder)
     inputs = processor(torch.zeros(3, 96, 144, dtype=torch.uint8), "a red cube")
     with torch.no_grad():
         assert model(**inputs).logits.shape == (1, 12, 256)
@@ -80,7 +80,9 @@ def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_pat
     train(whole, tmp_path / "stopped", resume=True)
     whole_log, resumed_log = _log(tmp_path / "whole"), _log(tmp_path / "stopped")
     assert [entry["loss"] for entry in resumed_log] == [entry["loss"] for entry in whole_log]
-    models = [MdetrModel.from_pretrained(tmp_path / name / "model") for name in ("whole", "stopped")]
+    models = [
+        MdetrForObjectDetection.from_pretrained(tmp_path / name / "model") for name in ("whole", "stopped")
+    ]
     states = [model.state_dict() for model in models]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -88,11 +90,11 @@ def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_pat
 def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
     short = replace(recipe, optimiser=replace(recipe.optimiser, steps=3))  # in the middle of an epoch
     folder = train(short, tmp_path / "run")
-    before = MdetrModel.from_pretrained(folder).state_dict()
+    before = MdetrForObjectDetection.from_pretrained(folder).state_dict()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     shutil.rmtree(folder)  # as if killed before it was written
     train(short, tmp_path / "run", resume=True)
-    after = MdetrModel.from_pretrained(folder).state_dict()
+    after = MdetrForObjectDetection.from_pretrained(folder).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == metrics
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
@@ -123,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
     content["optimiser"] |= {"lr": 1e30, "max_gradient_norm": 1e30}
     # The schedule's state and the rates come from the checkpoint, so the divergence is put into its weights.
     checkpoint = last_checkpoint(run)
-    model = MdetrModel.from_pretrained(checkpoint)
+    model = MdetrForObjectDetection.from_pretrained(checkpoint)
     with torch.no_grad():
         model.input_projection.weight.fill_(float("nan"))
     model.save_pretrained(checkpoint)

@@ -26,7 +26,7 @@ from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
 from mdetr.model.answers import NUMBERED, UNIFIED
 from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 Weights = Literal["ema", "model"]
@@ -79,9 +79,9 @@ def convert(
             f"{checkpoint} is not a released MDETR checkpoint: its arguments describe no model "
             f"({_line(error)})."
         ) from None
-    config.architectures = [MdetrModel.__name__]
+    config.architectures = [MdetrForObjectDetection.__name__]
     with torch.device("meta"):
-        expected = MdetrModel(config).state_dict()
+        expected = MdetrForObjectDetection(config).state_dict()
     renamed = _renamed(state, expected, Path(checkpoint))
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:

@@ -12,7 +12,7 @@ from mdetr.checkpoints.finding import find_model
 from mdetr.checkpoints.registry import released_model
 from mdetr.errors import CheckpointError
 from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 
 _DAMAGED = (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
@@ -23,7 +23,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     mirror: str | None = None,
     keep_download: bool = False,
-) -> tuple[MdetrModel, MdetrProcessor]:
+) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     """Load a model, in evaluation mode on the CPU, and its processor.
 
     Args:
@@ -37,7 +37,7 @@ def load(
     """
     source = find_model(str(name), mirror, keep_download)
     try:
-        loaded: Any = MdetrModel.from_pretrained(
+        loaded: Any = MdetrForObjectDetection.from_pretrained(
             source, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         processor = MdetrProcessor.from_pretrained(source)
@@ -50,7 +50,7 @@ def load(
             f"The weights of {str(name)!r} do not fit its configuration: {len(wrong)} are missing or "
             f"unknown, such as {', '.join(wrong[:3])}. {_advice(name)}"
         )
-    return cast(MdetrModel, model.eval()), processor
+    return cast(MdetrForObjectDetection, model.eval()), processor
 
 
 def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:

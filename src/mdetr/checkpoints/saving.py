@@ -10,11 +10,11 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from mdetr.errors import CheckpointError
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 
 
-def save_model(model: MdetrModel, processor: MdetrProcessor, folder: Path) -> None:
+def save_model(model: MdetrForObjectDetection, processor: MdetrProcessor, folder: Path) -> None:
     """Write a model and its processor; files of the same names are replaced once all are written.
 
     Args:

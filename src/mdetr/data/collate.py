@@ -17,7 +17,8 @@ from mdetr.targets import TargetInput
 class Collator:
     """Turns a list of examples into a batch; texts of one image share it.
 
-    Its batches are what `MdetrModel` takes, so it is also a `data_collator` for `transformers.Trainer`.
+    Its batches are what `MdetrForObjectDetection` takes, so it is also a `data_collator` for
+    `transformers.Trainer`.
 
     Args:
         processor: The model's own.
@@ -45,8 +46,8 @@ class Collator:
         """Collate I examples with B records.
 
         Returns:
-            The arguments of `MdetrModel.forward`, in which `image_index` (B,) says which of the I images each
-            record speaks of; and "records", a list of B, if wanted.
+            The arguments of `MdetrForObjectDetection.forward`, in which `image_index` (B,) says which of the
+            I images each record speaks of; and "records", a list of B, if wanted.
 
         Raises:
             InvalidInputError: A record cannot be used; it is named.

@@ -14,7 +14,8 @@ from mdetr.errors import InvalidInputError, MdetrError
 from mdetr.images import ImageInput, Placement, Size, as_list, is_single, load_image, placements, unwrapped
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, MdetrModel, TextFeatures
+from mdetr.model.mdetr import ImageFeatures, TextFeatures
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.texts import as_texts, check_text
 
@@ -69,7 +70,7 @@ Read = Callable[[MdetrOutput, Batch], list[R]]
 
 
 def ask(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     processor: MdetrProcessor,
     image: ImageInput | Sequence[ImageInput],
     text: str | Sequence[str],
@@ -117,7 +118,7 @@ def ask(
 
 
 def ask_each(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     processor: MdetrProcessor,
     images: ImageInput | Iterable[ImageInput],
     texts: str | Iterable[str],
@@ -181,7 +182,7 @@ def _paired(images: Iterable[ImageInput], texts: Iterable[str]) -> Iterator[tupl
 
 
 def _ask_one_image(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     processor: MdetrProcessor,
     image: ImageInput,
     texts: Iterable[str],
@@ -202,7 +203,7 @@ def _ask_one_image(
 
 
 def _ask_images(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     processor: MdetrProcessor,
     pairs: Iterable[tuple[ImageInput, str]],
     batch_size: int,
@@ -276,7 +277,7 @@ def load_for_model(
 
 @torch.inference_mode()
 def encode_images(
-    model: MdetrModel, processor: MdetrProcessor, images: Sequence[LoadedImage]
+    model: MdetrForObjectDetection, processor: MdetrProcessor, images: Sequence[LoadedImage]
 ) -> tuple[list[Placement], ImageFeatures]:
     """How images lie in their batch, and their features."""
     inputs = processor.image_processor.pad([image.pixels for image in images])
@@ -286,7 +287,9 @@ def encode_images(
 
 
 @torch.inference_mode()
-def encode_texts(model: MdetrModel, processor: MdetrProcessor, texts: Sequence[str]) -> TextFeatures:
+def encode_texts(
+    model: MdetrForObjectDetection, processor: MdetrProcessor, texts: Sequence[str]
+) -> TextFeatures:
     """The features of texts."""
     inputs = processor(text=texts).to(model.device)
     return model.encode_text(inputs["input_ids"], inputs["attention_mask"])
@@ -294,7 +297,7 @@ def encode_texts(model: MdetrModel, processor: MdetrProcessor, texts: Sequence[s
 
 @torch.inference_mode()
 def _fuse(
-    model: MdetrModel, processor: MdetrProcessor, features: ImageFeatures, texts: Sequence[str]
+    model: MdetrForObjectDetection, processor: MdetrProcessor, features: ImageFeatures, texts: Sequence[str]
 ) -> MdetrOutput:
     return model.fuse(features, encode_texts(model, processor, texts))
 

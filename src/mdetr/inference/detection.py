@@ -13,7 +13,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput
 from mdetr.inference.asking import encode_images, encode_texts, load_for_model
 from mdetr.inference.stored_image import Picture
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import Detections
 from mdetr.processor import MdetrProcessor
 from mdetr.texts import as_texts, check_text
@@ -23,7 +23,7 @@ class ClassPrompts:
     """The encoded names of some classes, which are asked of one image after the other."""
 
     def __init__(
-        self, model: MdetrModel, processor: MdetrProcessor, names: Sequence[str], batch_size: int
+        self, model: MdetrForObjectDetection, processor: MdetrProcessor, names: Sequence[str], batch_size: int
     ) -> None:
         """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once.
 

@@ -24,7 +24,7 @@ from mdetr.inference.results import (
     SegmentationResult,
 )
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 
 
@@ -37,7 +37,7 @@ class Mdetr:
     result, else a list.
     """
 
-    model: MdetrModel
+    model: MdetrForObjectDetection
     processor: MdetrProcessor
 
     @classmethod

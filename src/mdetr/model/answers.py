@@ -125,18 +125,28 @@ class SumAttention(nn.Module):
         return asking + self.combine(torch.cat((asking, sums), dim=-1))
 
 
-class AnswerHeads(nn.Module):
-    """A query of its own for the type and for each kind of answer, and the heads that read them.
+class AnswerQueries(nn.Module):
+    """A query of its own for the type and for each kind of answer.
+
+    Source: arXiv 2104.12763, section 4.2.3.
+    """
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__()
+        self.names = tuple(config.answer_queries or ())
+        self.positions = nn.Embedding(len(self.names), config.hidden_size)
+
+
+class AnswerHeads(AnswerQueries):
+    """The queries for answers, and the heads that read them.
 
     Source: arXiv 2104.12763, section 4.2.3; the answers are read from one decoder layer, see
     `MdetrConfig.answer_layer`.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         space, size = AnswerSpace.of(config), config.hidden_size
-        self.names = tuple(config.answer_queries or ())
-        self.positions = nn.Embedding(len(self.names), size)
         self.sums = SumAttention(config) if config.answer_sums else None
         self.heads = nn.ModuleDict()
         for name in self.names:

@@ -18,7 +18,7 @@ TRANSFORMER_NORMS = ("post", "pre")
 
 
 class MdetrConfig(PreTrainedConfig):
-    """The configuration of an `MdetrModel`; the defaults are the paper's pre-trained ResNet-101 model.
+    """The configuration of a model; the defaults are the paper's pre-trained ResNet-101 model.
 
     Args:
         backbone: name of any timm model that offers `features_only`.

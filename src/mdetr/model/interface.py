@@ -1,4 +1,4 @@
-"""What flows into and out of the model: `Targets` (for the losses) and `MdetrOutput`."""
+"""What flows into and out of the models: `Targets` (for the losses) and the outputs."""
 
 from __future__ import annotations
 
@@ -36,22 +36,50 @@ class Targets(TypedDict):
 
 
 @dataclass
+class MdetrModelOutput(ModelOutput):
+    """What the decoder's Q queries know of B texts and their images, before any head; sizes are C wide.
+
+    Attributes:
+        last_hidden_state: (B, Q, C), the queries after the last decoder layer, normalized.
+        intermediate_hidden_states: For each decoder layer (B, Q, C); the last is `last_hidden_state`.
+        intermediate_boxes: For each decoder layer (B, Q, 4) float32, the boxes as the layer leaves them,
+            center x, center y, width, height, relative to each unpadded image; None for the base model with
+            learned queries, which have no boxes without a head.
+        answer_hidden_states: For each decoder layer (B, n, C), the n queries for answers; None without them.
+        encoder_last_hidden_state_vision: (B, P, C), the P = h * w positions of the image in the joint memory.
+        encoder_last_hidden_state_text: (B, L, C), the L tokens of the text in the joint memory.
+        proposals: What the joint memory proposes, one query for each of P positions; None without proposals.
+    """
+
+    last_hidden_state: Tensor | None = None
+    intermediate_hidden_states: tuple[Tensor, ...] | None = None
+    intermediate_boxes: tuple[Tensor, ...] | None = None
+    answer_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state_vision: Tensor | None = None
+    encoder_last_hidden_state_text: Tensor | None = None
+    proposals: MdetrOutput | None = None
+
+
+@dataclass
 class MdetrOutput(ModelOutput):
     """What the model says of B texts with Q queries each. What a configuration lacks is None.
 
-    loss: scalar, the weighted sum of `losses`; None without targets.
-    losses: name -> scalar, under the published names (`loss_ce`, `loss_bbox_0`, ...).
-    logits: (B, Q, 256) over token positions; the last position is "no object".
-    pred_boxes: (B, Q, 4) centre x, centre y, width, height, relative to each unpadded image.
-    query_embeddings: (B, Q, 64), unit length; token_embeddings: (B, L, 64), unit length.
-    referred_logits: (B, Q).
-    answer_logits: name -> (B, n); names: type, obj, rel, attr, cat, global, binary, reg; or answer.
-    pred_masks: (B, Q, h, w) logits, an eighth of the backbone's stride.
-    query_padding: (B, Q) bool, true for a proposal on the padding of its image, which is never a match; of
-        proposals only.
-    auxiliary_outputs: the same of each earlier decoder layer, first to last.
-    proposals: what the joint memory itself proposes, one query per image position (an option that
-        published models leave off).
+    Attributes:
+        loss: Scalar, the weighted sum of `losses`; None without targets.
+        losses: Name -> scalar, under the published names (`loss_ce`, `loss_bbox_0`, ...).
+        logits: (B, Q, 256) over token positions; the last position is "no object".
+        pred_boxes: (B, Q, 4) float32, center x, center y, width, height, relative to each unpadded image.
+        query_embeddings: (B, Q, 64), unit length.
+        token_embeddings: (B, L, 64), unit length.
+        referred_logits: (B, Q), whether the text as a whole refers to it.
+        answer_logits: Name -> (B, n); names: type, obj, rel, attr, cat, global, binary, reg; or answer.
+        pred_masks: (B, Q, h, w) logits, an eighth of the backbone's stride.
+        query_padding: (B, Q) bool, true for a proposal on the padding of its image, which is never a match;
+            of proposals only.
+        auxiliary_outputs: The same of each earlier decoder layer, first to last.
+        proposals: What the joint memory itself proposes, one query per image position (an option that
+            published models leave off).
+        input_ids: (B, L) int64, the texts' tokens as given, which post-processing turns into words.
     """
 
     loss: Tensor | None = None
@@ -66,3 +94,4 @@ class MdetrOutput(ModelOutput):
     query_padding: Tensor | None = None
     auxiliary_outputs: list[MdetrOutput] | None = None
     proposals: MdetrOutput | None = None
+    input_ids: Tensor | None = None

@@ -1,4 +1,4 @@
-"""MDETR: images and texts in; boxes, and the words that each belongs to, out."""
+"""MDETR without heads: images and texts in; what the decoder's queries know of both out."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 
+from mdetr.errors import InvalidInputError
 from mdetr.files import give_ordinary_permissions
-from mdetr.model.answers import AnswerHeads
+from mdetr.model.answers import AnswerQueries
 from mdetr.model.backbone import Backbone
 from mdetr.model.config import MdetrConfig
-from mdetr.model.heads import BoxHead, make_token_head
-from mdetr.model.interface import MdetrOutput, Targets
-from mdetr.model.masks import MaskAttention, MaskHead
+from mdetr.model.heads import BoxHead
+from mdetr.model.interface import MdetrModelOutput
 from mdetr.model.position import grid_encoding
 from mdetr.model.queries import LearnedQueries, ProposalHead, Queries, ReferenceQueries
 from mdetr.model.text import TextProjection, make_text_encoder
@@ -65,8 +65,11 @@ class TextFeatures:
         return TextFeatures(self.sequence[index], self.padding[index])
 
 
-class MdetrModel(PreTrainedModel):
-    """The modulated detector, as a Hugging Face model.
+class MdetrPreTrainedModel(PreTrainedModel):
+    """The layers that the models share: backbone, text encoder, joint encoder, decoder and its queries.
+
+    A model adds what reads the decoder, and then calls `post_init`. Its `box_head` moves the boxes of
+    reference queries from layer to layer; its `answers` has the queries for answers.
 
     Source: arXiv 2104.12763, section 3.
     """
@@ -77,6 +80,10 @@ class MdetrModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012 (the base class's own form)
+
+    config: MdetrConfig
+    box_head: BoxHead | None
+    answers: AnswerQueries | None
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config)
@@ -95,18 +102,12 @@ class MdetrModel(PreTrainedModel):
         self.decoder_norm = nn.LayerNorm(size)
         self.queries = (ReferenceQueries if config.query_type == "reference" else LearnedQueries)(config)
         self.proposal_head = ProposalHead(config) if config.proposals else None
-        self.token_head = make_token_head(config)
-        self.box_head = BoxHead(config)
-        aligned = config.alignment_size
-        self.query_alignment = nn.Linear(size, aligned) if aligned else None
-        self.token_alignment = nn.Linear(size, aligned) if aligned else None
-        self.referred_head = nn.Linear(size, 1) if config.predict_referred else None
-        self.answers = AnswerHeads(config) if config.answer_queries else None
-        self.mask_attention = MaskAttention(config) if config.predict_masks else None
-        self.mask_head = MaskHead(config, self.backbone.fine_channels) if config.predict_masks else None
+
+    def post_init(self) -> None:
+        """Initialize the weights, and fix those that do not train, once all layers are there."""
         moving = [head for head in self.modules() if isinstance(head, BoxHead)]
-        self._box_outputs = {h.layers[-1] for h in moving} if config.query_type == "reference" else set()
-        self.post_init()
+        self._box_outputs = {h.layers[-1] for h in moving} if self.config.query_type == "reference" else set()
+        super().post_init()
         self._fix_parameters()
 
     @classmethod
@@ -138,34 +139,6 @@ class MdetrModel(PreTrainedModel):
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(name.startswith(("mask_head.", "mask_attention.")))
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        targets: Targets | None = None,
-        image_index: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> MdetrOutput:
-        """Find in each text's image what the text speaks of.
-
-        Args:
-            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
-            pixel_mask: (I, H, W), 1 on the image, 0 on padding.
-            input_ids, attention_mask: (B, L) int64.
-            targets: what to compute the losses against; see `Targets`.
-            image_index: (B,) int64, the image that each text speaks of, where several texts share one;
-                left out, text b speaks of image b.
-            return_loss: Whether to compute the loss where there are targets.
-        """
-        images = self.encode_image(pixel_values, pixel_mask)
-        texts = self.encode_text(input_ids, attention_mask)
-        output = self.fuse(images if image_index is None else images.select(image_index), texts)
-        if targets is not None and return_loss:
-            output.loss, output.losses = self.loss_function(output, targets, self.config)
-        return output
-
     def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
         """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
         maps = self.backbone(pixel_values.to(self.dtype))
@@ -188,8 +161,30 @@ class MdetrModel(PreTrainedModel):
         hidden = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return TextFeatures(self.text_projection(hidden), attention_mask == 0)
 
-    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
-        """Joint encoder, decoder and heads on B pairs of image and text features."""
+    def encode_pairs(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        image_index: Tensor | None,
+    ) -> tuple[ImageFeatures, TextFeatures]:
+        """Encode the arguments of `forward`; the features of B pairs.
+
+        Raises:
+            InvalidInputError: There is no text.
+        """
+        if input_ids is None:
+            raise InvalidInputError(
+                "MDETR finds what a text mentions; give input_ids, which the processor makes."
+            )
+        images = self.encode_image(pixel_values, pixel_mask)
+        texts = self.encode_text(input_ids, attention_mask)
+        return images if image_index is None else images.select(image_index), texts
+
+    def run_transformer(self, images: ImageFeatures, texts: TextFeatures) -> MdetrModelOutput:
+        """Joint encoder and decoder on B pairs of image and text features."""
+        # Encode image and text as one sequence
         sequence = torch.cat((images.sequence, texts.sequence), dim=1)
         positions = torch.cat((images.positions, torch.zeros_like(texts.sequence)), dim=1)
         padding = torch.cat((images.map_padding.flatten(1), texts.padding), dim=1)
@@ -197,27 +192,28 @@ class MdetrModel(PreTrainedModel):
             sequence = layer(sequence, positions, padding)
         sequence = self.encoder_norm(sequence)
         image_memory, text_memory = sequence.split((images.sequence.shape[1], texts.sequence.shape[1]), dim=1)
+
+        # Choose the first boxes
         proposals = None
         if self.proposal_head is not None:
             proposals = self.proposal_head(image_memory, text_memory, texts.padding, images.map_padding)
-        layers = self._decode(self.queries(image_memory, proposals), sequence, sequence + positions, padding)
-        outputs = [self._heads(found, boxes, text_memory, texts.padding) for found, boxes, _ in layers]
-        final = outputs[-1]
-        final.proposals = proposals
-        if self.answers is not None:
-            found, _, asking = layers[self.config.answer_layer]
-            final.answer_logits = self.answers(asking, found)
-        if self.mask_attention is not None and self.mask_head is not None:
-            attention = self.mask_attention(layers[-1][0], image_memory, images.map_padding)
-            features = images.sequence.transpose(1, 2).unflatten(-1, images.map_padding.shape[-2:])
-            final.pred_masks = self.mask_head(features, attention, images.fine_maps)
-        if self.config.auxiliary_loss:
-            final.auxiliary_outputs = outputs[:-1]
-        return final
+        queries = self.queries(image_memory, proposals)
+
+        # Decode
+        found, boxes, asking = self._decode(queries, sequence, sequence + positions, padding)
+        return MdetrModelOutput(
+            last_hidden_state=found[-1],
+            intermediate_hidden_states=found,
+            intermediate_boxes=boxes,
+            answer_hidden_states=asking,
+            encoder_last_hidden_state_vision=image_memory,
+            encoder_last_hidden_state_text=text_memory,
+            proposals=proposals,
+        )
 
     def _decode(
         self, queries: Queries, memory: Tensor, memory_keys: Tensor, padding: Tensor
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
         """Each decoder layer's normalised queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
         target, positions, references = queries
         num_queries = target.shape[1]
@@ -225,28 +221,26 @@ class MdetrModel(PreTrainedModel):
         if self.answers is not None:
             asking = self.answers.positions.weight.to(target.dtype).expand(len(target), -1, -1)
             target = torch.cat((target, torch.zeros_like(asking)), dim=1)
-        results = []
+        hidden_states: list[Tensor] = []
+        box_states: list[Tensor] = []
+        answer_states: list[Tensor] = []
         for layer in self.decoder:
             if references is not None:
                 positions = self.queries.encode(references)
             places = torch.cat((cast(Tensor, positions), asking), dim=1)
             target = layer(target, places, memory, memory_keys, padding)
             hidden = self.decoder_norm(target)
-            found, answering = hidden[:, :num_queries], hidden[:, num_queries:]
-            boxes = self.box_head(found, references)
+            hidden_states.append(hidden[:, :num_queries])
+            answer_states.append(hidden[:, num_queries:])
+            if self.box_head is not None:
+                box_states.append(self.box_head(hidden_states[-1], references))
             if references is not None:
-                references = boxes.detach()
-            results.append((found, boxes, answering))
-        return results
-
-    def _heads(self, hidden: Tensor, boxes: Tensor, text_memory: Tensor, text_padding: Tensor) -> MdetrOutput:
-        output = MdetrOutput(logits=self.token_head(hidden, text_memory, text_padding), pred_boxes=boxes)
-        if self.query_alignment is not None and self.token_alignment is not None:
-            output.query_embeddings = F.normalize(self.query_alignment(hidden), dim=-1)
-            output.token_embeddings = F.normalize(self.token_alignment(text_memory), dim=-1)
-        if self.referred_head is not None:
-            output.referred_logits = self.referred_head(hidden)[..., 0]
-        return output
+                references = box_states[-1].detach()
+        return (
+            tuple(hidden_states),
+            tuple(box_states) or None,
+            None if self.answers is None else tuple(answer_states),
+        )
 
     def _init_weights(self, module: nn.Module) -> None:
         """DETR's start values: Xavier for linear layers, Kaiming for convolutions, normal for embeddings."""
@@ -265,6 +259,54 @@ class MdetrModel(PreTrainedModel):
             init.normal_(module.weight, std=1.0)
         else:
             super()._init_weights(module)
+
+
+class MdetrModel(MdetrPreTrainedModel):
+    """The modulated detector without heads: what its queries know, for heads of your own.
+
+    Its weights have the names that they have in `mdetr.MdetrForObjectDetection`, so that either loads what
+    the other saved.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 (the base class's own form)
+        r"^(token_head|box_head|query_alignment|token_alignment|referred_head|mask_attention|mask_head)\.",
+        r"^answers\.(sums|heads)\.",
+    ]
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__(config)
+        self.box_head = BoxHead(config) if config.query_type == "reference" else None
+        self.answers = AnswerQueries(config) if config.answer_queries else None
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_index: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> MdetrModelOutput:
+        """Read each text together with its image.
+
+        Args:
+            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
+            input_ids: (B, L) int64.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.
+            image_index: (B,) int64, the image of each text where several share one; left out, text b belongs
+                to image b.
+            token_type_ids: What some tokenizers give besides; not used.
+
+        Raises:
+            InvalidInputError: There is no text.
+        """
+        return self.fuse(*self.encode_pairs(pixel_values, pixel_mask, input_ids, attention_mask, image_index))
+
+    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrModelOutput:
+        """Joint encoder and decoder on B pairs of image and text features."""
+        return self.run_transformer(images, texts)
 
 
 AutoModel.register(MdetrConfig, MdetrModel, exist_ok=True)

@@ -21,7 +21,7 @@ from mdetr.evaluation.metrics.detection import DetectionMetric, Found, NamedClas
 from mdetr.evaluation.metrics.registry import DETECTION, METRICS, Metric, make_metric
 from mdetr.images import placements
 from mdetr.inference.detection import ClassPrompts
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.training.checks import unusable_texts
 from mdetr.training.held_out import open_store
@@ -84,7 +84,7 @@ class Validation:
 
 
 def evaluate(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     validation: Validation,
     batch_size: int,
     accelerator: Accelerator,
@@ -160,7 +160,7 @@ def count_left_out(validation: Validation, unreadable: set[int]) -> dict[str, fl
 
 
 def _score_batch(
-    model: MdetrModel,
+    model: MdetrForObjectDetection,
     batch: dict[str, Any],
     metrics: Mapping[str, Metric],
     on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None,
@@ -183,7 +183,7 @@ def classes_of_validation(validation: Validation) -> list[NamedClass]:
 
 
 def _asker_of_classes(
-    model: MdetrModel, validation: Validation, batch_size: int
+    model: MdetrForObjectDetection, validation: Validation, batch_size: int
 ) -> Callable[[Tensor], Found]:
     classes = classes_of_validation(validation)
     prompts = ClassPrompts(model, validation.processor, [named.name for named in classes], batch_size)

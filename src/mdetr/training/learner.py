@@ -20,7 +20,7 @@ from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.images import MdetrImageProcessor
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
@@ -119,13 +119,13 @@ def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def _checkpoint_gradients(model: MdetrModel) -> None:
+def _checkpoint_gradients(model: MdetrForObjectDetection) -> None:
     """Let the model compute its activations anew in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
     (enable or model.gradient_checkpointing_enable)()
 
 
-def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
+def make_model(recipe: Recipe) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     """The model that training starts from, and its processor."""
     fields = dict(recipe.model.config)
     if recipe.model.answers is not None:
@@ -145,7 +145,7 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
     config = MdetrConfig(text_config=text_config, **fields)
-    model = MdetrModel(config)
+    model = MdetrForObjectDetection(config)
     if text_weights is not None:
         start = AutoModel.from_pretrained(text_weights, dtype=torch.float32)
         # A pooler is left out, and so are layers beyond those that text_config asks for.
@@ -167,12 +167,12 @@ def make_model(recipe: Recipe) -> tuple[MdetrModel, MdetrProcessor]:
     return model, processor
 
 
-def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrModel, MdetrProcessor]:
+def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     """A model with some other settings than the one to start from, and the weights of all that both have."""
     if not fields:
         return start.model, start.processor
     config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
-    model = MdetrModel(config)
+    model = MdetrForObjectDetection(config)
     known = {name: tensor.shape for name, tensor in model.state_dict().items()}
     state = start.model.state_dict()
     kept = {name: tensor for name, tensor in state.items() if known.get(name) == tensor.shape}
@@ -210,8 +210,8 @@ def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> Mde
     )
 
 
-def _reload(checkpoint: Path) -> tuple[MdetrModel, MdetrProcessor]:
-    return MdetrModel.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
+def _reload(checkpoint: Path) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
+    return MdetrForObjectDetection.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
 
 
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:

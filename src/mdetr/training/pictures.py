@@ -18,7 +18,7 @@ from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.evaluation.example_scores import true_groundings
 from mdetr.evaluation.example_table import read_groundings
-from mdetr.model.mdetr import MdetrModel
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import Grounding
 from mdetr.training.evaluation import Validation
 from mdetr.ui.pictures import save_picture
@@ -53,7 +53,7 @@ class PredictionPictures:
         self.writer = writer
         self.threshold = threshold
 
-    def __call__(self, model: MdetrModel, step: int) -> list[Path]:
+    def __call__(self, model: MdetrForObjectDetection, step: int) -> list[Path]:
         """Draw and write; returns the files."""
         return [self._draw(name, model, step) for name in self.validations] if self.count else []
 
@@ -61,7 +61,7 @@ class PredictionPictures:
         """The pictures of a validation store that there are, the earliest first."""
         return sorted(self.folder.glob(f"{name}-{'[0-9]' * STEP_DIGITS}.png"))
 
-    def _draw(self, name: str, model: MdetrModel, step: int) -> Path:
+    def _draw(self, name: str, model: MdetrForObjectDetection, step: int) -> Path:
         validation = self.validations[name]
         read = filter(None, map(validation.read, range(validation.num_images)))
         examples = [_first_text(example) for example in islice(read, self.count)]

@@ -1,0 +1,125 @@
+"""The whole model: images and texts in; boxes, the words of each, and with targets the loss, out.
+
+It stands above `mdetr.model`, whose parts it puts together, and `mdetr.losses`, which it calls.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForZeroShotObjectDetection
+
+from mdetr.losses import compute_loss
+from mdetr.model.answers import AnswerHeads
+from mdetr.model.config import MdetrConfig
+from mdetr.model.heads import BoxHead, make_token_head
+from mdetr.model.interface import MdetrModelOutput, MdetrOutput, Targets
+from mdetr.model.masks import MaskAttention, MaskHead
+from mdetr.model.mdetr import ImageFeatures, MdetrPreTrainedModel, TextFeatures
+
+
+class MdetrForObjectDetection(MdetrPreTrainedModel):
+    """The modulated detector with all heads that its configuration asks for, and its loss.
+
+    Source: arXiv 2104.12763, sections 3 and 4.
+    """
+
+    answers: AnswerHeads | None
+
+    def __init__(self, config: MdetrConfig) -> None:
+        super().__init__(config)
+        size, aligned = config.hidden_size, config.alignment_size
+        self.token_head = make_token_head(config)
+        self.box_head = BoxHead(config)
+        self.query_alignment = nn.Linear(size, aligned) if aligned else None
+        self.token_alignment = nn.Linear(size, aligned) if aligned else None
+        self.referred_head = nn.Linear(size, 1) if config.predict_referred else None
+        self.answers = AnswerHeads(config) if config.answer_queries else None
+        self.mask_attention = MaskAttention(config) if config.predict_masks else None
+        self.mask_head = MaskHead(config, self.backbone.fine_channels) if config.predict_masks else None
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        targets: Targets | None = None,
+        image_index: Tensor | None = None,
+        return_loss: bool = True,
+        token_type_ids: Tensor | None = None,
+    ) -> MdetrOutput:
+        """Find in each text's image what the text mentions.
+
+        Args:
+            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
+            input_ids: (B, L) int64.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.
+            targets: What to compute the losses against; see `Targets`.
+            image_index: (B,) int64, the image of each text where several share one; left out, text b belongs
+                to image b.
+            return_loss: Whether to compute the loss where there are targets.
+            token_type_ids: What some tokenizers give besides; not used.
+
+        Raises:
+            InvalidInputError: There is no text, or the targets do not fit the model.
+            TrainingError: There are targets, and the predictions are not finite.
+        """
+        images, texts = self.encode_pairs(pixel_values, pixel_mask, input_ids, attention_mask, image_index)
+        output = self.fuse(images, texts)
+        output.input_ids = input_ids
+        if targets is not None and return_loss:
+            output.loss, output.losses = compute_loss(output, targets, self.config)
+        return output
+
+    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
+        """Joint encoder, decoder and heads on B pairs of image and text features."""
+        decoded = self.run_transformer(images, texts)
+        hidden_states, boxes = decoded.intermediate_hidden_states, decoded.intermediate_boxes
+        image_memory, text_memory = (
+            decoded.encoder_last_hidden_state_vision,
+            decoded.encoder_last_hidden_state_text,
+        )
+        assert hidden_states is not None and boxes is not None  # there is a box head
+        assert image_memory is not None and text_memory is not None
+
+        # Read every decoder layer, of which the last counts
+        outputs = [
+            self._read_layer(hidden, layer_boxes, text_memory, texts.padding)
+            for hidden, layer_boxes in zip(hidden_states, boxes, strict=True)
+        ]
+        final = outputs[-1]
+        final.proposals = decoded.proposals
+        if self.config.auxiliary_loss:
+            final.auxiliary_outputs = outputs[:-1]
+
+        # Read the answers from one layer, and the masks from the last
+        final.answer_logits = self._read_answers(decoded)
+        if self.mask_attention is not None and self.mask_head is not None:
+            attention = self.mask_attention(hidden_states[-1], image_memory, images.map_padding)
+            features = images.sequence.transpose(1, 2).unflatten(-1, images.map_padding.shape[-2:])
+            final.pred_masks = self.mask_head(features, attention, images.fine_maps)
+        return final
+
+    def _read_layer(
+        self, hidden: Tensor, boxes: Tensor, text_memory: Tensor, text_padding: Tensor
+    ) -> MdetrOutput:
+        output = MdetrOutput(logits=self.token_head(hidden, text_memory, text_padding), pred_boxes=boxes)
+        if self.query_alignment is not None and self.token_alignment is not None:
+            output.query_embeddings = F.normalize(self.query_alignment(hidden), dim=-1)
+            output.token_embeddings = F.normalize(self.token_alignment(text_memory), dim=-1)
+        if self.referred_head is not None:
+            output.referred_logits = self.referred_head(hidden)[..., 0]
+        return output
+
+    def _read_answers(self, decoded: MdetrModelOutput) -> dict[str, Tensor] | None:
+        if self.answers is None:
+            return None
+        assert decoded.answer_hidden_states is not None and decoded.intermediate_hidden_states is not None
+        layer = self.config.answer_layer
+        return self.answers(decoded.answer_hidden_states[layer], decoded.intermediate_hidden_states[layer])
+
+
+AutoModelForZeroShotObjectDetection.register(MdetrConfig, MdetrForObjectDetection, exist_ok=True)
