@@ -29,10 +29,10 @@ from mdetr.data.augment import (
     clevr_training_augmentation,
     crop,
     fixed_size_training_augmentation,
+    model_size_training_augmentation,
     published_training_augmentation,
     resize,
     scale_jitter_training_augmentation,
-    scaled_training_augmentation,
     swap_sides,
 )
 from mdetr.data.examples import Augmentation
@@ -454,18 +454,23 @@ def test_published_augmentation_gives_published_sizes() -> None:
     assert len(shortest) > 3
 
 
-def test_scaled_augmentation_is_the_published_one_in_proportion() -> None:
-    assert scaled_training_augmentation(800, 1333) == published_training_augmentation()
-    assert scaled_training_augmentation(400, 600) == ResizeOrCrop(
-        tuple(range(240, 401, 16)), 600, (200, 250, 300), 192, 600
-    )
-    step = scaled_training_augmentation(128, 192)  # of a small model
-    image = torch.zeros(3, 480, 640, dtype=torch.uint8)
-    record = replace(make_record("red"), width=640, height=480, masks=None)
-    sizes = [tuple(step(image, (record,), generator(seed))[0].shape[1:]) for seed in range(40)]
-    assert all(min(size) <= 128 and max(size) <= 192 for size in sizes)
-    assert 77 in {min(size) for size in sizes}  # 0.6 times the model's size
-    assert any(min(size) == 128 for size in sizes)
+@pytest.mark.parametrize("shape, size", [((480, 640), (128, 171)), ((320, 640), (96, 192))])
+def test_model_size_augmentation_crops_and_keeps_the_size_that_the_model_sees(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    step = model_size_training_augmentation(128, 192)
+    image = torch.zeros(3, *shape, dtype=torch.uint8)
+    record = replace(make_record("red"), boxes=((100.0, 100.0, 200.0, 200.0),), masks=None)
+    record = replace(record, height=shape[0], width=shape[1])
+    outputs = [step(image, (record,), generator(seed)) for seed in range(40)]
+    heights, widths = zip(*(out.shape[1:] for out, _ in outputs), strict=True)
+    # The sides of a crop are whole pixels, so its aspect ratio is the image's but for rounding.
+    assert all(abs(height - size[0]) <= 1 for height in heights)
+    assert all(abs(width - size[1]) <= 1 for width in widths)
+    boxes = [moved.boxes[0] for _, (moved,) in outputs]
+    widest = max(x1 - x0 for x0, _, x1, _ in boxes)
+    narrowest = min(x1 - x0 for x0, _, x1, _ in boxes)
+    assert widest > 1.25 * narrowest  # crops enlarge things
 
 
 def test_clevr_augmentation_stays_within_512() -> None:

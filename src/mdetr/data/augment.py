@@ -269,7 +269,7 @@ class ResizeOrCrop:
     """
 
     scales: tuple[int, ...]
-    longest: int | None
+    longest: int
     scales_before: tuple[int, ...]
     smallest_crop: int
     largest_crop: int
@@ -296,20 +296,16 @@ def published_training_augmentation() -> Augmentation:
     return ResizeOrCrop(tuple(range(480, 801, 32)), 1333, (400, 500, 600), 384, 1333)
 
 
-def scaled_training_augmentation(shortest: int, longest: int | None = None) -> Augmentation:
-    """What the published models were trained with, with all sizes in proportion to a model's own.
+def model_size_training_augmentation(shortest: int, longest: int | None = None) -> Augmentation:
+    """For fine-tuning: crops that keep every box, resized to the size of the model's own images.
+
+    A model that was trained at one size alone loses accuracy when it is fine-tuned at several.
 
     Args:
-        shortest: Shortest side of the model's images, in pixels; with 800 the sizes are the published ones.
+        shortest: Shortest side of the model's images, in pixels.
         longest: Limit of their longest side, in pixels; None for none.
     """
-
-    def scale(side: int) -> int:
-        return max(1, round(side * shortest / 800))
-
-    scales = tuple(map(scale, range(480, 801, 32)))
-    largest_crop = scale(1333) if longest is None else longest
-    return ResizeOrCrop(scales, longest, tuple(map(scale, (400, 500, 600))), scale(384), largest_crop)
+    return Compose((RandomScaleCrop(), RandomResize((shortest,), longest)))
 
 
 def clevr_training_augmentation() -> Augmentation:

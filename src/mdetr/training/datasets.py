@@ -13,9 +13,9 @@ from mdetr.data.augment import (
     Compose,
     clevr_training_augmentation,
     fixed_size_training_augmentation,
+    model_size_training_augmentation,
     published_training_augmentation,
     scale_jitter_training_augmentation,
-    scaled_training_augmentation,
 )
 from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
@@ -103,7 +103,7 @@ def _image_augmentation(settings: DataSettings, size: Mapping[str, int] | None) 
     if chosen == "model_size":
         if size is None:
             return None
-        return scaled_training_augmentation(size["shortest_edge"], size.get("longest_edge"))
+        return model_size_training_augmentation(size["shortest_edge"], size.get("longest_edge"))
     if isinstance(chosen, FixedSizeAugmentation):
         return fixed_size_training_augmentation(
             chosen.height,

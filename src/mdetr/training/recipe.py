@@ -168,8 +168,8 @@ class DataSettings:
     examples: "image", where an epoch takes some texts of every image, or "text", where it takes every text by
     itself, as the published models were trained. texts_per_image: how many texts of an image share one
     encoding of it in a training step; null for all.
-    augmentation: "model_size", which is "published" with all sizes in proportion to those of the model (or of
-        `image`); "published", the published sizes whatever the model's; "clevr"; "none"; or settings for
+    augmentation: "model_size", random crops resized to the image size of the model (or of `image`);
+        "published", the published crops and sizes, whatever the model's; "clevr"; "none"; or settings for
         images of one size or for jittered scales.
     compose_texts: whether texts are composed anew, in every epoch, from the class names of an image's boxes,
         where the store says what is absent (docs/photo-tiny.md).
