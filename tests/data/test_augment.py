@@ -25,7 +25,6 @@ from mdetr.data.augment import (
     RandomSelect,
     RandomSizeCrop,
     RandomZoomOut,
-    ResizeOrCrop,
     clevr_training_augmentation,
     crop,
     fixed_size_training_augmentation,

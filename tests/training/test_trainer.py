@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from mdetr.data.collate import Collator
 from mdetr.data.store import Store
@@ -164,6 +165,25 @@ def test_rates_that_are_left_open_suit_the_size_of_the_model() -> None:
     groups = parameter_groups(small_model(), OptimiserSettings(batch_size=1, lr=2e-4, steps=1))
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == pytest.approx({"backbone": 2e-5, "text_encoder": 1e-4, "rest": 2e-4})
+
+
+@pytest.mark.parametrize(
+    "text_size, total, rates",
+    [
+        (125_000_000, 185_000_000, (5e-5, 1e-4)),  # the released models: as published
+        (481_152, 2_926_341, (5e-4, 5.85e-4)),  # clevr-tiny
+        (100_000, 50_000_000, (1.414e-4, 1.414e-4)),  # never more than the rest
+    ],
+)
+def test_a_small_text_encoder_learns_at_a_rate_that_suits_its_own_size(
+    text_size: int, total: int, rates: tuple[float, float]
+) -> None:
+    model = nn.Module()
+    model.text_encoder = nn.Linear(text_size, 1, bias=False, device="meta")
+    model.encoder = nn.Linear(total - text_size, 1, bias=False, device="meta")
+    groups = parameter_groups(model, OptimiserSettings(batch_size=1, steps=1))
+    found = tuple(group["lr"] for group in groups)
+    assert found == pytest.approx(rates, rel=0.01)
 
 
 def test_a_batch_that_does_not_divide_is_refused(recipe: Recipe, tmp_path: Path) -> None:

@@ -196,7 +196,8 @@ class OptimiserSettings:
 
     lr: null for what suits the model's size: 1e-4, as published, for 100 million parameters and more, and for
         smaller models more, up to 1e-3.
-    lr_backbone, lr_text_encoder: null for a tenth and a half of `lr`, as published.
+    lr_backbone, lr_text_encoder: null for a tenth and a half of `lr`, as published; where `lr` is null too, a
+        small text encoder gets half of what suits its own size, and at most `lr`.
     """
 
     batch_size: PositiveInt

@@ -70,17 +70,29 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
         if parameter.requires_grad:
             group = next((key for key in ("backbone", "text_encoder") if key in name), "rest")
             parameters[group].append(parameter)
-    lr = suited_rate(sum(p.numel() for p in model.parameters())) if settings.lr is None else settings.lr
-    rates = {
-        "backbone": lr / 10 if settings.lr_backbone is None else settings.lr_backbone,
-        "text_encoder": lr / 2 if settings.lr_text_encoder is None else settings.lr_text_encoder,
-        "rest": lr,
-    }
+    rates = _rates(model, settings)
     return [
         {"name": name, "params": parameters[name], "lr": rates[name]}
         for name in parameters
         if parameters[name]
     ]
+
+
+def _rates(model: nn.Module, settings: OptimiserSettings) -> dict[str, float]:
+    """The learning rate of each group; those that the settings leave open suit the sizes."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    of_text = sum(p.numel() for name, p in model.named_parameters() if "text_encoder" in name)
+    if settings.lr is None:
+        lr = suited_rate(total)
+        # A text encoder of the published size gets half; a small one has as much to learn as the rest.
+        text_lr = min(lr, suited_rate(of_text) / 2) if of_text else lr / 2
+    else:
+        lr, text_lr = settings.lr, settings.lr / 2
+    return {
+        "backbone": lr / 10 if settings.lr_backbone is None else settings.lr_backbone,
+        "text_encoder": text_lr if settings.lr_text_encoder is None else settings.lr_text_encoder,
+        "rest": lr,
+    }
 
 
 class MdetrTrainer(Trainer):
