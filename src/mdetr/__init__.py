@@ -1,4 +1,4 @@
-"""MDETR: find what a text speaks of in an image.
+"""MDETR: find what a text mentions in an image.
 
 The names below are imported when they are first used. Importing this package makes the Auto classes of
 transformers know its models: `AutoModelForZeroShotObjectDetection` and `AutoProcessor` load a saved MDETR

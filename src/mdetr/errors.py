@@ -1,4 +1,4 @@
-"""The errors users meet: each message is one plain sentence that says what was found and what to do."""
+"""Errors for users: each message is one sentence that says what was found and what to do."""
 
 
 class MdetrError(Exception):

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, and with the permissions that every other program's files have."""
+"""Atomic writing of files, with ordinary permissions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any image in; a uint8 RGB tensor (3, H, W), and the model's pixel tensors, or one clear error, out."""
+"""Loading of images of any kind, and the image processor of the model."""
 
 from __future__ import annotations
 

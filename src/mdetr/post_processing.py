@@ -1,4 +1,4 @@
-"""The model's output in; boxes, masks and words in pixels and characters out."""
+"""Post-processing: boxes, masks and phrases from the model's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and texts in, the model's tensors out; the model's output in, boxes and their words out."""
+"""`MdetrProcessor`: pre-processing and post-processing of images and texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks as tensors in, COCO's compressed run lengths out, and back."""
+"""COCO run-length encoding of masks."""
 
 from __future__ import annotations
 

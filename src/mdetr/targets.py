@@ -1,4 +1,4 @@
-"""What texts should be answered with in; the tensors that the losses compare the output with, out."""
+"""Training targets of texts: boxes, token positions, answers and masks."""
 
 from __future__ import annotations
 

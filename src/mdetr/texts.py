@@ -1,4 +1,4 @@
-"""The texts that a model is asked: one or several, each of which can be read."""
+"""Validation of input texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where models that are downloaded are kept, and whether anything may be downloaded."""
+"""Location of the cache of downloaded models, and the offline mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion: a released checkpoint in; a folder that `from_pretrained` reads, out."""
+"""Conversion of a released checkpoint to a folder that `from_pretrained` reads."""
 
 from __future__ import annotations
 

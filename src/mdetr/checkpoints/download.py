@@ -1,4 +1,4 @@
-"""Downloading one large file: what a broken transfer left is completed, and the file is verified."""
+"""Resumable, verified download of one large file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a model by name: a bundled or released one, a folder, or a Hub id. Nothing is loaded yet."""
+"""Resolution of a model's name: bundled, released, a folder, or a Hub id. Loads nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face Hub: found quickly or not at all, and downloaded once."""
+"""Download of models from the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Released checkpoints: their keys and arguments in, ours out."""
+"""Mapping of the keys and arguments of released checkpoints to ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that have names: those that come with the package, and those of the original release.
+"""Registry of the models that have names: bundled with the package, or released with the paper.
 
 This is the one table of names: the command line, the messages, the downloads and the documentation use it.
 """

@@ -1,4 +1,4 @@
-"""Released models by name: downloaded once, verified, converted, and kept as folders."""
+"""Released models by name: downloaded once, verified, converted and cached as folders."""
 
 from __future__ import annotations
 

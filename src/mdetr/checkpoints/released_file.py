@@ -1,4 +1,4 @@
-"""What a released file is by its look, before torch is loaded to read it."""
+"""Quick check of a released file, before torch is imported to read it."""
 
 from __future__ import annotations
 

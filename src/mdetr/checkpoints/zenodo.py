@@ -1,4 +1,4 @@
-"""What Zenodo, where the released files are, states of a file: its size and its checksum."""
+"""Size and checksum of a released file, as Zenodo publishes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr answer`: images and a question in; the answer, the boxes it speaks of, pictures and JSON out."""
+"""`mdetr answer`: answer a question about images."""
 
 from __future__ import annotations
 

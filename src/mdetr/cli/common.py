@@ -1,4 +1,4 @@
-"""What the commands that look at images share: options, images, and the way from one batch to the next."""
+"""Options, inputs and the batch loop that the image commands share."""
 
 from __future__ import annotations
 

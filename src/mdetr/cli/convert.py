@@ -1,4 +1,4 @@
-"""`mdetr convert`: a released checkpoint in, a folder that every other command reads out."""
+"""`mdetr convert`: convert a released checkpoint to a model folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr data check`: finds what spoils training before it starts."""
+"""`mdetr data check`: find what spoils training before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr data combine`: stores in, one store of combined captions out."""
+"""`mdetr data combine`: combine the captions of each image of several stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr data import`: a data set's original files in, a store out."""
+"""`mdetr data import`: import a data set's original files into a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr data stats`: a store in; a table of what it holds out."""
+"""`mdetr data stats`: print statistics of a store."""
 
 from __future__ import annotations
 

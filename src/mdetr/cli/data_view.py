@@ -1,4 +1,4 @@
-"""`mdetr data view`: a store in; a contact sheet of some of its records out."""
+"""`mdetr data view`: draw a contact sheet of some records of a store."""
 
 from __future__ import annotations
 

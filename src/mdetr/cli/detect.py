@@ -1,4 +1,4 @@
-"""`mdetr detect`: images and names of classes in; boxes of each class, pictures and JSON out."""
+"""`mdetr detect`: detect objects by class name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr download`: gets a released model before it is needed."""
+"""`mdetr download`: download a released model before it is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr evaluate`: a recipe and a model in, the scores of the recipe's tasks out."""
+"""`mdetr evaluate`: score a model on the validation stores of a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr ground`: images and a caption in; boxes with their words, pictures and JSON out."""
+"""`mdetr ground`: find what a text mentions in images."""
 
 from __future__ import annotations
 

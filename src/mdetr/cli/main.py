@@ -1,4 +1,4 @@
-"""The command `mdetr`: arguments in; work done, or one plain sentence that says why not, out.
+"""The command `mdetr`: its subcommands, and errors as one plain sentence.
 
 The modules of the commands import torch and all that is slow to load inside the functions that need it, so
 that help, completion and a wrong call are answered at once.

@@ -1,4 +1,4 @@
-"""`mdetr models`: a short table of the models that have names, or the details of one."""
+"""`mdetr models`: list the models that have names, or show the details of one."""
 
 from __future__ import annotations
 

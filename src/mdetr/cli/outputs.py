@@ -1,4 +1,4 @@
-"""Where results go: checked before a model is loaded, and written while the work goes on."""
+"""Output files: checked before a model is loaded, and written while the work proceeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing what people wrote: texts, phrases, names of classes and of files."""
+"""Escaping of text from users before it is printed."""
 
 from __future__ import annotations
 

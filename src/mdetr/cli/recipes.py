@@ -1,4 +1,4 @@
-"""`mdetr recipes`: the recipes that come with the package, a line each, or a copy of one to change."""
+"""`mdetr recipes`: list the recipes of the package, or copy one to change it."""
 
 from __future__ import annotations
 

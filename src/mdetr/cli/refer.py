@@ -1,4 +1,4 @@
-"""`mdetr refer`: images and an expression in; the one box that it denotes, pictures and JSON out."""
+"""`mdetr refer`: find the one object that an expression refers to."""
 
 from __future__ import annotations
 

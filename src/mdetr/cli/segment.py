@@ -1,4 +1,4 @@
-"""`mdetr segment`: images and a phrase in; the pixels that it denotes, pictures and JSON out."""
+"""`mdetr segment`: segment what a phrase refers to."""
 
 from __future__ import annotations
 

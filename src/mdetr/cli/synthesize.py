@@ -1,4 +1,4 @@
-"""`mdetr data synthesize clevr`: a number of scenes and a seed in, a folder in CLEVR's layout out."""
+"""`mdetr data synthesize clevr`: render scenes in CLEVR's file layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mdetr train`: a recipe in, a run's folder with a trained model out."""
+"""`mdetr train`: train a model by a recipe."""
 
 from __future__ import annotations
 

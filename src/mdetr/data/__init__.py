@@ -1,1 +1,1 @@
-"""Original files in; records, stores, examples and batches out."""
+"""Data: readers of data sets, records, stores, examples and batches."""

@@ -1,4 +1,4 @@
-"""An image and the records that speak of it in; both moved together, at random, out: the augmentations.
+"""Augmentation of an image together with the records about it.
 
 Every step is a small frozen dataclass, called with (image (3, H, W) uint8, records, torch.Generator). All
 records are about the one image, and undergo the same change. All randomness comes from the generator.

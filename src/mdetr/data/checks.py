@@ -1,4 +1,4 @@
-"""Checks that find in data what spoils training, in one pass over the records."""
+"""Checks of records for what spoils training, in one pass."""
 
 from __future__ import annotations
 

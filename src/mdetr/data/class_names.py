@@ -1,4 +1,4 @@
-"""Names of everyday things: synonyms, plurals, kinds, which are alike, and which are easily confused."""
+"""Names of everyday objects: synonyms, plurals, kinds, and which are easily confused."""
 
 from __future__ import annotations
 

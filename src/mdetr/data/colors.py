@@ -1,4 +1,4 @@
-"""The color of a part of an image, in words."""
+"""Names of the colors of image regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of one image in; fewer, longer ones, each of several captions that do not contradict, out."""
+"""Combination of the captions of one image into fewer, longer texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores in; one store of combined captions, image after image, out.
+"""Combination of the captions of each image of several stores.
 
 Rows are first dealt out to parts by their image, so that a part fits in memory with all texts of its images;
 then the parts are combined, several at a time. Each finished file stays until the store is complete, so that

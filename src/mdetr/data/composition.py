@@ -1,4 +1,4 @@
-"""Texts composed anew from the named boxes of an image: names, colors, places, counts, and absent things."""
+"""Texts composed from the named boxes of an image: names, colors, positions, counts, absent objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records that name their images in; the same records with the encoded images inside out."""
+"""Embedding of image files into records."""
 
 from __future__ import annotations
 

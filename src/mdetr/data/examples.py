@@ -1,4 +1,4 @@
-"""Rows of a store in; one image with some of its texts at a time, augmented, out: the examples."""
+"""Dataset of training examples: one image with a sample of its texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What checks of data find: how bad it is, how often, a few examples, and what to do."""
+"""Findings of data checks: severity, count, examples, and advice."""
 
 from __future__ import annotations
 

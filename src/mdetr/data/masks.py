@@ -1,4 +1,4 @@
-"""A record's masks (COCO compressed RLE) in, the same after a geometric change out."""
+"""Geometric changes of a record's masks (COCO compressed RLE)."""
 
 from __future__ import annotations
 

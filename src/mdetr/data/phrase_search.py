@@ -1,4 +1,4 @@
-"""A phrase and a text in, the characters of the text that are the phrase out."""
+"""Search for a phrase in a text, tolerant of case, spaces and Unicode forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes in; the texts that ask for them out."""
+"""Text prompts for class names."""
 
 from __future__ import annotations
 

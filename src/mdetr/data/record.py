@@ -1,4 +1,4 @@
-"""The record: one text about one image, with the boxes of what it speaks of. The one schema of all data."""
+"""The record: one text about one image, with the boxes of what it mentions. The one schema of all data."""
 
 from __future__ import annotations
 

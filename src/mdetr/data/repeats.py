@@ -1,4 +1,4 @@
-"""Checks for images and rows that are in data more than once, in a database on disk."""
+"""Checks for duplicate images and rows, in a database on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A referring expression in; the spans of its root noun phrase, the thing that it denotes, out."""
+"""Root noun phrase of a referring expression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image's id in its data set in; the names by which other data sets know it, out."""
+"""Names of one image in different data sets."""
 
 from __future__ import annotations
 

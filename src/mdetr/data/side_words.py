@@ -1,4 +1,4 @@
-"""Words for left and right in many languages: a text in, what it has to say of the mirrored image out."""
+"""Words for left and right in many languages, and their exchange for mirrored images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans of a text, as they come, in; tidy ones, that begin and end with words, out."""
+"""Cleanup of the spans of a text: trimmed to words, sorted, merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store in; what is in it, as figures, and what may be wrong with it, out."""
+"""Statistics of a store."""
 
 from __future__ import annotations
 

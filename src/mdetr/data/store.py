@@ -1,4 +1,4 @@
-"""Records in, a folder of Parquet files out, and any record of it back in: the store.
+"""The store: a data set on disk, as a folder of Parquet files.
 
 A store is a folder with `store.json` (schema version, image root, number of rows) and Parquet shards.
 Rows are read through a memory map, one small row group at a time: millions of rows cost a process no memory.

@@ -1,4 +1,4 @@
-"""The address of a store with embedded images in; its records, one after the other as they arrive, out."""
+"""Streaming of the records of a store with embedded images."""
 
 from __future__ import annotations
 

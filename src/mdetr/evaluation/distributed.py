@@ -1,4 +1,4 @@
-"""Rows of numbers that metrics keep of each record in, the rows of all processes out."""
+"""Collection of the rows of metrics from all processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a metric says of one record, for tables of examples and for pictures of the worst."""
+"""The score of one example, for tables and for pictures of the worst."""
 
 from __future__ import annotations
 

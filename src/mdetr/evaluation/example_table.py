@@ -1,4 +1,4 @@
-"""What metrics say of each record in, a Parquet file with a row for each out, from all processes."""
+"""Parquet file with a row for each scored example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers to questions in, a file as the test servers want it out."""
+"""Submission files for test servers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Using a model: images and texts in, results for people out."""
+"""Inference: `Mdetr` and its results."""

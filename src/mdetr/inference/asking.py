@@ -1,4 +1,4 @@
-"""The way from images and texts, as lists or any other iterables, to a result for each pair of them."""
+"""Batched inference over any iterables of images and texts."""
 
 from __future__ import annotations
 

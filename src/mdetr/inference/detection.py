@@ -1,4 +1,4 @@
-"""The boxes of each class of an image in; those of all classes, without repetitions, out."""
+"""Detection by class name: one prompt a class, an image encoded once."""
 
 from __future__ import annotations
 

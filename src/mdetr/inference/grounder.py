@@ -1,4 +1,4 @@
-"""The friendly face: images and texts of any common kind in, results out."""
+"""`Mdetr`: the main class for inference."""
 
 from __future__ import annotations
 

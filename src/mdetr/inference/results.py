@@ -1,4 +1,4 @@
-"""Results: what was found in one image for one text, ready to be read, drawn, written or handed on."""
+"""Results of inference: read, drawn, converted or written."""
 
 from __future__ import annotations
 

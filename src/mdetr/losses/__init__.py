@@ -1,4 +1,4 @@
-"""Losses: the model's output and the targets in, one number to minimise and its named parts out."""
+"""Losses: matching, and the weighted sum of all loss terms."""
 
 from mdetr.losses.criterion import compute_loss
 

@@ -1,4 +1,4 @@
-"""Query and token embeddings and matches in, the contrastive alignment loss out."""
+"""Contrastive alignment loss between queries and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answer logits and the ids of the true answers in, their losses and accuracies out."""
+"""Losses and accuracies of answers."""
 
 from __future__ import annotations
 

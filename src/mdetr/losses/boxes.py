@@ -1,4 +1,4 @@
-"""Matched boxes in, their L1 and generalised-IoU losses out."""
+"""L1 and generalized IoU losses of matched boxes."""
 
 from __future__ import annotations
 

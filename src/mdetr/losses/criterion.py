@@ -1,4 +1,4 @@
-"""The model's output and the targets in, the weighted loss and its named parts out."""
+"""The weighted loss of a model's output, and its named terms."""
 
 from __future__ import annotations
 

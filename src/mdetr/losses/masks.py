@@ -1,4 +1,4 @@
-"""Mask logits and matches in, the focal and the dice loss of the matched masks out."""
+"""Focal and dice losses of matched masks."""
 
 from __future__ import annotations
 

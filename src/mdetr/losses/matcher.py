@@ -1,4 +1,4 @@
-"""Predictions of all decoder layers and the boxes of all texts in, index tensors of the best pairs out.
+"""Bipartite matching of queries and boxes, for all decoder layers at once.
 
 The costs of the whole batch and of every decoder layer are one tensor, so that the device is waited for once;
 the assignment itself is solved on the CPU.

@@ -1,4 +1,4 @@
-"""Referred logits and matches in, the loss and the accuracy of "the text denotes this box" out."""
+"""Loss and accuracy of the head that predicts which boxes a text refers to as a whole."""
 
 from __future__ import annotations
 

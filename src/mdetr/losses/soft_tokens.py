@@ -1,4 +1,4 @@
-"""Token logits and matches in, the soft token loss and the cardinality error out."""
+"""Soft token loss and cardinality error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backbone: images in, one convolutional feature map (and, on request, finer ones) out."""
+"""Convolutional backbone: one feature map, and finer ones for masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heads: query embeddings in; token distributions, boxes and aligned embeddings out."""
+"""Token and box heads of the decoder's queries."""
 
 from __future__ import annotations
 

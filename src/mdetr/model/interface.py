@@ -1,4 +1,4 @@
-"""What flows into and out of the models: `Targets` (for the losses) and the outputs."""
+"""Types at the model's border: `Targets` and outputs."""
 
 from __future__ import annotations
 

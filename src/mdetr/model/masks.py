@@ -1,4 +1,4 @@
-"""Segmentation: the decoder's queries and the image's feature maps in, a mask for each query out."""
+"""Mask head: one mask a query, from attention maps and finer features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MDETR without heads: images and texts in; what the decoder's queries know of both out."""
+"""`MdetrModel`: MDETR without heads."""
 
 from __future__ import annotations
 

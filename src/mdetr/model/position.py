@@ -1,4 +1,4 @@
-"""Positions: a padding mask or boxes in, sine encodings out."""
+"""Sine position encodings of feature maps and of boxes."""
 
 from __future__ import annotations
 

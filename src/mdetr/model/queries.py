@@ -1,4 +1,4 @@
-"""The decoder's queries: the joint memory in; starting content, positions and reference boxes out."""
+"""Decoder queries: content, positions and reference boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text side: token ids in, features in the space of the joint transformer out."""
+"""Text encoder, and projection of its features."""
 
 from __future__ import annotations
 

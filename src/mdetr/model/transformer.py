@@ -1,4 +1,4 @@
-"""The joint transformer's layers: sequences, their positions and padding in, sequences out."""
+"""Encoder and decoder layers of the joint transformer."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Between the tensors of a model and what people, files and other tools hold."""
+"""Processing: between the model's tensors and the data of people, files and tools."""

@@ -1,4 +1,4 @@
-"""Detections: what was found in one image, as arrays of one length, and its hand-over to other tools."""
+"""`Detections`: what was found in one image, as arrays of one length."""
 
 from __future__ import annotations
 

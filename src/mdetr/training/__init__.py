@@ -1,1 +1,1 @@
-"""Training: a recipe in, a run's folder with a model out."""
+"""Training: recipes, the loop, checkpoints and reports."""

@@ -1,4 +1,4 @@
-"""What a recipe says of answers, and the training stores, in; the fields of `MdetrConfig` for them out."""
+"""Answer vocabulary of a new model: CLEVR's, GQA's or that of the training data."""
 
 from __future__ import annotations
 

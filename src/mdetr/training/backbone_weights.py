@@ -1,4 +1,4 @@
-"""ImageNet weights, timm's or those of a package of the Python registry, in; a backbone that has them out."""
+"""ImageNet weights of backbones, from timm or from a Python package."""
 
 from __future__ import annotations
 

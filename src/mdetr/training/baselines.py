@@ -1,4 +1,4 @@
-"""The detectors that the paper compares with on LVIS: images in, boxes of a fixed list of classes out.
+"""Baseline detectors of the paper's LVIS table: DETR and Mask R-CNN.
 
 DETR with a plain class head is transformers', Mask R-CNN is torchvision's; both learn from the same stores,
 by the same recipes and with the same trainer as the model that reads text.

@@ -1,4 +1,4 @@
-"""What a model cannot take of a store: found by looking at whole columns, before the first step."""
+"""Checks of a store against what a model can take."""
 
 from __future__ import annotations
 

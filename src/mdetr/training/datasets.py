@@ -1,4 +1,4 @@
-"""The stores that a recipe names in; one data set of examples, drawn by weight, out."""
+"""Training set of a recipe: a weighted mixture of stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores after each evaluation in; whether the model is the best so far, and whether to stop, out."""
+"""Early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights: a model after each step in, smoothed weights out."""
+"""Exponential moving average of weights."""
 
 from __future__ import annotations
 

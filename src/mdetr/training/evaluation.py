@@ -1,4 +1,4 @@
-"""Evaluation: a model and a validation store in, the scores of its tasks out, over all processes."""
+"""Evaluation of a model on a validation store, over all processes."""
 
 from __future__ import annotations
 

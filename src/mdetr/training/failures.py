@@ -1,4 +1,4 @@
-"""What stops a run from outside: errors of libraries in; one sentence that says what to do out."""
+"""Plain messages for failures from outside: dead workers, full memory, lost processes."""
 
 from __future__ import annotations
 

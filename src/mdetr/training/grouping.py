@@ -1,4 +1,4 @@
-"""Examples in random order in; the same, so that those of a batch have like shapes, out.
+"""Sampler that groups images of similar shape into a batch.
 
 A batch is padded to its highest and its widest image; what is padded is computed in vain.
 """

@@ -1,4 +1,4 @@
-"""Images that are kept for validation: which part of a store they are, and that none is trained on."""
+"""Validation split by image, and the check that it is disjoint from the training data."""
 
 from __future__ import annotations
 

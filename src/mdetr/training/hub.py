@@ -1,4 +1,4 @@
-"""A run's folder in; its model, report and recipe in a repository of the Hugging Face Hub out."""
+"""Upload of a trained model to the Hugging Face Hub."""
 
 from __future__ import annotations
 

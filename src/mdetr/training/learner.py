@@ -1,4 +1,4 @@
-"""A recipe in; what it trains, with all that reads its data and scores it, out."""
+"""Components of a training run, built from a recipe: model, processor, collator, evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in; the same with small matrices beside its layers, which alone train, out; and back."""
+"""LoRA: low-rank adapters beside linear layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a run in; how fast they were and what they wasted, for the log, out."""
+"""Throughput, data wait and padding of training steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores of the JSON Lines files that a recipe names, and the images that it holds out."""
+"""Import of the JSON Lines files that a recipe names, and their validation split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth: of fixed examples during a run, and of the worst examples."""
+"""Sample predictions beside the truth, during a run and of the worst examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recipe in; what its run will be, counted and measured before anything starts, out."""
+"""The plan of a run (`--dry-run`): what it trains, counts and estimates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preparation of a run's data: what the model cannot take is left out and said, before the first step."""
+"""Preparation of a run's data, without the records that the model cannot take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run logs in; one live table in a terminal, or plain lines elsewhere, out."""
+"""Live table of a run's progress, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 

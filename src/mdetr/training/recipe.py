@@ -1,4 +1,4 @@
-"""A recipe: one YAML file in, typed and checked settings of a training run out."""
+"""Recipes: typed settings of a training run, read from YAML."""
 
 from __future__ import annotations
 

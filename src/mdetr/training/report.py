@@ -1,4 +1,4 @@
-"""A run's log and pictures in; one HTML file with its curves, scores and pictures in itself out."""
+"""HTML report of a run: curves, scores, sample predictions and recipe."""
 
 from __future__ import annotations
 

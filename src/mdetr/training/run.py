@@ -1,4 +1,4 @@
-"""A run: a recipe in; a folder with the resolved recipe, checkpoints, logs, pictures and the model out."""
+"""A training run, from recipe to trained model."""
 
 from __future__ import annotations
 

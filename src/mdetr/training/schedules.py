@@ -1,4 +1,4 @@
-"""Learning rates: a step in, the factor of each parameter group's base rate out."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 

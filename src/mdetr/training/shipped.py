@@ -1,4 +1,4 @@
-"""The recipes that come with the package: their names, what each is for, and the file of a name or a path."""
+"""Recipes that ship with the package."""
 
 from __future__ import annotations
 

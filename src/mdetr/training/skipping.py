@@ -1,4 +1,4 @@
-"""Examples that cannot be used: left out of training and evaluation, listed by their ids, and counted."""
+"""Broken examples: skipped, listed and counted."""
 
 from __future__ import annotations
 

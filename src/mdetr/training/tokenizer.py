@@ -1,4 +1,4 @@
-"""A small tokenizer of one's own: a byte-level BPE, learned from texts."""
+"""Training of a small byte-level BPE tokenizer."""
 
 from __future__ import annotations
 

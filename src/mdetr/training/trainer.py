@@ -1,4 +1,4 @@
-"""The trainer: a model, data and a recipe in; a trained model, its average, logs and pictures out.
+"""Trainer for MDETR on top of `transformers.Trainer`.
 
 Hugging Face's Trainer does the work; what is ours are the parameter groups, the schedule, the averaged
 weights, the log of the losses and the evaluation by tasks.

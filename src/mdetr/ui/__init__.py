@@ -1,1 +1,1 @@
-"""Pictures for people: results in, images out."""
+"""Visualization of results."""

@@ -1,4 +1,4 @@
-"""Places for the labels of boxes: inside the picture, beside their boxes, and apart from each other."""
+"""Layout of box labels: inside the picture, beside their boxes, without overlap."""
 
 from __future__ import annotations
 

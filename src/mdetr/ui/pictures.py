@@ -1,4 +1,4 @@
-"""Picture files: which names Pillow can write, and writing them whole."""
+"""Writing of picture files."""
 
 from __future__ import annotations
 

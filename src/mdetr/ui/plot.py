@@ -1,4 +1,4 @@
-"""Drawing: an image, a text and what was found in, one picture with boxes and coloured words out."""
+"""Drawing of boxes, masks and colored phrases."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Readers of data sets, one file each: original files in, records out."""
+"""Readers of data sets, one file each."""

@@ -1,4 +1,4 @@
-"""What COCO's annotations say, in whatever file: a box in its image, its mask, its area; checked."""
+"""Validation of COCO annotations: box, mask and area."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of detection data, whose boxes have names of classes: one for each class of an image."""
+"""Records of detection data: one for each class of an image."""
 
 from __future__ import annotations
 

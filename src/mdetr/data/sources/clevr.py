@@ -1,4 +1,4 @@
-"""A folder in CLEVR's layout, with questions, captions or referring expressions, in; records out."""
+"""Reader of folders in CLEVR's layout, with questions, captions or referring expressions."""
 
 from __future__ import annotations
 

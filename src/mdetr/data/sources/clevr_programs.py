@@ -1,4 +1,4 @@
-"""A functional program of CLEVR, its scene and its text in; the phrases with the objects they name out."""
+"""Execution of CLEVR's functional programs, to find the objects that each phrase names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLEVR-Ref+ (scenes with boxes and masks, referring expressions with programs) in; records out."""
+"""Reader of CLEVR-Ref+."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLEVR's scene files in; the objects of an image, with their boxes in pixels, out."""
+"""Reader of CLEVR's scene files: the objects of an image with their boxes in pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any COCO-format JSON of instances in; a record for each class of an image, its name as the text, out."""
+"""Reader of COCO-format instances: one record for each class of an image."""
 
 from __future__ import annotations
 

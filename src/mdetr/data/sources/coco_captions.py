@@ -1,4 +1,4 @@
-"""Reader of COCO's captions with its instances: the names of classes in a caption belong to their boxes."""
+"""Reader of COCO captions with instances: class names in a caption are tied to their boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one way from the entries of original files to valid records: checked, or refused with their place."""
+"""Conversion of entries of annotation files to valid records, or refusal with file and entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of tables with a box in each row (CSV): a record for each text of an image."""
+"""Reader of tables with one box in each row (CSV)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries of a large file, each with the name of what it belongs to, in; those of one name out."""
+"""Index of the entries of a large file by the image that they belong to."""
 
 from __future__ import annotations
 

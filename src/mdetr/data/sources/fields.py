@@ -1,4 +1,4 @@
-"""Typed access to the fields of a parsed annotation: each is what it has to be, or is refused by name."""
+"""Typed access to the fields of a parsed annotation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flickr30k Entities (Sentences/*.txt, Annotations/*.xml, split lists) in; a record for each sentence out."""
+"""Reader of Flickr30k Entities: one record for each sentence."""
 
 from __future__ import annotations
 

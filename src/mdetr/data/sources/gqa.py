@@ -1,4 +1,4 @@
-"""GQA (questions and scene graphs) in; a record for each question, with its answer and boxes, out."""
+"""Reader of GQA: one record for each question, with its answer and boxes."""
 
 from __future__ import annotations
 

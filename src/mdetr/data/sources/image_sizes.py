@@ -1,4 +1,4 @@
-"""Names of images in, the files that they mean and their sizes out."""
+"""Files and sizes of the images that annotations name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The user's own data, a JSON object on each line, in; records out."""
+"""Reader of JSON Lines, the format for your own data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large JSON file in; the entries of one list in it, one at a time, out."""
+"""Streaming of one list of a large JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON export of Label Studio (shapes with labels, texts) in; records out."""
+"""Reader of JSON exports of Label Studio."""
 
 from __future__ import annotations
 

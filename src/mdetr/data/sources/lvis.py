@@ -1,4 +1,4 @@
-"""LVIS (v1 or v0.5) in; a record for each image and class, present or known to be absent, out."""
+"""Reader of LVIS (v1 and v0.5): one record for each image and each class present or known to be absent."""
 
 from __future__ import annotations
 

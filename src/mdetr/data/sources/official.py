@@ -1,4 +1,4 @@
-"""The released pre-processed annotations (COCO JSON with captions) in; records out."""
+"""Reader of the released pre-processed annotations (COCO JSON with captions)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of Pascal VOC, an XML file for each image: a record for each class of an image."""
+"""Reader of Pascal VOC: one record for each class of an image."""
 
 from __future__ import annotations
 

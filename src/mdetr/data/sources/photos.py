@@ -1,4 +1,4 @@
-"""Photos with the boxes of named things, and the boxes that another detector found in them."""
+"""Reader of photos with named boxes, and boxes of a teacher detector."""
 
 from __future__ import annotations
 

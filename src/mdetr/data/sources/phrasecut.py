@@ -1,4 +1,4 @@
-"""PhraseCut (phrases with boxes and polygons) in; a record for each phrase out."""
+"""Reader of PhraseCut: one record for each phrase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of the data sets that can be imported, and the reader of each, imported when it is asked for."""
+"""Registry of the readers, each imported when it is used."""
 
 from __future__ import annotations
 

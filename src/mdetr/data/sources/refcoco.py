@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg (refs(...).p and COCO's instances) in; a record for each sentence out."""
+"""Reader of RefCOCO, RefCOCO+ and RefCOCOg: one record for each sentence."""
 
 from __future__ import annotations
 

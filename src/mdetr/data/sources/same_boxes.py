@@ -1,4 +1,4 @@
-"""Boxes of one text with their spans in; one box for each thing, with all its spans, out."""
+"""Merging of equal boxes of a text."""
 
 from __future__ import annotations
 

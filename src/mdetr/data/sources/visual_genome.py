@@ -1,4 +1,4 @@
-"""Visual Genome (region graphs, or region descriptions and objects) in; a record for each region out."""
+"""Reader of Visual Genome: one record for each region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of YOLO's label files, a class and a box a line: a record for each class of an image."""
+"""Reader of YOLO label files: one record for each class of an image."""
 
 from __future__ import annotations
 

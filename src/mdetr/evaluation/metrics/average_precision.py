@@ -1,4 +1,4 @@
-"""Detections and true boxes of many classes as arrays in, LVIS's or COCO's average precision out."""
+"""Average precision of many classes by the rules of LVIS and COCO."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs and caption records in, the class-agnostic average precision of their boxes out."""
+"""Class-agnostic average precision of the boxes of captions."""
 
 from __future__ import annotations
 

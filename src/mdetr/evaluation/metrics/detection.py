@@ -1,4 +1,4 @@
-"""The boxes of every class of an image in, average precision by LVIS's, COCO's and the paper's rule out."""
+"""Average precision of detection by class name (LVIS, COCO, "fixed AP")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs and captions in, Recall@1, @5, @10 and the upper bound of their phrases' boxes out."""
+"""Recall@k of phrase grounding (Flickr30k Entities)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model's output for a batch of records in, each record's boxes in its pixels and their scores out."""
+"""Per-record predictions, taken out of a batch of model output."""
 
 from __future__ import annotations
 

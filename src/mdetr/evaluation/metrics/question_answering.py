@@ -1,4 +1,4 @@
-"""Outputs and questions in, accuracies in all and per type, and GQA's other scores, out."""
+"""Accuracy of visual question answering, and GQA's other scores."""
 
 from __future__ import annotations
 

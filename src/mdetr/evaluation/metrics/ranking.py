@@ -1,4 +1,4 @@
-"""Boxes and scores in, ranked boxes and the place of the first right one out."""
+"""Ranking of boxes by score, and rank of the first correct one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs and referring records in, Precision@1, @5 and @10 of the referred box out."""
+"""Precision@k of referring expression comprehension."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name of a task in, its metric out."""
+"""Registry of the metrics by the name of their task."""
 
 from __future__ import annotations
 

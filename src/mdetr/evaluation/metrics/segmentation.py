@@ -1,4 +1,4 @@
-"""Outputs and phrases with masks in, the overlap of the pixels that they denote out."""
+"""Mask IoU of referring expression segmentation (PhraseCut)."""
 
 from __future__ import annotations
 
