@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from mdetr.clevr.captions import SceneGrammar, Sentence, descriptions_of
+from mdetr.clevr.captions import EXTREMES, SceneGrammar, Sentence, descriptions_of
 from mdetr.clevr.scenes import COLORS, Scene, sample_scene
+from mdetr.clevr.wordings import RELATIONS
 
 ADJECTIVES = {
     **{word: ("size", "large") for word in ("large", "big")},
@@ -40,22 +43,24 @@ def test_every_phrase_is_true_of_all_that_it_names(scenes: list[Scene]) -> None:
     for scene in scenes:
         for sentence in _captions(scene) + _expressions(scene):
             for (start, end), objects in sentence.phrases:
-                words = sentence.text[start:end].split()
+                words = sentence.text[start:end].lower().split()
                 said = [ADJECTIVES[word] for word in words if word in ADJECTIVES]
                 for index in objects:
                     assert all(getattr(scene.objects[index], name) == value for name, value in said)
                 counts = [COUNTS[word] for word in words if word in COUNTS]
-                assert counts in ([], [len(objects)])
+                assert not objects or counts in ([], [len(objects)])
 
 
 def test_a_phrase_without_a_relation_names_all_that_fit(scenes: list[Scene]) -> None:
-    relations = (" left of", " to the left of", " right of", " to the right of", " behind", " in front of")
+    relations = tuple(f" {words}" for choices in RELATIONS.values() for words in choices)
+    extremes = tuple(f"the {word}" for words in EXTREMES.values() for word in words)
     for scene in scenes:
         for sentence in _captions(scene):
             for (start, end), objects in sentence.phrases:
-                if sentence.text[end:].startswith(relations):
+                phrase = sentence.text[start:end].lower()
+                if sentence.text[end:].startswith(relations) or phrase.startswith(extremes):
                     continue
-                said = [ADJECTIVES[w] for w in sentence.text[start:end].split() if w in ADJECTIVES]
+                said = [ADJECTIVES[word] for word in phrase.split() if word in ADJECTIVES]
                 fitting = tuple(
                     index
                     for index, thing in enumerate(scene.objects)
@@ -86,7 +91,7 @@ def test_right_of_means_further_right_in_the_picture(scenes: list[Scene]) -> Non
             for (first, objects), (second, anchors) in zip(
                 sentence.phrases, sentence.phrases[1:], strict=False
             ):
-                if sentence.text[first[1] : second[0]].strip() in ("right of", "to the right of"):
+                if sentence.text[first[1] : second[0]].strip() in RELATIONS["right"]:
                     found += 1
                     assert all(columns[index] > columns[anchors[0]] for index in objects)
     assert found > 10
@@ -97,6 +102,39 @@ def test_some_phrases_name_nothing_several_and_one(scenes: list[Scene]) -> None:
         len(objects) for scene in scenes for sentence in _captions(scene) for _, objects in sentence.phrases
     ]
     assert {0, 1, 2, 3} <= set(counts)
+
+
+def test_texts_come_in_the_styles_that_people_type(scenes: list[Scene]) -> None:
+    """Bare names, lists, requests, capitals, full stops, single phrases and names of absent things."""
+    captions = [sentence for scene in scenes for sentence in _captions(scene)]
+    texts = [sentence.text for sentence in captions]
+    article = re.compile(r"\b(a|an|the|two|three|four|five|all|every)\b", re.IGNORECASE)
+    shares = {
+        "capital": np.mean([text[0].isupper() for text in texts]),
+        "full stop": np.mean([text.endswith(".") for text in texts]),
+        "one phrase": np.mean([len(sentence.phrases) == 1 for sentence in captions]),
+        "no article": np.mean([not article.search(text) for text in texts]),
+        "request": np.mean([text.lower().startswith(("find ", "show me ", "where ")) for text in texts]),
+        "something absent": np.mean([any(not o for _, o in s.phrases) for s in captions]),
+        "only something absent": np.mean([all(not o for _, o in s.phrases) for s in captions]),
+    }
+    assert all(0.02 < share < 0.6 for share in shares.values()), shares
+    expressions = [sentence.text for scene in scenes for sentence in _expressions(scene)]
+    assert 0.1 < np.mean([not article.search(text) for text in expressions]) < 0.3
+
+
+def test_what_is_said_to_be_absent_is_not_there(scenes: list[Scene]) -> None:
+    found = 0
+    for scene in scenes:
+        for sentence in _captions(scene):
+            for (start, end), objects in sentence.phrases:
+                if not objects:
+                    found += 1
+                    words = sentence.text[start:end].lower().split()
+                    said = [ADJECTIVES[word] for word in words if word in ADJECTIVES]
+                    assert said
+                    assert not any(all(getattr(t, n) == v for n, v in said) for t in scene.objects)
+    assert found > 20
 
 
 def test_all_that_can_be_said_of_an_object_fits_it(scenes: list[Scene]) -> None:

@@ -1,23 +1,29 @@
-"""Questions about scenes: their programs, run again, give their answers, and their phrases are found."""
+"""Questions about scenes: answers that their programs give, phrases in their places, balanced answers."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mdetr.clevr.questions import FAMILIES, ask_about
+from mdetr.clevr.groups import VALUES
+from mdetr.clevr.questions import FORMS, AnswerBalance, Form, ask_about
 from mdetr.clevr.scenes import sample_scene
 from mdetr.clevr.synthesize import ask_about_split
+from mdetr.clevr.wordings import all_wordings
 from mdetr.data.sources.clevr import answer_type, question_type, read_clevr
+from mdetr.data.sources.clevr_programs import VALUES as VALUE_OF
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import CLEVR_VOCABULARY
 
 SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes"
+SCENES = 300
+Asked = list[tuple[dict, dict, Form]]
 
 
 def _scene(seed: int) -> dict:
@@ -28,35 +34,134 @@ def _scene(seed: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def asked() -> list[tuple[dict, dict]]:
+def asked() -> Asked:
+    balance, forms = AnswerBalance(), list(FORMS)
     return [
-        (scene, entry)
-        for seed in range(120)
+        (scene, entry, forms[entry["question_family_index"]])
+        for seed in range(SCENES)
         for scene in [_scene(seed)]
-        for entry in ask_about(scene, 10, np.random.default_rng(seed))
+        for entry in ask_about(scene, 12, np.random.default_rng(seed), balance)
     ]
 
 
-def test_programs_give_the_answers_and_every_phrase_is_found(asked: list[tuple[dict, dict]]) -> None:
-    for scene, entry in asked:
-        outputs = run_program(entry["program"], scene["objects"], scene["relationships"])
-        answer = (
-            {True: "yes", False: "no"}[outputs[-1]] if isinstance(outputs[-1], bool) else str(outputs[-1])
-        )
+def test_programs_give_the_answers(asked: Asked) -> None:
+    for scene, entry, _ in asked:
+        output = run_program(entry["program"], scene["objects"], scene["relationships"])[-1]
+        answer = {True: "yes", False: "no"}[output] if isinstance(output, bool) else str(output)
         assert answer == entry["answer"]
-        assert entry["answer"] in CLEVR_VOCABULARY[answer_type(entry["answer"])]
-        mentions = find_mentions(entry["program"], outputs, entry["question"])
-        assert all(mention.span is not None for mention in mentions), entry["question"]
+        assert answer in CLEVR_VOCABULARY[answer_type(answer)]
 
 
-def test_all_families_are_asked_and_yes_is_as_frequent_as_no(asked: list[tuple[dict, dict]]) -> None:
-    families = Counter(question_type(entry["program"]) for _, entry in asked)
+def test_every_phrase_says_what_its_objects_are(asked: Asked) -> None:
+    for scene, entry, _ in asked:
+        for phrase in entry["phrases"]:
+            ((start, end),) = phrase["spans"]
+            words = entry["question"][start:end].lower().split()
+            values = {VALUE_OF[word] for word in (w.removesuffix("s") for w in words) if word in VALUE_OF}
+            for thing in phrase["objects"]:
+                assert values <= set(scene["objects"][thing].values()), entry["question"]
+
+
+def test_the_phrases_are_those_of_the_program(asked: Asked) -> None:
+    """The objects that the phrases name are those of the sets of the program, which is written separately."""
+    for scene, entry, form in asked:
+        if form.kind == "or":
+            continue  # the program's union has no phrase of its own
+        outputs = run_program(entry["program"], scene["objects"], scene["relationships"])
+        mentioned = [m.objects for m in find_mentions(entry["program"], outputs, entry["question"])]
+        named = [tuple(phrase["objects"]) for phrase in entry["phrases"]]
+        assert Counter(mentioned) == Counter(named), entry["question"]
+
+
+def test_every_form_of_clevr_is_asked(asked: Asked) -> None:
+    forms = Counter(form for _, _, form in asked)
+    assert set(forms) == set(FORMS)
+    for family in ("exist", "count", "query"):
+        for kind, hops in (
+            ("relate", 0),
+            ("relate", 1),
+            ("relate", 2),
+            ("relate", 3),
+            ("same", 1),
+            ("and", 1),
+        ):
+            assert forms[Form(family, kind, hops)] >= 20
+    families = Counter(question_type(entry["program"]) for _, entry, _ in asked)
     assert set(families) == {"exist", "count", "query attribute", "compare number", "compare attribute"}
-    assert min(families.values()) > 0.08 * len(asked)
-    for family in ("exist", "compare number", "compare attribute"):
-        answers = Counter(e["answer"] for _, e in asked if question_type(e["program"]) == family)
-        assert 0.4 < answers["yes"] / answers.total() < 0.6
-    assert {entry["question_family_index"] for _, entry in asked} == set(range(len(FAMILIES)))
+    assert min(families.values()) > 0.1 * len(asked)
+
+
+def test_a_form_has_as_many_links_as_it_says(asked: Asked) -> None:
+    for _, entry, form in asked:
+        steps = Counter(step["function"].partition("_")[0] for step in entry["program"])
+        sides = 2 if form.asked in ("equal", "greater_than", "less_than", "equal_integer") else 1
+        expected = {"relate": form.hops * sides, "same": 0, "and": 2, "or": 0}[form.kind]
+        assert steps["relate"] == expected
+        assert steps["same"] == (form.kind == "same")
+        assert steps["intersect"] == (form.kind == "and")
+        assert steps["union"] == (form.kind == "or")
+
+
+def test_yes_is_as_frequent_as_no_within_every_form(asked: Asked) -> None:
+    answers: defaultdict[Form, Counter[str]] = defaultdict(Counter)
+    for _, entry, form in asked:
+        answers[form][entry["answer"]] += 1
+    binary = [form for form in FORMS if form.asked not in ("count", "query")]
+    for form in binary:
+        assert set(answers[form]) == {"yes", "no"}
+        # Counted within each number of words as well, so that a form may differ by one for each of them.
+        assert abs(answers[form]["yes"] - answers[form]["no"]) <= 9
+        assert 0.4 < answers[form]["yes"] / answers[form].total() < 0.6
+
+
+def test_how_much_a_question_says_does_not_tell_yes_from_no(asked: Asked) -> None:
+    lengths: defaultdict[str, list[int]] = defaultdict(list)
+    for _, entry, form in asked:
+        if form.asked == "exist":
+            lengths[entry["answer"]].append(sum("filter" in step["function"] for step in entry["program"]))
+    assert np.mean(lengths["yes"]) == pytest.approx(np.mean(lengths["no"]), abs=0.25)
+
+
+def test_the_values_of_an_attribute_come_equally_often(asked: Asked) -> None:
+    answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for _, entry, form in asked:
+        if form.asked == "query":
+            answers[entry["program"][-1]["function"].removeprefix("query_")][entry["answer"]] += 1
+    for attribute, values in VALUES.items():
+        assert set(answers[attribute]) == set(values)
+        shares = np.array(list(answers[attribute].values())) / answers[attribute].total()
+        assert shares.min() > 0.75 / len(values)
+        assert shares.max() < 1.3 / len(values)
+
+
+def test_no_number_is_the_answer_of_most_counting_questions(asked: Asked) -> None:
+    numbers = Counter(entry["answer"] for _, entry, form in asked if form.asked == "count")
+    assert max(numbers.values()) < 0.35 * numbers.total()
+    assert {"0", "1", "2", "3", "4", "5"} <= set(numbers)
+    assert sum(numbers[number] for number in ("0", "1", "2")) < 0.85 * numbers.total()
+
+
+def test_there_are_many_wordings_and_texts_in_several_styles(asked: Asked) -> None:
+    assert len(all_wordings()) >= 150
+    texts = [entry["question"] for _, entry, _ in asked]
+    starts = Counter(" ".join(text.lower().split()[:3]) for text in texts)
+    assert len(starts) > 100
+    shares = {
+        "small letter": np.mean([text[0].islower() for text in texts]),
+        "no mark": np.mean([text[-1] not in "?." for text in texts]),
+        "command": np.mean([text[-1] == "." for text in texts]),
+        "it": np.mean([bool(re.search(r"; .*\bits?\b", text)) for text in texts]),
+        "no article": np.mean([not re.search(r"\b(the|an?|another)\b", text.lower()) for text in texts]),
+    }
+    assert all(0.04 < share < 0.4 for share in shares.values()), shares
+    assert not any(re.search(r"[\[\]{}<>|]|\s\s", text) for text in texts)
+
+
+def test_an_asked_attribute_is_not_told(asked: Asked) -> None:
+    for _, entry, form in asked:
+        if form.asked == "query" and form.hops == 0:
+            attribute = entry["program"][-1]["function"].removeprefix("query_")
+            assert not any(step["function"] == f"filter_{attribute}" for step in entry["program"])
 
 
 def test_the_same_seed_asks_the_same_and_no_question_comes_twice() -> None:
@@ -72,7 +177,10 @@ def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Pa
     content = json.loads((tmp_path / "questions" / "CLEVR_train_questions.json").read_text())
     assert len(content["questions"]) == count > 30
     records = list(read_clevr(tmp_path, "train", kinds=("question",)))
-    assert [record.answer for record in records] == [entry["answer"] for entry in content["questions"]]
-    assert sum(bool(record.boxes) for record in records) > count / 2
+    for record, entry in zip(records, content["questions"], strict=True):
+        assert record.answer == entry["answer"]
+        assert len(record.boxes) == len({n for phrase in entry["phrases"] for n in phrase["objects"]})
+        said = {tuple(span) for phrase in entry["phrases"] if phrase["objects"] for span in phrase["spans"]}
+        assert {span for spans in record.spans for span in spans} == said
     with pytest.raises(InvalidInputError, match="is there already"):
         ask_about_split(tmp_path, "train", 6)

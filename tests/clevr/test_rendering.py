@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mdetr.clevr import rendering
+from mdetr.clevr.appearance import EDGES, Appearance, Camera, Light
 from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
-from mdetr.clevr.scenes import Camera, Scene, SceneObject
+from mdetr.clevr.scenes import Scene, SceneObject, sample_scene
 from mdetr.errors import MissingDependencyError
 
 CAMERA = Camera(azimuth=135, elevation=-30, distance=12)
-LIGHT = (0.4, 0.0, 0.9165)
+LOOK = Appearance(lights=(Light((0.4, 0.0, 0.9165), (0.62, 0.62, 0.6)),))
 
 
 def _thing(color: str, position: tuple[float, float], material: str = "rubber") -> SceneObject:
@@ -19,12 +23,12 @@ def _thing(color: str, position: tuple[float, float], material: str = "rubber") 
 
 
 def _alone(color: str, material: str = "rubber") -> Scene:
-    return Scene((_thing(color, (0.0, 0.0), material),), CAMERA, LIGHT)
+    return Scene((_thing(color, (0.0, 0.0), material),), CAMERA, LOOK)
 
 
 def test_an_object_is_seen_where_the_camera_projects_it(renderer: Renderer) -> None:
     things = (_thing("red", (1.5, -1.0)), _thing("blue", (-1.5, 1.0)))
-    labels = renderer.labels(Scene(things, CAMERA, LIGHT))
+    labels = renderer.labels(Scene(things, CAMERA, LOOK))
     assert labels.shape == (160, 240)
     centres = CAMERA.project(np.array([thing.position for thing in things]), 240, 160)
     for box, (column, row, _) in zip(visible_boxes(labels, 2), centres, strict=True):
@@ -52,19 +56,84 @@ def test_metal_shines_and_rubber_does_not(renderer: Renderer) -> None:
 
 
 def test_an_object_casts_a_shadow_on_an_even_ground(renderer: Renderer) -> None:
-    empty, drawn = renderer.render(Scene((), CAMERA, LIGHT)), renderer.render(_alone("gray"))
+    empty, drawn = renderer.render(Scene((), CAMERA, LOOK)), renderer.render(_alone("gray"))
     ground = empty.picture.mean(-1)
     assert np.abs(np.diff(ground, axis=0)).max() < 6  # no visible edge
     darker = (ground - drawn.picture.mean(-1) > 30) & (drawn.labels < 0)
     assert darker.sum() > 100
 
 
+def test_a_soft_light_has_soft_shadows(renderer: Renderer) -> None:
+    """Between the shadow and the ground there are more pixels of middling brightness."""
+    middling = []
+    for softness in (0.0, 0.15):
+        look = replace(LOOK, lights=(replace(LOOK.lights[0], softness=softness),))
+        shadow = renderer.picture(replace(_alone("gray"), appearance=look)).mean(-1)
+        ground = renderer.picture(Scene((), CAMERA, look)).mean(-1)
+        darker = (ground - shadow)[renderer.labels(_alone("gray")) < 0]
+        middling.append(((darker > 0.2 * darker.max()) & (darker < 0.8 * darker.max())).sum())
+    assert middling[1] > 1.5 * middling[0]
+
+
+def test_a_picture_does_not_depend_on_what_was_drawn_before(renderer: Renderer) -> None:
+    first, other = (sample_scene(np.random.default_rng(seed)) for seed in (3, 4))
+    pictures = [renderer.picture(scene).astype(int) for scene in (first, other, first)]
+    another = Renderer(64, 48)
+    another.picture(other)
+    pictures.append(renderer.picture(first).astype(int))
+    another.close()
+    assert np.abs(pictures[0] - pictures[2]).max() <= 1
+    assert np.abs(pictures[0] - pictures[3]).max() <= 1
+    assert np.abs(pictures[0] - pictures[1]).max() > 20
+
+
+def test_exposure_and_lights_make_dim_and_bright_pictures(renderer: Renderer) -> None:
+    dim = renderer.picture(replace(_alone("red"), appearance=replace(LOOK, exposure=(0.6, 0.6, 0.6))))
+    bright = renderer.picture(_alone("red"))
+    assert dim.mean() == pytest.approx(0.6 * bright.mean(), rel=0.03)
+
+
+def test_metal_reflects_its_surroundings_and_rubber_does_not(renderer: Renderer) -> None:
+    change = {}
+    for material in ("metal", "rubber"):
+        scene = _alone("green", material)
+        inside = renderer.labels(scene) == 0
+        pictures = [
+            renderer.picture(replace(scene, appearance=replace(LOOK, surroundings=seed))).astype(float)
+            for seed in (1, 2)
+        ]
+        change[material] = np.abs(pictures[0] - pictures[1])[inside].mean()
+    assert change["rubber"] < 1
+    assert change["metal"] > 8
+
+
+@pytest.mark.parametrize("shape", ["cube", "cylinder"])
+def test_a_rounded_thing_is_seen_where_it_stands(renderer: Renderer, shape: str) -> None:
+    """Its box is that of its outline, whatever the edges and the turn."""
+    for edges, (radius, girth) in enumerate(EDGES):
+        thing = SceneObject(shape, "red", "rubber", "large", 0.0, (1.0, -0.5, 0.0))
+        thing = replace(thing, position=(1.0, -0.5, thing.radius), rotation=math.radians(135 + 45))
+        look = replace(LOOK, edges=edges)
+        (box,) = visible_boxes(renderer.labels(Scene((thing,), CAMERA, look)), 1)
+        assert box is not None
+        half, flat = thing.radius, thing.radius * (girth if shape == "cylinder" else 1.0)
+        turns = np.linspace(0, 2 * np.pi, 64) if shape == "cylinder" else np.radians([45, 135, 225, 315])
+        reach = flat if shape == "cylinder" else flat * math.sqrt(2)
+        outline = np.array(
+            [(1.0 + reach * math.cos(t), -0.5 + reach * math.sin(t), z) for t in turns for z in (0, 2 * half)]
+        )
+        columns, rows, _ = CAMERA.project(outline, 240, 160).T
+        expected = (columns.min(), rows.min(), columns.max(), rows.max())
+        # Rounded corners are a little nearer to the middle than sharp ones.
+        assert box == pytest.approx(expected, abs=2 + 8 * radius)
+
+
 def test_what_hides_another_takes_its_pixels(renderer: Renderer) -> None:
     forward, _, _ = CAMERA.axes()
     behind = tuple(float(value) for value in forward[:2] * 1.6)
     pair = (_thing("red", (0.0, 0.0)), _thing("blue", (behind[0], behind[1])))
-    alone = visible_pixels(renderer.labels(Scene(pair[1:], CAMERA, LIGHT)), 1)[0]
-    together = visible_pixels(renderer.labels(Scene(pair, CAMERA, LIGHT)), 2)
+    alone = visible_pixels(renderer.labels(Scene(pair[1:], CAMERA, LOOK)), 1)[0]
+    together = visible_pixels(renderer.labels(Scene(pair, CAMERA, LOOK)), 2)
     assert 0 < together[1] < 0.8 * alone
 
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from mdetr.clevr.scenes import GROUND, MIN_GAP, SIZES, Camera, sample_scene
+from mdetr.clevr.appearance import Camera, sample_appearance, sample_camera, to_look
+from mdetr.clevr.scenes import GROUND, MARGIN, MIN_GAP, SIZES, sample_scene
 from mdetr.errors import InvalidInputError
 
 
@@ -47,6 +48,48 @@ def test_relations_agree_with_the_picture() -> None:
             assert all(flat[other] > flat[index] for other in others)
         for index, others in enumerate(relations["left"]):
             assert all(index in relations["right"][other] for other in others)
+
+
+def test_everything_is_clearly_on_one_side_of_everything_else() -> None:
+    """As in CLEVR: any two things lie left and right, and in front and behind, of each other."""
+    for seed in range(20):
+        scene = sample_scene(np.random.default_rng(seed))
+        others = np.eye(len(scene.objects)) == 0
+        for direction in ("right", "behind"):
+            assert np.abs(scene.offsets(direction))[others].min() > MARGIN
+        relations = scene.relationships()
+        for index in range(len(scene.objects)):
+            assert len(relations["left"][index]) + len(relations["right"][index]) == len(scene.objects) - 1
+            assert len(relations["front"][index]) + len(relations["behind"][index]) == len(scene.objects) - 1
+
+
+def test_every_number_of_objects_is_as_frequent() -> None:
+    counts = np.bincount([len(sample_scene(np.random.default_rng(seed)).objects) for seed in range(400)])
+    assert counts[3:].min() > 25
+    assert counts[3:].max() < 80
+
+
+def test_the_unseen_look_shares_no_camera_light_or_ground_with_home() -> None:
+    random = np.random.default_rng(0)
+    drawn: dict[str, list] = {}
+    for look in ("home", "unseen"):
+        cameras = [sample_camera(random, to_look(look)) for _ in range(200)]
+        drawn[look] = [(camera, sample_appearance(random, camera, to_look(look))) for camera in cameras]
+    for value in (
+        lambda camera, _: camera.field_of_view,
+        lambda camera, _: -camera.elevation,
+        lambda camera, _: abs((camera.azimuth + 180) % 360 - 180 - 135) < 60,
+        lambda _, appearance: appearance.pattern,
+    ):
+        home, unseen = ([float(value(*one)) for one in drawn[look]] for look in ("home", "unseen"))
+        assert max(home) < min(unseen) or max(unseen) < min(home)
+    angles = [camera.field_of_view for camera, _ in drawn["home"]]
+    assert min(angles) < 29 < 34 < max(angles)
+
+
+def test_an_unknown_look_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"A look is one of home, unseen; found 'dark'"):
+        to_look("dark")
 
 
 def test_the_middle_of_the_ground_is_in_the_middle_of_the_picture() -> None:

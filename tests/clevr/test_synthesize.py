@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mdetr.clevr.rendering import Renderer
-from mdetr.clevr.scenes import Camera, Scene, SceneObject
+from mdetr.clevr.rendering import Renderer, visible_boxes
+from mdetr.clevr.scenes import sample_scene
 from mdetr.clevr.synthesize import SynthesisOptions, scene_entry, synthesize
 from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.sources.clevr_scenes import FOCAL_LENGTH, project_boxes
 from mdetr.errors import InvalidInputError, MissingDependencyError
 
 OPTIONS = SynthesisOptions(split="val", seed=3, width=120, height=80)
@@ -68,11 +70,58 @@ def test_no_scenes_are_refused(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_a_turn_is_written_in_radians_as_clevr_reads_it() -> None:
-    cube = SceneObject("cube", "red", "metal", "large", rotation=45.0, position=(0.0, 0.0, 0.5))
-    scene = Scene((cube,), Camera(azimuth=135, elevation=-30, distance=11.5), light=(0.0, 0.0, 1.0))
-    (written,) = scene_entry(scene, np.full((80, 120), -1, np.int16))["objects"]
-    assert written["rotation"] == pytest.approx(math.pi / 4)
+def test_scenes_are_written_as_clevr_writes_them(renderer: Renderer) -> None:
+    """CLEVR's importer finds the boxes of a scene drawn with CLEVR's camera from what its file says.
+
+    A rotation is a number up to 360 that is taken as radians, in the picture as in CLEVR's.
+    """
+    field_of_view = 2 * math.degrees(math.atan(160 / FOCAL_LENGTH))
+    overlaps, rotations = [], []
+    for seed in range(15):
+        scene = sample_scene(np.random.default_rng(seed))
+        camera = replace(scene.camera, field_of_view=field_of_view, distance=12.5, height=0.0)
+        scene = replace(scene, camera=camera)
+        labels = renderer.labels(scene)
+        scale = 480 / labels.shape[1]
+        entry = scene_entry(scene, labels)
+        for thing in entry["objects"]:
+            column, row, depth = thing["pixel_coords"]
+            thing["pixel_coords"] = [column * scale, row * scale, depth]
+            rotations.append(thing["rotation"])
+        for index, projected in enumerate(project_boxes(entry)):
+            alone = renderer.labels(replace(scene, objects=(scene.objects[index],)))
+            (seen,) = visible_boxes(alone, 1)
+            if seen is None or projected is None or 0 in seen or seen[2] == 240 or seen[3] == 160:
+                continue
+            if scene.objects[index].shape == "cube":
+                overlaps.append(_iou(projected, tuple(scale * value for value in seen)))
+    assert len(overlaps) > 15
+    assert np.median(overlaps) > 0.9
+    assert max(rotations) > 300
+    assert min(rotations) >= 0
+
+
+def _iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def test_half_hidden_objects_are_kept_as_long_as_clevr_keeps_them(world: Path) -> None:
+    """200 of 480 x 320 pixels: the same share of any picture, and not much more."""
+    scenes = json.loads((world / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
+    areas = [(x1 - x0) * (y1 - y0) for s in scenes for x0, y0, x1, y1 in (t["bbox"] for t in s["objects"])]
+    assert 200 / 16 <= min(areas) < 60
+    sizes = np.bincount([len(scene["objects"]) for scene in scenes], minlength=11)[3:]
+    assert (sizes > 0).sum() >= 6
+
+
+def test_the_unseen_look_has_the_same_layout(renderer: Renderer, tmp_path: Path) -> None:
+    options = SynthesisOptions(split="val", seed=3, width=120, height=80, questions=4, look="unseen")
+    records = list(read_clevr(synthesize(tmp_path, 5, options), "val"))
+    assert {json.loads(record.extra)["kind"] for record in records} == {"caption", "refexp", "question"}
 
 
 def test_without_mujoco_no_folder_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
 from mdetr.clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
+from mdetr.clevr.wordings import RELATIONS, WORDS
 
-WORDS = {
-    "large": ("large", "big"),
-    "small": ("small", "tiny"),
-    "rubber": ("rubber", "matte"),
-    "metal": ("metal", "metallic", "shiny"),
-    "cube": ("cube", "block"),
-    "sphere": ("sphere", "ball"),
-    "cylinder": ("cylinder",),
-    "thing": ("thing", "object"),
+T = TypeVar("T")
+EXTREMES = {
+    "left": ("leftmost",),
+    "right": ("rightmost",),
+    "front": ("closest", "nearest"),
+    "behind": ("farthest", "most distant"),
 }
-RELATIONS = {
-    "left": ("left of", "to the left of"),
-    "right": ("right of", "to the right of"),
-    "behind": ("behind",),
-    "front": ("in front of",),
-}
-EXTREMES = {"left": "leftmost", "right": "rightmost", "front": "closest", "behind": "farthest"}
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
-FRAMES = ("{}", "{}", "there is {}", "i see {}", "a photo of {}", "a picture with {}")
+BARE = "{}"
+REQUESTS = (
+    "find {}",
+    "show me {}",
+    "look for {}",
+    "where is {}",
+    "locate {}",
+    "point at {}",
+    "please find {}",
+)
+CLAIMS = (
+    "there is {}",
+    "here is {}",
+    "i see {}",
+    "we can see {}",
+    "a photo of {}",
+    "an image of {}",
+    "a picture with {}",
+    "this picture shows {}",
+)
+BARE_SHARE = 0.4  # of captions without words before the first phrase
+LIST_SHARE = 0.25  # of captions that are lists of names, as detectors by name are given them
+SINGLE_SHARE = 0.35  # of captions with one phrase
+CAPITAL_SHARE, STOP_SHARE = 0.35, 0.3
 CLEAR_OFFSET = 0.5  # ground units by which a relation must hold to be spoken of
 CLEAR_COLUMNS = 0.02  # for left and right also on the picture, in widths
 MAX_PLURAL = 5
@@ -104,41 +120,77 @@ class SceneGrammar:
                     fitting = [i for i, other in enumerate(scene.objects) if description.fits(other)]
                     self._fitting[description] = tuple(fitting)
 
-    def caption(self, max_phrases: int = 4, absent_share: float = 0.1) -> Sentence | None:
+    def caption(self, max_phrases: int = 4, absent_share: float = 0.2) -> Sentence | None:
         """One to `max_phrases` phrases, no object named by two of them; None where none was found.
 
         Args:
-            max_phrases: how many phrases at the most, anchors not counted.
-            absent_share: how often one phrase names something that is not in the scene.
+            max_phrases: How many phrases at most, anchors not counted.
+            absent_share: How often one phrase names something that is not in the scene. In lists of names,
+                so often each.
         """
-        wanted = int(self.random.integers(1, max_phrases + 1))
+        if self.random.random() < LIST_SHARE:
+            return self._list_of_names(max_phrases, absent_share)
+        wanted = self._number_of_phrases(max_phrases)
         phrases: list[NounPhrase] = []
         named: set[int] = set()
-        kinds = (self._singular, self._plural, self._related)
+        kinds = (self._singular, self._plural, self._related, self._named, self._extreme)
         for _ in range(TRIES):
             if len(phrases) == wanted:
                 break
-            kind = kinds[int(self.random.choice(3, p=(0.55, 0.25, 0.2)))]
+            kind = kinds[int(self.random.choice(5, p=(0.4, 0.2, 0.2, 0.12, 0.08)))]
             phrase = kind()
             if phrase is not None and not phrase.mentioned() & named:
                 phrases.append(phrase)
                 named |= phrase.mentioned()
-        frames: Sequence[str] = FRAMES
+        leading: Sequence[str] = REQUESTS + CLAIMS
         if self.random.random() < absent_share:
-            absent = self._absent()
             place = int(self.random.integers(len(phrases) + 1))
-            phrases, frames = [*phrases[:place], absent, *phrases[place:]][:wanted], FRAMES[:1]
-        return self._sentence(phrases, self._choice(frames)) if phrases else None
+            phrases, leading = [*phrases[:place], self._absent(), *phrases[place:]][:wanted], REQUESTS
+        if not phrases:
+            return None
+        frame = BARE if self.random.random() < BARE_SHARE else self._choice(leading)
+        return self._sentence(phrases, frame)
 
     def referring_expression(self) -> Sentence | None:
         """An expression that fits exactly one object: by its attributes, by a relation or by its place."""
-        kind = int(self.random.choice(3, p=(0.6, 0.28, 0.12)))
+        kind = int(self.random.choice(3, p=(0.5, 0.28, 0.22)))
         for _ in range(TRIES):
             phrase = (self._definite, self._singled_out_by_relation, self._extreme)[kind]()
             if phrase is not None:
-                sentence = self._sentence([phrase], "{}")
+                if self.random.random() < 0.2:
+                    phrase = replace(phrase, words=phrase.words.removeprefix("the "))
+                frame = self._choice(REQUESTS) if self.random.random() < 0.25 else BARE
+                sentence = self._sentence([phrase], frame)
                 return Sentence(sentence.text, sentence.phrases, target=phrase.objects[0])
         return None
+
+    def _list_of_names(self, max_phrases: int, absent_share: float) -> Sentence | None:
+        """Names without articles, each for all that it fits, as "red cube. ball." or "cubes, balls"."""
+        phrases: list[NounPhrase] = []
+        wanted = self._number_of_phrases(max_phrases)
+        for _ in range(TRIES):
+            if len(phrases) == wanted:
+                break
+            phrase = self._absent() if self.random.random() < absent_share else self._named()
+            named = {index for other in phrases for index in other.objects}
+            if phrase.words not in {other.words for other in phrases} and not named & set(phrase.objects):
+                phrases.append(phrase)
+        bare = [replace(phrase, words=_without_article(phrase.words)) for phrase in phrases]
+        between = self._choice((", ", ", ", ". ", " and ", "; "))
+        return self._sentence(bare, BARE, between)
+
+    def _number_of_phrases(self, most: int) -> int:
+        return 1 if self.random.random() < SINGLE_SHARE else int(self.random.integers(1, most + 1))
+
+    def _named(self) -> NounPhrase:
+        """All objects that a description fits, one or many, by a noun without an article or a number."""
+        descriptions = tuple(self._fitting)
+        description = self._choice(descriptions)
+        objects = self._fitting[description]
+        adjectives, noun = self._adjectives_and_noun(description)
+        start = self._choice(("{} {}", "{} {}", "{} {}s", "all {} {}s", "every {} {}"))
+        words = " ".join(start.format(" ".join(adjectives), noun).split())
+        return NounPhrase(words, objects)
 
     def _singular(self) -> NounPhrase | None:
         return self._unique(definite=bool(self.random.random() < 0.4))
@@ -192,18 +244,19 @@ class SceneGrammar:
         for index in fitting:
             if all(other == index or self._lies(index, other, direction) for other in fitting):
                 words = self._words(description, 1, definite=True).removeprefix("the ")
-                return NounPhrase(f"the {EXTREMES[direction]} {words}", (index,))
+                return NounPhrase(f"the {self._choice(EXTREMES[direction])} {words}", (index,))
         return None
 
     def _absent(self) -> NounPhrase:
-        """Something fully described that no object of the scene is."""
+        """Something that no object of the scene is, by some or all of its attributes."""
         while True:
             size, material = self._choice(tuple(SIZES)), self._choice(MATERIALS)
             color, shape = self._choice(tuple(COLORS)), self._choice(SHAPES)
-            full = Description(size, color, material, shape)
-            description = full if self.random.random() < 0.5 else Description(None, color, None, shape)
-            if not any(description.fits(thing) for thing in self.objects):
-                return NounPhrase(self._words(description, 1, definite=False), ())
+            said = [value if self.random.random() < 0.6 else None for value in (size, color, material, shape)]
+            description = Description(*said)
+            if any(said) and not any(description.fits(thing) for thing in self.objects):
+                count = int(self.random.choice(3, p=(0.0, 0.8, 0.2)))
+                return NounPhrase(self._words(description, count, definite=False), ())
 
     def _pick(self, suits: Callable[[tuple[int, ...]], bool]) -> Description | None:
         suitable = [description for description, fitting in self._fitting.items() if suits(fitting)]
@@ -228,37 +281,51 @@ class SceneGrammar:
         return bool(self._offsets[direction][anchor, index] > CLEAR_OFFSET and seen >= CLEAR_COLUMNS)
 
     def _words(self, description: Description, count: int, definite: bool) -> str:
-        adjectives = [
-            self._synonym(value)
-            for value in (description.size, description.color, description.material)
-            if value is not None
-        ]
-        noun = self._synonym(description.shape or "thing")
+        adjectives, noun = self._adjectives_and_noun(description)
         if count > 1:
             start = self._choice(("the", COUNTS[count], COUNTS[count]))
             return " ".join([start, *adjectives, noun + "s"])
         article = "the" if definite else "an" if not adjectives and noun == "object" else "a"
         return " ".join([article, *adjectives, noun])
 
+    def _adjectives_and_noun(self, description: Description) -> tuple[list[str], str]:
+        said = (description.size, description.color, description.material)
+        adjectives = [self._synonym(value) for value in said if value is not None]
+        return adjectives, self._synonym(description.shape or "thing")
+
     def _synonym(self, word: str) -> str:
         return self._choice(WORDS.get(word, (word,)))
 
-    def _choice(self, values: Sequence[str]) -> str:
+    def _choice(self, values: Sequence[T]) -> T:
         return values[int(self.random.integers(len(values)))]
 
-    def _sentence(self, phrases: Sequence[NounPhrase], frame: str) -> Sentence:
-        """Join phrases by commas and "and", put them into the frame, and keep track of their characters."""
-        if frame.startswith("there is") and phrases[0].is_plural:
-            frame = frame.replace("there is", "there are", 1)
+    def _sentence(self, phrases: Sequence[NounPhrase], frame: str, between: str | None = None) -> Sentence:
+        """Join phrases, put them into the frame, and keep track of their characters.
+
+        Args:
+            phrases: One or more.
+            frame: What stands before them.
+            between: What stands between two; left out, commas and "and".
+        """
+        if phrases[0].is_plural:
+            frame = re.sub(r"\b(there|here|where) is\b", r"\1 are", frame)
         text = frame.split("{}")[0]
         spans: list[tuple[tuple[int, int], tuple[int, ...]]] = []
         for place, phrase in enumerate(phrases):
             if place:
-                text += " and " if place == len(phrases) - 1 else ", "
+                text += between or (" and " if place == len(phrases) - 1 else ", ")
             for part in _with_anchor(phrase):
                 spans.append(((len(text), len(text) + len(part.words)), part.objects))
                 text += part.words + (f" {part.tail} " if part.tail else "")
+        if self.random.random() < CAPITAL_SHARE:
+            text = text[0].upper() + text[1:]
+        if self.random.random() < STOP_SHARE:
+            text += "."
         return Sentence(text, tuple(spans))
+
+
+def _without_article(words: str) -> str:
+    return re.sub(r"^(the|an?|two) ", "", words)
 
 
 def _with_anchor(phrase: NounPhrase) -> list[NounPhrase]:

@@ -9,37 +9,40 @@ from typing import Any
 
 import numpy as np
 
+from mdetr.clevr.appearance import EDGES, Light
+from mdetr.clevr.meshes import Mesh, rounded_cube, rounded_cylinder
 from mdetr.clevr.scenes import COLORS, SIZES, Scene, SceneObject
+from mdetr.clevr.surroundings import GROUND_SIZE, SIZE, ground_pattern, reflections
 from mdetr.errors import MissingDependencyError
 
-BACKGROUND = (0.62, 0.63, 0.64)
+MAX_LIGHTS = 3
+SOFT_PASSES = 4  # pictures whose mean has soft shadows
 
 WORLD = """
 <mujoco>
   <statistic center="0 0 0" extent="1"/>
   <visual>
     <global offwidth="{width}" offheight="{height}"/>
-    <quality shadowsize="1024" offsamples="4"/>
-    <map znear="1" zfar="60" fogstart="14" fogend="30" shadowclip="8"/>
-    <rgba fog="{fog} 1" haze="{fog} 1"/>
-    <headlight ambient=".33 .33 .33" diffuse=".16 .16 .16" specular=".05 .05 .05"/>
+    <quality shadowsize="2048" offsamples="4"/>
+    <map znear="1" zfar="60" fogstart="14" fogend="30" shadowclip="24"/>
+    <headlight specular=".05 .05 .05"/>
   </visual>
   <asset>
-    <texture type="skybox" builtin="flat" rgb1="{fog}" rgb2="{fog}" width="16" height="96"/>
-    <texture name="sheen" type="cube" builtin="gradient" rgb1="1 1 1" rgb2=".5 .5 .5" width="64"
-      height="384"/>
-    <material name="metal" texture="sheen"/>
-    <material name="ground" rgba=".72 .73 .74 1" specular="0" shininess="0" reflectance="0"/>
+    <texture name="reflections" type="cube" builtin="flat" width="{reflections}" height="{reflections6}"/>
+    <texture name="pattern" type="2d" builtin="flat" width="{pattern}" height="{pattern}"/>
+    <material name="metal" texture="reflections"/>
+    <material name="ground" texture="pattern" texuniform="true" texrepeat=".12 .12" specular="0"
+      shininess="0" reflectance="0"/>
+{meshes}
   </asset>
   <worldbody>
     <geom type="plane" size="200 200 1" material="ground"/>
-    <light directional="true" castshadow="true" pos="0 0 8" dir="0 0 -1" diffuse=".62 .62 .6"
-      specular="1 1 1"/>
-    <light directional="true" castshadow="false" pos="0 0 8" dir="0 0 -1" diffuse=".2 .2 .22"
-      specular=".6 .6 .6"/>
+{lights}
   </worldbody>
 </mujoco>
 """
+_LIGHT = '<light type="directional" castshadow="true" pos="0 0 8" dir="0 0 -1"/>'
+_MESH = '<mesh name="{}" vertex="{}" normal="{}" face="{}"/>'
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,7 @@ class Renderer:
         self.mujoco, self._gl = _open_gl(width, height)
         mujoco = self.mujoco
         self.width, self.height = width, height
-        fog = " ".join(map(str, BACKGROUND))
-        self._model = mujoco.MjModel.from_xml_string(WORLD.format(width=width, height=height, fog=fog))
-        self._metal, self._sheen = self._model.material("metal").id, self._model.texture("sheen").id
+        self._model = mujoco.MjModel.from_xml_string(_world(width, height))
         self._data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, self._data)
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
@@ -94,6 +95,7 @@ class Renderer:
 
     def close(self) -> None:
         """Free the OpenGL context."""
+        self._gl.make_current()  # what is freed is the current one's
         self._context.free()
         self._gl.free()
 
@@ -114,11 +116,31 @@ class Renderer:
 
     def picture(self, scene: Scene) -> np.ndarray:
         """Draw only the picture: (height, width, 3) uint8."""
+        appearance = scene.appearance
+        self._gl.make_current()
+        self._set_textures(scene)
+        self._set_haze(scene)
+        passes = SOFT_PASSES if any(light.softness for light in appearance.lights) else 1
+        total = np.zeros((self.height, self.width, 3), dtype=np.float32)
+        for number in range(passes):
+            self._set_up(scene, turn=(number + 0.5) / passes if passes > 1 else None)
+            self._set_flags(shadow=True)
+            total += self._draw()
+        picture = total / passes * np.array(appearance.exposure, dtype=np.float32)
+        grain = np.random.default_rng(appearance.surroundings).normal(0, 1, picture.shape)
+        return np.clip(picture + appearance.grain * grain + 0.5, 0, 255).astype(np.uint8)
+
+    def _set_haze(self, scene: Scene) -> None:
+        """MuJoCo uses a new color of the haze one picture late, so draw one, of a single pixel."""
+        self._context.fogRGBA[:] = (*scene.appearance.haze, 1)
         self._set_up(scene)
+        self._set_flags(shadow=False)
+        self.mujoco.mjr_render(self.mujoco.MjrRect(0, 0, 1, 1), self._scene, self._context)
+
+    def _set_flags(self, shadow: bool) -> None:
         flags, kinds = self._scene.flags, self.mujoco.mjtRndFlag
-        flags[kinds.mjRND_SHADOW], flags[kinds.mjRND_HAZE] = True, True
-        flags[kinds.mjRND_FOG], flags[kinds.mjRND_SKYBOX] = True, True
-        return self._draw()
+        flags[kinds.mjRND_SHADOW], flags[kinds.mjRND_FOG] = shadow, True
+        flags[kinds.mjRND_HAZE], flags[kinds.mjRND_SKYBOX] = False, False
 
     def _draw(self) -> np.ndarray:
         pixels = np.empty((self.height, self.width, 3), dtype=np.uint8)
@@ -126,55 +148,121 @@ class Renderer:
         self.mujoco.mjr_readPixels(pixels, None, self._viewport, self._context)
         return pixels[::-1]
 
-    def _set_up(self, scene: Scene) -> None:
-        """Fill MuJoCo's scene directly: recompiling a model for each picture would take far longer."""
-        mujoco = self.mujoco
-        camera = self._camera
+    def _set_textures(self, scene: Scene) -> None:
+        """Draw what metal reflects and the ground's pattern, and hand them to OpenGL."""
+        colors = tuple(thing.color for thing in scene.objects)
+        for name, texture in (
+            ("reflections", reflections(scene.appearance, scene.camera, colors)),
+            ("pattern", ground_pattern(scene.appearance)),
+        ):
+            number = self._model.texture(name).id
+            start = self._model.tex_adr[number]
+            self._model.tex_data[start : start + texture.size] = texture.reshape(-1)
+            self.mujoco.mjr_uploadTexture(self._model, self._context, number)
+
+    def _set_up(self, scene: Scene, turn: float | None = None) -> None:
+        """Fill MuJoCo's scene directly: recompiling a model for each picture would take far longer.
+
+        Args:
+            scene: What to draw.
+            turn: Which of the directions of soft lights, from 0 to 1; left out, their middle.
+        """
+        self._gl.make_current()  # another renderer's may be
+        mujoco, model = self.mujoco, self._model
+        camera, appearance = self._camera, scene.appearance
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.lookat[:] = (0, 0, scene.camera.height)
         camera.distance = scene.camera.distance
         camera.azimuth, camera.elevation = scene.camera.azimuth, scene.camera.elevation
-        self._model.vis.global_.fovy = scene.camera.field_of_view
-        light = np.array(scene.light)
-        self._model.light_pos[0], self._model.light_dir[0] = 9 * light, -light
-        self._model.light_dir[1] = light * (1, 1, 0) - (0, 0, 0.8)
-        mujoco.mj_forward(self._model, self._data)
+        model.vis.global_.fovy = scene.camera.field_of_view
+        model.vis.headlight.ambient[:] = appearance.ambient
+        model.vis.headlight.diffuse[:] = appearance.headlight
+        model.light_active[:] = False
+        for number, light in enumerate(appearance.lights):
+            direction = _spread(light, turn)
+            model.light_active[number], model.light_castshadow[number] = True, light.casts_shadow
+            model.light_pos[number], model.light_dir[number] = 9 * direction, -direction
+            model.light_diffuse[number], model.light_specular[number] = light.color, max(light.color)
+        mujoco.mj_forward(model, self._data)
         mujoco.mjv_updateScene(
-            self._model, self._data, self._option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+            model, self._data, self._option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
-        self._scene.geoms[0].segid = 0
+        ground = self._scene.geoms[0]
+        ground.segid = 0
+        ground.rgba[:] = (*appearance.ground, 1)
         for index, thing in enumerate(scene.objects):
-            self._add(thing, index)
+            self._add(thing, index, appearance.edges)
 
-    def _add(self, thing: SceneObject, index: int) -> None:
+    def _add(self, thing: SceneObject, index: int, edges: int) -> None:
         mujoco, kinds = self.mujoco, self.mujoco.mjtGeom
         geom = self._scene.geoms[self._scene.ngeom]
-        radius, full = thing.radius, SIZES[thing.size]
-        shape, size = {
-            "cube": (kinds.mjGEOM_BOX, (radius, radius, radius)),
-            "sphere": (kinds.mjGEOM_ELLIPSOID, (radius, radius, radius)),
-            "cylinder": (kinds.mjGEOM_CYLINDER, (full * 0.88, full * 0.88, radius)),
-        }[thing.shape]
-        turn = math.radians(thing.rotation)
-        rotation = (math.cos(turn), -math.sin(turn), 0, math.sin(turn), math.cos(turn), 0, 0, 0, 1)
-        color = np.array([*COLORS[thing.color], 255], dtype=np.float32) / 255
-        metal = thing.material == "metal"
+        cos, sin = math.cos(thing.rotation), math.sin(thing.rotation)
+        rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        position = np.array(thing.position)
+        is_mesh = thing.shape != "sphere"
+        if is_mesh:
+            # MuJoCo moves and turns meshes to their main axes; undo that.
+            mesh = self._model.mesh(f"{thing.shape}-{thing.size}-{edges}").id
+            turned = np.empty(9)
+            mujoco.mju_quat2Mat(turned, self._model.mesh_quat[mesh])
+            position = position + rotation @ self._model.mesh_pos[mesh]
+            rotation = rotation @ turned.reshape(3, 3)
         mujoco.mjv_initGeom(
             geom,
-            shape,
-            np.array(size, dtype=float),
-            np.array(thing.position),
-            np.array(rotation, dtype=float),
-            color,
+            kinds.mjGEOM_MESH if is_mesh else kinds.mjGEOM_ELLIPSOID,
+            np.full(3, thing.radius),
+            position,
+            rotation.reshape(-1),
+            np.array([*COLORS[thing.color], 255], dtype=np.float32) / 255,
         )
+        if is_mesh:
+            geom.dataid = 2 * mesh  # the odd numbers are convex hulls
         geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
         geom.objtype, geom.objid, geom.segid = mujoco.mjtObj.mjOBJ_UNKNOWN, -1, index + 1
+        metal = thing.material == "metal"
         if metal:
-            # Light above, dark below, as if it reflected the sky.
-            geom.matid, geom.texid = self._metal, self._sheen
-        geom.specular, geom.shininess = (1.0, 0.22) if metal else (0.0, 0.0)
-        geom.emission = 0.0 if metal else 0.2
+            geom.matid = self._model.material("metal").id
+            geom.texid = self._model.texture("reflections").id
+        geom.specular, geom.shininess = (1.0, 0.35) if metal else (0.0, 0.0)
+        geom.emission = 0.5 if metal else 0.15
         self._scene.ngeom += 1
+
+
+def _world(width: int, height: int) -> str:
+    meshes = []
+    for edges, (radius, girth) in enumerate(EDGES):
+        for size, half in SIZES.items():
+            side = half / math.sqrt(2)
+            meshes.append(_mesh(f"cube-{size}-{edges}", rounded_cube(side, radius * side)))
+            cylinder = rounded_cylinder(half, girth * half, radius * half)
+            meshes.append(_mesh(f"cylinder-{size}-{edges}", cylinder))
+    return WORLD.format(
+        width=width,
+        height=height,
+        reflections=SIZE,
+        reflections6=6 * SIZE,
+        pattern=GROUND_SIZE,
+        meshes="\n".join(meshes),
+        lights="\n".join([_LIGHT] * MAX_LIGHTS),
+    )
+
+
+def _mesh(name: str, mesh: Mesh) -> str:
+    vertices, normals = (" ".join(f"{v:.6f}" for v in a.reshape(-1)) for a in (mesh.vertices, mesh.normals))
+    return _MESH.format(name, vertices, normals, " ".join(map(str, mesh.faces.reshape(-1))))
+
+
+def _spread(light: Light, turn: float | None) -> np.ndarray:
+    """A direction of a soft light: `turn` goes once around its middle, near it and far from it."""
+    middle = np.array(light.direction)
+    if turn is None or not light.softness:
+        return middle
+    across = np.cross(middle, (1.0, 0.0, 0.0))
+    across /= np.linalg.norm(across)
+    along = np.cross(middle, across)
+    angle = 2 * math.pi * turn
+    moved = middle + light.softness * (math.cos(angle) * across + math.sin(angle) * along)
+    return moved / np.linalg.norm(moved)
 
 
 def _open_gl(width: int, height: int) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdetr.clevr.appearance import Appearance, Camera, Look, sample_appearance, sample_camera
 from mdetr.errors import InvalidInputError
 
 SHAPES = ("cube", "sphere", "cylinder")
@@ -25,13 +26,20 @@ COLORS = {  # CLEVR's eight
 MIN_OBJECTS, MAX_OBJECTS = 3, 10
 GROUND = 3.0  # objects stand on a square of this half side
 MIN_GAP = 0.25  # between two objects
+MARGIN = 0.4  # CLEVR's: so far is everything left or right, and in front of or behind everything else
 RELATION_EPSILON = 0.2  # CLEVR's: closer than this is neither left nor right
 PLACEMENT_TRIES = 60
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """A thing on the ground: its attributes, the turn about the vertical in degrees, its centre."""
+    """A thing on the ground.
+
+    Attributes:
+        shape, color, material, size: As CLEVR names them.
+        rotation: Turn about the vertical, in radians. CLEVR draws it from 0 to 360 all the same.
+        position: Its center, in scene units.
+    """
 
     shape: str
     color: str
@@ -47,55 +55,12 @@ class SceneObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
-    """Looks at the middle of the ground; azimuth and elevation in degrees, distance in scene units."""
-
-    azimuth: float
-    elevation: float
-    distance: float
-    field_of_view: float = 29.0
-    height: float = 0.15
-
-    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit vectors forward, right and up."""
-        azimuth, elevation = math.radians(self.azimuth), math.radians(self.elevation)
-        forward = np.array(
-            [
-                math.cos(elevation) * math.cos(azimuth),
-                math.cos(elevation) * math.sin(azimuth),
-                math.sin(elevation),
-            ]
-        )
-        right = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
-        return forward, right, np.cross(right, forward)
-
-    def project(self, points: np.ndarray, width: int, height: int) -> np.ndarray:
-        """World points (n, 3) -> (n, 3): column and row in pixels, and the depth."""
-        forward, right, up = self.axes()
-        eye = np.array([0.0, 0.0, self.height]) - self.distance * forward
-        offset = points - eye
-        depth = offset @ forward
-        scale = height / 2 / math.tan(math.radians(self.field_of_view) / 2) / depth
-        return np.stack(
-            (width / 2 + scale * (offset @ right), height / 2 - scale * (offset @ up), depth), axis=1
-        )
-
-    def directions(self) -> dict[str, tuple[float, float, float]]:
-        """The ground directions that "left", "right", "front" and "behind" mean for this camera."""
-        forward, right, _ = self.axes()
-        behind = np.array([forward[0], forward[1], 0.0])
-        behind = behind / np.linalg.norm(behind)
-        vectors = {"right": right, "behind": behind, "left": -right, "front": -behind}
-        return {name: (float(v[0]), float(v[1]), 0.0) for name, v in vectors.items()}
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
-    """Objects, the camera, and the direction that the main light comes from (a unit vector)."""
+    """Objects, the camera, and what else the scene looks like."""
 
     objects: tuple[SceneObject, ...]
     camera: Camera
-    light: tuple[float, float, float]
+    appearance: Appearance
 
     def offsets(self, direction: str) -> np.ndarray:
         """(n, n): how far object j lies from object i along `direction`."""
@@ -112,50 +77,37 @@ class Scene:
 
 
 def sample_scene(
-    random: np.random.Generator, min_objects: int = MIN_OBJECTS, max_objects: int = MAX_OBJECTS
+    random: np.random.Generator,
+    min_objects: int = MIN_OBJECTS,
+    max_objects: int = MAX_OBJECTS,
+    look: Look = "home",
 ) -> Scene:
     """Draw a scene of `min_objects` to `max_objects` objects that do not touch.
 
     Raises:
-        InvalidInputError: the numbers of objects are out of the range that the ground holds.
+        InvalidInputError: The numbers of objects are out of the range that the ground holds.
     """
     if not 1 <= min_objects <= max_objects <= MAX_OBJECTS:
         raise InvalidInputError(
             f"A scene holds 1 to {MAX_OBJECTS} objects; found a range from {min_objects} to {max_objects}."
         )
-    camera = Camera(
-        azimuth=float(random.uniform(125, 145)),
-        elevation=float(random.uniform(-34, -27)),
-        distance=float(random.uniform(11.2, 12.2)),
-    )
-    light = _light(random, camera)
+    camera = sample_camera(random, look)
+    count = int(random.integers(min_objects, max_objects + 1))
     while True:
-        objects = _place_objects(random, int(random.integers(min_objects, max_objects + 1)))
+        objects = _place_objects(random, camera, count)
         if objects is not None:
-            return Scene(objects, camera, light)
+            return Scene(objects, camera, sample_appearance(random, camera, look))
 
 
-def _light(random: np.random.Generator, camera: Camera) -> tuple[float, float, float]:
-    """From above, from the left or the right of the camera, a little from its side of the scene."""
-    side = random.choice((-1, 1)) * random.uniform(0.35, 0.8)
-    forward, right, _ = camera.axes()
-    vector = side * right - 0.35 * np.array([forward[0], forward[1], 0.0]) + np.array([0.0, 0.0, 1.0])
-    x, y, z = vector / np.linalg.norm(vector)
-    return float(x), float(y), float(z)
-
-
-def _place_objects(random: np.random.Generator, count: int) -> tuple[SceneObject, ...] | None:
+def _place_objects(random: np.random.Generator, camera: Camera, count: int) -> tuple[SceneObject, ...] | None:
     """`count` objects, or None where there was no room for one of them."""
+    directions = np.array([camera.directions()[name][:2] for name in ("right", "behind")])
     objects: list[SceneObject] = []
     for _ in range(count):
         size = str(random.choice(tuple(SIZES)))
         for _ in range(PLACEMENT_TRIES):
             x, y = random.uniform(-GROUND, GROUND, size=2)
-            gaps = (
-                math.hypot(x - other.position[0], y - other.position[1]) - SIZES[size] - SIZES[other.size]
-                for other in objects
-            )
-            if all(gap > MIN_GAP for gap in gaps):
+            if all(_apart(np.array([x, y]), size, other, directions) for other in objects):
                 break
         else:
             return None
@@ -170,6 +122,13 @@ def _place_objects(random: np.random.Generator, count: int) -> tuple[SceneObject
         )
         objects.append(_standing(thing))
     return tuple(objects)
+
+
+def _apart(place: np.ndarray, size: str, other: SceneObject, directions: np.ndarray) -> bool:
+    """Whether a thing at that place is far enough from another, and clearly on one side of it."""
+    offset = place - np.array(other.position[:2])
+    gap = math.hypot(*offset) - SIZES[size] - SIZES[other.size]
+    return gap > MIN_GAP and bool((abs(directions @ offset) > MARGIN).all())
 
 
 def _standing(thing: SceneObject) -> SceneObject:

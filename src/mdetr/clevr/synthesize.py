@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,22 +14,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mdetr.clevr.appearance import Look
 from mdetr.clevr.captions import SceneGrammar, Sentence
-from mdetr.clevr.questions import ask_about
+from mdetr.clevr.questions import AnswerBalance, ask_about
 from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
-from mdetr.clevr.scenes import SIZES, Scene, sample_scene
+from mdetr.clevr.scenes import MAX_OBJECTS, MIN_OBJECTS, Scene, sample_scene
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
 
 CHUNK = 25  # scenes a worker makes before it reports
-VISIBLE_SHARE = 0.4  # of an object's outline that others must leave free
-VERSION = "1"
+VISIBLE_SHARE = 200 / (480 * 320)  # of the picture that each object must show at least, as in CLEVR
+VERSION = "2"
 
 
 @dataclass(frozen=True)
 class SynthesisOptions:
-    """What to make: split name, seed, picture size in pixels, and how many texts of each kind a scene has."""
+    """What to make.
+
+    Attributes:
+        split: Name of the part.
+        seed: The same seed gives the same files.
+        width, height: Of the pictures, in pixels.
+        captions, expressions, questions: How many texts of each kind a scene has at most.
+        look: "home", or "unseen" for cameras, lights and grounds that "home" never has.
+    """
 
     split: str = "train"
     seed: int = 0
@@ -39,6 +47,7 @@ class SynthesisOptions:
     captions: int = 4
     expressions: int = 3
     questions: int = 0
+    look: Look = "home"
 
 
 def synthesize(
@@ -112,12 +121,13 @@ def ask_about_split(folder: Path, split: str, questions: int, seed: int = 0) -> 
 
 def _write_questions(folder: Path, info: dict[str, Any], scenes: Sequence[dict[str, Any]], count: int) -> int:
     entries: list[dict[str, Any]] = []
+    balance = AnswerBalance()
     for scene in scenes:
         random = np.random.default_rng(
             [info["seed"], zlib.crc32(info["split"].encode()), scene["image_index"], 1]
         )
         place = {name: scene[name] for name in ("image_index", "image_filename", "split")}
-        for entry in ask_about(scene, count, random):
+        for entry in ask_about(scene, count, random, balance):
             entries.append(place | {"question_index": len(entries)} | entry)
     _write_json(_file(folder, "questions", info["split"]), {"info": info, "questions": entries})
     return len(entries)
@@ -164,7 +174,7 @@ def _make_chunk(folder: Path, options: SynthesisOptions, indices: range) -> list
 
 def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: Renderer) -> dict[str, Any]:
     random = np.random.default_rng([options.seed, zlib.crc32(options.split.encode()), index])
-    scene, labels = visible_scene(random, renderer)
+    scene, labels = visible_scene(random, renderer, options.look)
     picture = renderer.picture(scene)
     name = f"CLEVR_{options.split}_{index:06d}.png"
     # Level 1: twice as fast as the default, and a tenth larger.
@@ -180,23 +190,21 @@ def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: R
     }
 
 
-def visible_scene(random: np.random.Generator, renderer: Renderer) -> tuple[Scene, np.ndarray]:
+def visible_scene(
+    random: np.random.Generator, renderer: Renderer, look: Look = "home"
+) -> tuple[Scene, np.ndarray]:
     """Draw scenes until one has every object inside the picture and seen well enough; it and its labels."""
+    count = int(random.integers(MIN_OBJECTS, MAX_OBJECTS + 1))  # crowded scenes are not to become rare
     while True:
-        scene = sample_scene(random)
+        scene = sample_scene(random, count, count, look)
         labels = renderer.labels(scene)
-        if _all_visible(scene, labels):
+        if _all_visible(labels, count):
             return scene, labels
 
 
-def _all_visible(scene: Scene, labels: np.ndarray) -> bool:
-    count = len(scene.objects)
+def _all_visible(labels: np.ndarray, count: int) -> bool:
     height, width = labels.shape
-    positions = np.array([thing.position for thing in scene.objects])
-    depths = scene.camera.project(positions, width, height)[:, 2]
-    scale = height / 2 / math.tan(math.radians(scene.camera.field_of_view) / 2)
-    radii = np.array([SIZES[thing.size] for thing in scene.objects]) * scale / depths
-    if (visible_pixels(labels, count) < VISIBLE_SHARE * math.pi * radii**2).any():
+    if (visible_pixels(labels, count) < VISIBLE_SHARE * height * width).any():
         return False
     boxes = [box for box in visible_boxes(labels, count) if box is not None]
     return all(x0 > 0 and y0 > 0 and x1 < width and y1 < height for x0, y0, x1, y1 in boxes)
@@ -214,7 +222,7 @@ def scene_entry(scene: Scene, labels: np.ndarray) -> dict[str, Any]:
                 "size": thing.size,
                 "shape": thing.shape,
                 "material": thing.material,
-                "rotation": math.radians(thing.rotation),  # as CLEVR's renderer reads it
+                "rotation": thing.rotation,
                 "3d_coords": list(thing.position),
                 "pixel_coords": [round(float(column)), round(float(row)), float(depth)],
                 "bbox": box,

@@ -20,6 +20,9 @@ def synthesize(
     width: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 240,
     height: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 160,
     questions: Annotated[int, typer.Option(min=0, help="How many of a scene at the most.")] = 0,
+    look: Annotated[
+        str, typer.Option(help='"home", or "unseen": cameras, lights and grounds that "home" never has.')
+    ] = "home",
 ) -> None:
     """Make scenes of shapes with captions, referring expressions and questions.
 
@@ -27,9 +30,12 @@ def synthesize(
 
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
+    from mdetr.clevr.appearance import to_look
     from mdetr.clevr.synthesize import SynthesisOptions, ask_about_split, synthesize
 
-    options = SynthesisOptions(split=split, seed=seed, width=width, height=height, questions=questions)
+    options = SynthesisOptions(
+        split=split, seed=seed, width=width, height=height, questions=questions, look=to_look(look)
+    )
     if questions and (output / "scenes" / f"CLEVR_{split}_scenes.json").exists():
         count = ask_about_split(output, split, questions, seed)
         typer.echo(f"Wrote {count:,} questions about the scenes that were in {output} already.")

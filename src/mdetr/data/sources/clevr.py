@@ -191,7 +191,11 @@ def _to_question(entry: Fields, kind: str, number: int, split: str, scene: Clevr
     program = to_list(entry.value("program", None) or [], '"program"')
     question_index = entry.whole("question_index") if "question_index" in entry else number
     spans_of: dict[int, list[Span]] = {}
-    if program and scene.objects:
+    if "phrases" in entry:  # generated questions say where their phrases are
+        for spans, objects in map(_to_phrase, map(Fields, entry.items("phrases"))):
+            for thing in objects:
+                spans_of.setdefault(thing, []).extend(spans)
+    elif program and scene.objects:
         outputs = run_program(program, scene.objects, scene.relationships)
         for mention in find_mentions(program, outputs, text):
             if mention.span is not None:
