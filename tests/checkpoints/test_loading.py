@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import RobertaConfig, RobertaModel
+from transformers.utils import logging
 
 from mdetr.checkpoints import hub
 from mdetr.checkpoints.finding import bundled_models
 from mdetr.checkpoints.loading import load
 from mdetr.errors import CheckpointError
+from mdetr.modeling import MdetrForObjectDetection
 
 
 @pytest.fixture
@@ -31,6 +34,32 @@ def test_a_folder_loads_ready_to_be_asked(tiny_model_folder: Path) -> None:
     assert load(tiny_model_folder, torch.bfloat16)[0].dtype == torch.bfloat16
 
 
+def test_loading_shows_no_bar_and_leaves_those_of_others_as_they_are(
+    tiny_model_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "_tqdm_active", True)  # as in a process that has set nothing
+    seen: list[object] = []
+
+    def own_hook(
+        factory: Callable[..., object], args: tuple[object, ...], options: dict[str, object]
+    ) -> object:
+        seen.append(options.get("desc"))
+        return factory(*args, **options)
+
+    logging.set_tqdm_hook(own_hook)
+    try:
+        load(tiny_model_folder)
+        assert capfd.readouterr() == ("", "")
+        assert seen == []
+        MdetrForObjectDetection.from_pretrained(
+            tiny_model_folder
+        )  # transformers' own way shows what it always does
+        assert "Loading weights" in seen
+        assert "Loading weights" in capfd.readouterr().err
+    finally:
+        assert logging.set_tqdm_hook(None) is own_hook
+
+
 def test_every_bundled_model_loads_without_a_network() -> None:
     assert list(bundled_models()) == ["photo-tiny", "clevr-tiny"]
     for name in bundled_models():
@@ -38,10 +67,12 @@ def test_every_bundled_model_loads_without_a_network() -> None:
         assert sum(parameter.numel() for parameter in model.parameters()) <= 30e6
 
 
-@pytest.mark.parametrize("name", ["clevr-tinny", "./nowhere", "a/b/c"])
-def test_an_unknown_name_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"), [("clevr-tinny", "model"), ("./nowhere", "folder"), ("a/b/c", "folder")]
+)
+def test_an_unknown_name_is_refused(name: str, kind: str) -> None:
     with pytest.raises(
-        CheckpointError, match=f"There is no model '{name}': expected a name that `mdetr models` lists"
+        CheckpointError, match=f"There is no {kind} '{name}': expected a name that `mdetr models` lists"
     ):
         load(name)
 
@@ -54,7 +85,13 @@ def test_a_path_to_a_released_model_that_is_not_here_is_told_its_name(name: str)
         load(name)
 
 
-@pytest.mark.parametrize("name", ["~/model", "runs/", "runs\\mine", "owner/weights.pth", "here/mine"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("~/model", "runs/", "runs\\mine", "owner/weights.pth", "here/mine"),
+        *("models/nothing", "runs/nothing"),  # as the documentation calls such folders
+    ],
+)
 def test_a_path_is_never_looked_up_on_the_hub(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +99,7 @@ def test_a_path_is_never_looked_up_on_the_hub(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "hub_folder", pytest.fail)
     with pytest.raises(
-        CheckpointError, match=r"There is no model .*: expected a name that `mdetr models` lists"
+        CheckpointError, match=r"There is no folder .*: expected a name that `mdetr models` lists"
     ):
         load(name)
 
@@ -85,7 +122,10 @@ def test_a_file_is_told_how_it_becomes_a_model(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_hub_id_that_cannot_be_reached_says_so() -> None:
-    with pytest.raises(CheckpointError, match=r"Could not load 'someone/something'.*this machine can reach"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"There is no folder 'someone/something'\. Could not load .* that this machine can reach",
+    ):
         load("someone/something")
 
 

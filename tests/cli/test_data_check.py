@@ -23,8 +23,8 @@ def _lines(file: Path, *changes: dict[str, Any]) -> Path:
 
 def test_good_data_pass(command: Command, tmp_path: Path) -> None:
     file = _lines(tmp_path / "mine.jsonl", {})
-    code, output, _ = command("data", "check", file)
-    assert (code, output) == (0, f"Nothing found in 1 records of {file}.\n")
+    code, output, error = command("data", "check", file)
+    assert (code, output, error) == (0, f"Nothing found in 1 record of {file}.\n", "")
 
 
 def test_errors_are_shown_with_counts_and_examples_and_fail(command: Command, tmp_path: Path) -> None:
@@ -33,12 +33,22 @@ def test_errors_are_shown_with_counts_and_examples_and_fail(command: Command, tm
     code, output, _ = command("data", "check", file)
     assert code == 1
     lines = [" ".join(line.replace("│", " ").split()) for line in output.splitlines()]
-    assert lines[0] == f"1 records of {file}"
+    assert lines[0] == f"6 records of {file}, of which 5 cannot be used"
     assert "error 5 boxes that are empty or leave their image" in lines
     assert "warning 1 spans that cut words or hold spaces at their ends" in lines
     assert "... and 2 more." in lines
     assert f"{file}, record 1: 'cat' is a part of 'catnip'" in lines
     assert sum("leaves the image of 640 x 480 pixels" in line for line in lines) == 3
+
+
+def test_a_misspelt_field_is_an_error_as_in_an_import(command: Command, tmp_path: Path) -> None:
+    file = _lines(tmp_path / "mine.jsonl", {"phrase": ["cat"]})
+    code, output, _ = command("data", "check", file)
+    assert code == 1
+    assert output.startswith(f"1 record of {file}, of which 1 cannot be used\n")
+    refusal = next(line.strip() for line in output.splitlines() if "phrase" in line)
+    assert refusal.startswith(f"{file}, line 1: unknown field 'phrase'; the fields are answer, ")
+    assert command("data", "import", "jsonl", file, tmp_path / "store")[::2] == (1, f"mdetr: {refusal}\n")
 
 
 @pytest.mark.parametrize(("options", "expected"), [((), 0), (("--strict",), 1)])

@@ -43,8 +43,8 @@ def test_bad_entries_are_left_out_and_listed_when_asked(shapes: Path, tmp_path: 
     store = tmp_path / "store"
     result = CliRunner().invoke(APP, ["clevr", str(shapes), str(store), "--skip-bad"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "Wrote 1 records" in result.output
-    assert "Left out 1 entries" in result.output
+    assert "Wrote 1 record" in result.output
+    assert "Left out 1 entry" in result.output
     assert "CLEVR_train_captions.json, entry 1" in result.output
     assert [record.text for record in Store.open(store)] == ["a cube"]
 
@@ -73,9 +73,11 @@ def test_own_data_are_imported_counted_and_viewed(
     line = {"image": "pictures/a.png", "text": "a cat", "boxes": [[1, 2, 30, 20]], "phrases": ["cat"]}
     (tmp_path / "mine.jsonl").write_text(json.dumps(line))
     store = tmp_path / "store"
-    code, output, _ = command("data", "import", "jsonl", tmp_path / "mine.jsonl", store)
-    assert code == 0
-    assert "1 records" in output
+    code, output, error = command("data", "import", "jsonl", tmp_path / "mine.jsonl", store)
+    assert (code, output, error) == (0, f"Wrote 1 record to {store}.\n", "")
+    code, output, error = command("data", "combine", store, "--output", tmp_path / "both", "--processes", 1)
+    assert (code, error) == (0, "")
+    assert output.startswith("Wrote 1 record")
     code, output, _ = command("data", "stats", store, "--json", tmp_path / "stats.json")
     assert code == 0
     assert json.loads((tmp_path / "stats.json").read_text())["boxes"] == 1
@@ -182,8 +184,8 @@ def test_a_backslash_in_the_name_of_a_file_stays(command: Command, tmp_path: Pat
 def test_an_import_says_which_images_cannot_be_found(command: Command, tmp_path: Path) -> None:
     code, output, error = command("data", "import", "coco", _coco_file(tmp_path, "a.png"), tmp_path / "store")
     assert code == 0
-    assert "Wrote 1 records" in output
-    assert f"1 images are not in {tmp_path}, such as a.png" in " ".join(error.split())
+    assert "Wrote 1 record" in output
+    assert f"1 image is not in {tmp_path}, such as a.png" in " ".join(error.split())
 
 
 def test_what_is_left_out_on_purpose_is_counted(command: Command, tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_what_is_left_out_on_purpose_is_counted(command: Command, tmp_path: Path
     content["annotations"] += [first | {"iscrowd": 1}, first | {"bbox": [1, 2, 0, 9]}]
     file.write_text(json.dumps(content))
     code, output, error = command("data", "import", "coco", file, tmp_path / "store")
-    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 records")
+    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 record")
     told = "Left out on purpose: 1 boxes of crowds, 1 boxes without area in their image."
     assert told in error
 
@@ -268,6 +270,6 @@ def test_the_layouts_of_other_tools_are_imported(
     if source == "coco-captions":
         (tmp_path / "annotations.json").rename(tmp_path / "annotations" / "instances_train.json")
     code, output, error = command("data", "import", source, tmp_path, tmp_path / "store")
-    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 records"), error
+    assert (code, output.split(" to ")[0]) == (0, "Wrote 1 record"), error
     assert _only_record(tmp_path / "store") == (40, 30)
     assert [record.text for record in Store.open(tmp_path / "store")] == [text]

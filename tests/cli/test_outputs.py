@@ -118,6 +118,22 @@ def test_a_file_is_valid_json_after_every_entry() -> None:
     assert sorted(os.listdir()) == ["a.png", "b.png", "file", "found.json", "there"]
 
 
+def test_between_entries_that_are_printed_messages_have_lines_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for count in (1, 3):
+        with JsonWriter("-", is_one=count == 1) as writer:
+            for number in range(count):
+                writer.add({"number": number, "text": "a cube"})
+                print(f"a message {number}", flush=True)  # as it looks with 2>&1
+        lines = capsys.readouterr().out.splitlines()
+        messages = [line for line in lines if "message" in line]
+        assert messages == [f"a message {number}" for number in range(count)]
+        printed = json.loads("\n".join(line for line in lines if line not in messages))
+        entries = [printed] if count == 1 else printed
+        assert [entry["number"] for entry in entries] == list(range(count))
+
+
 def test_lines_stand_by_themselves() -> None:
     with JsonWriter("found.jsonl") as writer:
         for number in range(3):

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from tests.cli.conftest import SHAPES
+
+PICTURE = str(SHAPES / "CLEVR_train_000000.png")
 SLOW = {"torch", "transformers", "timm", "pyarrow", "matplotlib", "scipy"}
 
 
@@ -39,6 +42,13 @@ def _run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProce
         (("-m", "mdetr", "models"), 0, "pretrained-r101"),
         (("-m", "mdetr", "download", "gqa-r10"), 1, "did you mean gqa-r101?"),
         (("-m", "mdetr", "train", "nowhere.yaml"), 1, "There is no recipe nowhere.yaml"),
+        (
+            ("-m", "mdetr", "train", "finetune", "--set", f"data={SHAPES}", "--output", PICTURE),
+            1,
+            "is a file",
+        ),
+        (("-m", "mdetr", "train", "finetune", "--set", f"data={SHAPES}", "--resume"), 1, "no checkpoint in"),
+        (("-m", "mdetr", "answer", PICTURE, "Why?", "--model", "photo-tiny"), 1, "no head that answers"),
         (("-m", "mdetr", "recipes"), 0, "finetune"),
     ],
     ids=[
@@ -53,6 +63,9 @@ def _run(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProce
         "models",
         "download",
         "recipe",
+        "output",
+        "resume",
+        "head",
         "recipes",
     ],
 )

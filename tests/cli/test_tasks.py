@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mdetr.checkpoints import released
 from mdetr.checkpoints.registry import model_names
+from mdetr.inference.grounder import Mdetr
 from tests.cli.conftest import Command
 
 
@@ -82,7 +84,41 @@ def test_a_call_without_names_or_with_a_missing_file_is_refused(
 def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> None:
     code, _, error = command("segment", picture, "a cube", "--model", "clevr-tiny")
     assert code == 1
-    assert "no head that predicts masks" in error
+    assert "no head that makes masks" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("answer", "--model", "photo-tiny"), "The model photo-tiny has no head that answers questions."),
+        (("answer", "--model", "lvis1-r101"), "The model lvis1-r101 has no head that answers questions."),
+        (("segment", "--model", "gqa-r101"), "have one: phrasecut-r101, phrasecut-b3, which are downloaded."),
+        (("ground", "--device", "gpu"), "There is no kind of device 'gpu'"),
+        (("ground", "--model", "models/x"), "There is no folder 'models/x'"),
+    ],
+)
+def test_what_a_call_lacks_is_told_before_a_model_is_loaded_or_downloaded(
+    command: Command,
+    picture: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Mdetr, "from_pretrained", pytest.fail)
+    monkeypatch.setattr(released, "get_released", pytest.fail)
+    name, *options = arguments
+    code, output, error = command(name, picture, "a cube", *options)
+    assert (code, output, error.count("\n")) == (1, "", 1)
+    assert message in error
+
+
+def test_a_model_that_cannot_answer_names_all_that_can(command: Command, picture: Path) -> None:
+    _, _, error = command("answer", picture, "Is it red?", "--model", "photo-tiny")
+    known = error.partition("These have one: ")[2].partition(" Name one")[0]
+    assert known == (
+        "clevr-tiny, which comes with the package; gqa-r101, gqa-b5, clevr-r18, clevr-humans-r18, "
+        "clevr-cogent-r18, which are downloaded."
+    )
 
 
 def test_models_are_listed_in_80_columns_those_of_the_package_first(

@@ -17,7 +17,7 @@ from mdetr.data.store import write_store
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.evaluation import Validation, evaluate
 from mdetr.training.recipe import ValidationStore
-from mdetr.training.trainer import last_checkpoint
+from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, run_together
 from tests.training.conftest import small_recipe, torchrun
 

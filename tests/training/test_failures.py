@@ -18,7 +18,7 @@ import yaml
 
 from mdetr.errors import TrainingError
 from mdetr.training.failures import explained
-from mdetr.training.trainer import last_checkpoint
+from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process
 from tests.training.conftest import small_recipe
 

@@ -13,7 +13,7 @@ from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.lora import add_lora, merge_lora
 from mdetr.training.recipe import LoraSettings, parse_recipe
 from mdetr.training.run import train
-from mdetr.training.trainer import last_checkpoint
+from mdetr.training.run_folder import last_checkpoint
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 

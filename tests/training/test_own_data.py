@@ -30,7 +30,7 @@ from mdetr.training.recipe import (
     to_yaml,
 )
 from mdetr.training.run import train
-from mdetr.training.trainer import last_checkpoint
+from mdetr.training.run_folder import last_checkpoint
 
 FINETUNE = "finetune"
 

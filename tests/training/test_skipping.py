@@ -21,8 +21,8 @@ from mdetr.training.learner import make_learner
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe import ValidationStore, parse_recipe
 from mdetr.training.run import train
+from mdetr.training.run_folder import last_checkpoint
 from mdetr.training.skipping import BrokenExamples, SkippingDataset
-from mdetr.training.trainer import last_checkpoint
 from tests.training.conftest import SCENES, small_recipe
 
 

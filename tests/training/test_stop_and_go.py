@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.trainer import last_checkpoint
+from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process, run
 from tests.training.conftest import small_recipe
 

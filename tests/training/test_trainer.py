@@ -22,7 +22,8 @@ from mdetr.training.datasets import training_data
 from mdetr.training.learner import Learner
 from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
 from mdetr.training.run import train, training_arguments
-from mdetr.training.trainer import MdetrTrainer, last_checkpoint, parameter_groups, suited_rate
+from mdetr.training.run_folder import last_checkpoint
+from mdetr.training.trainer import MdetrTrainer, parameter_groups, suited_rate
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 

@@ -16,6 +16,7 @@ from mdetr.checkpoints.registry import (
 from mdetr.errors import CheckpointError
 from mdetr.model import MODEL_TYPE
 
+_OWN_FOLDERS = ("models/", "runs/")  # where the documentation puts models, and commands write them
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".json", ".yaml", ".zip")
 
 
@@ -81,9 +82,10 @@ def _from_hub(name: str) -> Path:
         )
     known = "a name that `mdetr models` lists"
     if name.count("/") != 1 or _looks_like_a_path(name):
+        kind = "model" if last == name else "folder"
         raise CheckpointError(
-            f"There is no model {name!r}: expected {known}, a folder that save_pretrained wrote, or a Hub id "
-            f"such as owner/name.{_hint(name)}"
+            f"There is no {kind} {name!r}: expected {known}, a folder that save_pretrained wrote, or a Hub "
+            f"id such as owner/name.{_hint(name)}"
         )
     from mdetr.checkpoints.hub import hub_folder  # slow to load, and a local model does not need it
 
@@ -91,13 +93,14 @@ def _from_hub(name: str) -> Path:
         return hub_folder(name)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error} Give {known}, a folder, or a Hub id that this machine can reach."
+            f"There is no folder {name!r}. {error} Give {known}, a folder, or a Hub id that this machine can "
+            "reach."
         ) from None
 
 
 def _looks_like_a_path(name: str) -> bool:
     return (
-        name.startswith((".", "/", "~"))
+        name.startswith((".", "/", "~", *_OWN_FOLDERS))
         or name.endswith("/")
         or "\\" in name
         or PurePosixPath(name).suffix.lower() in _FILE_SUFFIXES

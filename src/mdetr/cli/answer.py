@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mdetr.checkpoints.registry import Task
 from mdetr.cli.common import (
     ANSWERING_MODEL,
     Also,
@@ -45,7 +46,7 @@ def answer(
     Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
-    loaded = load_model(model, device, dtype)
+    loaded = load_model(model, device, dtype, Task.ANSWERING)
 
     def show(console: Console, name: str, result: AnswerResult) -> None:
         kind = f" ({result.answer_type})" if result.answer_type else ""

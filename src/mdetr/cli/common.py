@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from mdetr.checkpoints.registry import Task
     from mdetr.inference.grounder import Mdetr
     from mdetr.processing.detections import Grounding
 
@@ -189,11 +190,29 @@ def refuse_image_as_text(text: str) -> None:
         raise InvalidInputError(f"The last argument should be a text, and {text} is an image; add the text.")
 
 
-def load_model(name: str, device: str | None, dtype: Precision = Precision.FLOAT32) -> Mdetr:
-    """The model that a command asks."""
+def load_model(
+    name: str, device: str | None, dtype: Precision = Precision.FLOAT32, task: Task | None = None
+) -> Mdetr:
+    """The model that a command asks; what is wrong with the call is told before anything slow is loaded.
+
+    Args:
+        name: A name of `mdetr models`, a folder or a Hub id.
+        device: Where it runs; a GPU where there is one, if None.
+        dtype: Type of its numbers.
+        task: What it must have a head for, if anything.
+    """
+    from mdetr.checkpoints.abilities import check_ability, check_ability_of_release, read_config
     from mdetr.checkpoints.finding import find_model
 
-    folder = find_model(name)  # a wrong name is told before torch is loaded
+    if task is not None:
+        check_ability_of_release(name, task)  # which spares a download
+    if device is not None:
+        from mdetr.inference.devices import choose_device
+
+        choose_device(device)
+    folder = find_model(name)
+    if task is not None:
+        check_ability(read_config(folder), task, name)
     import torch
 
     from mdetr.inference.grounder import Mdetr
@@ -288,7 +307,7 @@ def progress_over(total: int, console: Console, is_quiet: bool = False) -> Itera
         is_quiet: Whether there is no bar in a terminal that something else is printed to.
     """
     place = console if console.is_terminal else Console(stderr=True)
-    disable = total < 2 or not place.is_terminal or (is_quiet and Console().is_terminal)
+    disable = total < 2 or not place.is_interactive or (is_quiet and Console().is_terminal)
     with Progress(
         console=place, transient=True, disable=disable, redirect_stdout=False, redirect_stderr=False
     ) as progress:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from mdetr.cli.common import JsonFile, model_names
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
-from mdetr.cli.printing import plain, printable
+from mdetr.cli.printing import counted, plain, printable
+from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def check(
     total = sum(len(each.store) if each.store is not None else 0 for each in chosen)
     is_known = all(each.store is not None for each in chosen)
     options = _options(model, read_images)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("Checking", total=total if is_known else None)
         report = check_data(
             chosen,
@@ -105,9 +105,12 @@ def _print(report: Report, console: Console) -> None:
     """A table of what was found, and below it the examples and what to do."""
     places = ", ".join(report.places)
     if not report.findings:
-        console.print(plain(f"Nothing found in {report.records:,} records of {places}."), soft_wrap=True)
+        found = f"Nothing found in {counted(report.records, 'record')} of {places}."
+        console.print(plain(found), soft_wrap=True)
         return
-    console.print(plain(f"{report.records:,} records of {places}"), soft_wrap=True)
+    refused = f", of which {report.refused:,} cannot be used" if report.refused else ""
+    total = counted(report.records + report.refused, "record")
+    console.print(plain(f"{total} of {places}{refused}"), soft_wrap=True)
     table = Table("severity", "count", "what")
     table.columns[1].justify = "right"
     for finding in report.findings:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
+from mdetr.cli.progress import progress_bar
 from mdetr.data.limits import MAX_LENGTH
 from mdetr.errors import InvalidInputError
 
@@ -75,7 +74,7 @@ def combine(
         excluded |= {f"coco:{number}" for number in read_coco_images(file)}
     options = CombineOptions(max_length, exact, frozenset(excluded), index)
     opened = [Store.open(path) for path in stores]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Combining", total=None)
         made = combine_stores(
             opened,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mdetr.cli.printing import counted
+from mdetr.cli.progress import progress_bar
 from mdetr.data.sources.readers import SOURCES, reader_of
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
@@ -88,12 +89,13 @@ def import_data(
     except InvalidInputError:  # nothing is left: what went says why
         _report_left_out(skipped, left_out)
         raise
-    typer.echo(f"Wrote {len(written):,} records to {written.path}.")
+    typer.echo(f"Wrote {counted(len(written), 'record')} to {written.path}.")
     _report_left_out(skipped, left_out)
     if missing and not embed_images:
         typer.echo(
-            f"{len(missing):,} images are not in {image_root}, such as {next(iter(missing))}: put them there "
-            "before training, or import again with --images DIR.",
+            f"{counted(len(missing), 'image is', 'images are')} not in {image_root}, such as "
+            f"{next(iter(missing))}: put what is missing there before training, or import again with "
+            "--images DIR.",
             err=True,
         )
 
@@ -110,7 +112,7 @@ def _at_least_one(records: Iterable[Record], message: str) -> Iterator[Record]:
 
 def _with_progress(records: Iterator[Record]) -> Iterator[Record]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar(*columns) as progress:
         task = progress.add_task("Importing", total=None)
         for count, record in enumerate(records, start=1):
             if count % 1000 == 0:
@@ -125,7 +127,8 @@ def _report_left_out(skipped: list[str], left_out: Counter[str]) -> None:
         typer.echo(f"Left out on purpose: {counts}.", err=True)
     if not skipped:
         return
-    typer.echo(f"Left out {len(skipped):,} entries that break a rule:", err=True)
+    entries = counted(len(skipped), "entry that breaks", "entries that break")
+    typer.echo(f"Left out {entries} a rule:", err=True)
     for message in skipped[:_LISTED]:
         typer.echo(f"  {message}", err=True)
     if len(skipped) > _LISTED:

@@ -15,6 +15,7 @@ import typer
 from mdetr.cli.common import Device, Dtype, JsonFile, Precision
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
 from mdetr.cli.printing import plain
+from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
 from mdetr.training.shipped import find_recipes, recipe_names
 
@@ -81,6 +82,7 @@ def evaluate(
     ]
     for _, settings, _ in planned:
         check_files(settings, training=False)
+    _check_models([name for _, _, name in planned], device)
 
     from rich.console import Console
     from rich.table import Column, Table
@@ -113,6 +115,24 @@ def evaluate(
     typer.echo(place, err=json_file == STDOUT)
     if json_file is not None:
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
+
+
+def _check_models(names: Sequence[str], device: str | None) -> None:
+    """See that models and their device are there before data are read; a release is downloaded here.
+
+    Raises:
+        CheckpointError: There is no such model.
+        InvalidInputError: This machine has no such device.
+    """
+    from mdetr.checkpoints.finding import find_model
+
+    if device is not None:
+        from mdetr.inference.devices import choose_device
+
+        choose_device(device)
+    for name in names:
+        if not Path(name).is_dir():  # which may hold a baseline
+            find_model(name)
 
 
 def _trained(recipe: Path) -> str:
@@ -220,8 +240,7 @@ def _with_table(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Call `score` with what shows its progress and what keeps its example_scores."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from mdetr.evaluation.example_table import example_table
 
@@ -236,7 +255,7 @@ def _with_table(
     )
     with (
         example_table(folder / f"{name}.parquet", accelerator) as table,
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        progress_bar(*columns) as progress,
     ):
         bar = progress.add_task(name, total=num_images, score="")
 

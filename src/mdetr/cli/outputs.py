@@ -102,7 +102,7 @@ class JsonWriter:
 
     One entry is an object, several are a list; a .jsonl file has an entry on each line. An older file is
     replaced when the first entry comes. For "-" it prints to standard output, where the list ends with the
-    context.
+    context; each entry ends its line there, since messages may come between two in the same terminal.
 
     Args:
         file: The path, or "-"; None writes nothing.
@@ -115,8 +115,10 @@ class JsonWriter:
         self._is_stream = file == STDOUT or (self.path.exists() and not self.path.is_file())
         self._file: Any = None
         self._indent: int | None = 1
+        self._is_list = not is_one
         self._head, self._separator, self._tail = ("", "", "\n") if is_one else ("[\n", ",\n", "\n]\n")
         if file != STDOUT and self.path.suffix.lower() in (".jsonl", ".ndjson"):
+            self._is_list = False
             self._indent, self._head, self._separator, self._tail = None, "", "\n", "\n"
 
     def __enter__(self) -> JsonWriter:
@@ -128,8 +130,8 @@ class JsonWriter:
         if self._file is None:
             return
         with suppress(OSError) if error is not None else nullcontext():  # the first error is the one to tell
-            if self._is_stream:
-                self._write(self._tail)
+            if self._is_stream and self._is_list:
+                self._write("]\n")
         if self._file is not sys.stdout:
             self._file.close()
 
@@ -161,11 +163,11 @@ class JsonWriter:
             ) from None
 
     def _print(self, text: str) -> None:
-        start = self._head if self._file is None else self._separator
+        start = "" if not self._is_list else self._head if self._file is None else ",\n"
         if self._file is None:
             is_stdout = str(self.path) == STDOUT
             self._file = sys.stdout if is_stdout else open(self.path, "wb", buffering=0)  # noqa: SIM115
-        self._write(start + text)
+        self._write(f"{start}{text}\n")
 
     def _write(self, text: str) -> None:
         self._file.write(text if self._file is sys.stdout else text.encode("ascii"))

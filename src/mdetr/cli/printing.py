@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A number of things: "1 record", "2,000 records"; the plural adds an s unless it is given."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def plain(text: str) -> Text:
     """A text that Rich prints as it is: brackets are no markup, and :names: are no emoji."""
     return Text(printable(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mdetr.checkpoints.registry import Task
 from mdetr.cli.common import (
     Also,
     BatchSize,
@@ -44,7 +45,7 @@ def segment(
     Example: mdetr segment street.jpg "the wheels of the bus" --model models/phrasecut --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
-    loaded = load_model(model, device, dtype)
+    loaded = load_model(model, device, dtype, Task.SEGMENTATION)
 
     def show(console: Console, name: str, result: SegmentationResult) -> None:
         share = float(result.mask.float().mean())

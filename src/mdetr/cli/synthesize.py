@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+
+from mdetr.cli.progress import progress_bar
 
 
 def synthesize(
@@ -41,7 +42,7 @@ def synthesize(
         typer.echo(f"Wrote {count:,} questions about the scenes that were in {output} already.")
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar(*columns) as progress:
         bar = progress.add_task("scenes", total=scenes)
         synthesize(output, scenes, options, workers, lambda done: progress.advance(bar, done))
     typer.echo(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mdetr.training.shipped import recipe_names
+from mdetr.training.shipped import find_recipe, recipe_names
 
 
 def train(
@@ -36,7 +36,12 @@ def train(
     Example: mdetr train clevr-tiny --set optimizer.steps=1000 --output runs/first
     """
     from mdetr.training.recipe import check_files, load_recipe, to_yaml
+    from mdetr.training.run_folder import check_run_folder
 
+    target = output or Path("runs") / Path(recipe).stem
+    find_recipe(recipe)
+    if not dry_run:
+        check_run_folder(target, resume)  # told at once: reading a recipe loads all that it may name
     settings = load_recipe(recipe, changes or [])
     if dry_run:
         from tempfile import TemporaryDirectory
@@ -48,8 +53,9 @@ def train(
             plan = make_plan(settings, Path(temporary), int(os.environ.get("WORLD_SIZE", "1")))
         typer.echo(to_yaml(settings) + "".join(f"# {line}\n" for line in plan.lines()), nl=False)
         return
+    check_files(settings)
     from mdetr.training.run import train as run
 
-    folder = run(settings, output or Path("runs") / Path(recipe).stem, resume)
+    folder = run(settings, target, resume)
     if os.environ.get("RANK", "0") == "0":  # one of all processes tells it
         typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")

@@ -443,11 +443,13 @@ class Report:
 
     Attributes:
         records: How many could be read.
+        refused: How many could not, so that nothing else of them was checked.
         places: The files and stores.
         findings: The worst first.
     """
 
     records: int
+    refused: int
     places: tuple[str, ...]
     findings: tuple[Finding, ...]
 
@@ -460,6 +462,7 @@ class Report:
         """As JSON can hold it."""
         return {
             "records": self.records,
+            "refused": self.refused,
             "data": list(self.places),
             "findings": [finding.to_dict() for finding in self.findings],
         }
@@ -511,7 +514,7 @@ def check_data(
     finally:
         repeats.close()
     found.sort(key=lambda finding: SEVERITIES.index(finding.kind.severity))
-    return Report(count, tuple(str(each.path) for each in data), tuple(found))
+    return Report(count, bad, tuple(str(each.path) for each in data), tuple(found))
 
 
 def _checks(options: CheckOptions) -> list[Check]:

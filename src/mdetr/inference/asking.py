@@ -91,7 +91,8 @@ def ask(
         channel_order: Of arrays and tensors: "rgb" or "bgr".
 
     Returns:
-        A result for each pair, in the order of the lists; one result for one image and one text.
+        A result for each pair, in the order of the lists, and an empty list for empty ones; one result for
+        one image and one text.
 
     Raises:
         InvalidInputError: An image or a text cannot be used, or the lists differ in length.
@@ -103,6 +104,8 @@ def ask(
     count = _number_of_pairs(len(images), len(texts))
     for start in range(0, len(texts), 1000):
         processor.tokenize(texts[start : start + 1000])  # refuses what cannot be read before any work is done
+    if not count:
+        return []
     steps: Iterator[list[R]]
     if len(images) == 1:
         steps = _ask_one_image(model, processor, images[0], texts, batch_size, read, channel_order)
@@ -303,10 +306,10 @@ def _fuse(
 
 
 def _number_of_pairs(num_images: int, num_texts: int) -> int:
-    count = max(num_images, num_texts)
-    if min(num_images, num_texts) < 1 or {num_images, num_texts} - {1, count}:
+    """How many are asked; none where one of the lists is empty and the other is too, or holds but one."""
+    if num_images != num_texts and 1 not in (num_images, num_texts):
         raise InvalidInputError(
-            "Give one image, one text, or as many images as texts; found "
-            f"{num_images} images and {num_texts} texts."
+            f"{num_images:,} images and {num_texts:,} texts do not go together; give one image, one text, or "
+            "as many images as texts."
         )
-    return count
+    return num_texts if num_images == 1 else num_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -31,10 +32,7 @@ class ClassPrompts:
             InvalidInputError: there is no name, one is no text, or comes twice.
         """
         names = as_texts(names)
-        for name in names:
-            check_text(name)
-        if not names or len(set(names)) < len(names):
-            raise InvalidInputError("Give at least one class name, and each but once.")
+        _check_names(names)
         if batch_size < 1:
             raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
         self.names = tuple(names)
@@ -72,6 +70,19 @@ class ClassPrompts:
             scored = self._processor.post_process_boxes(output, [place.given] * len(batch))
             found |= {index: (boxes, scores) for index, (boxes, scores, _) in zip(batch, scored, strict=True)}
         return loaded.picture, [found[index] for index in range(len(found))]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """See that there are names, that each can be read, and that none comes twice."""
+    if not names:
+        raise InvalidInputError("There is no class name; give at least one.")
+    for place, name in enumerate(names, start=1):
+        if isinstance(name, str) and not name.strip():
+            raise InvalidInputError(f"Class name {place} of {len(names)} is empty; leave it out.")
+        check_text(name)
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise InvalidInputError(f"The class name {repeated!r} comes twice; give each name once.")
 
 
 def merge_classes(

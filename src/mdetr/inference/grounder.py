@@ -9,7 +9,9 @@ from typing import cast, overload
 
 import torch
 
+from mdetr.checkpoints.abilities import check_ability
 from mdetr.checkpoints.loading import load
+from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
 from mdetr.images import ImageInput, as_list, is_single
@@ -34,7 +36,7 @@ class Mdetr:
 
     Every question takes one image or a list, one text or a list. Two lists of one length are asked pairwise;
     one image with several texts is encoded once; one text is asked of every image. One of each gives one
-    result, else a list.
+    result, else a list; of nothing, an empty list.
     """
 
     model: MdetrForObjectDetection
@@ -75,19 +77,27 @@ class Mdetr:
         """Where the model runs."""
         return self.model.device
 
-    def to(self, device: str | torch.device | int) -> Mdetr:
-        """Move the model to another device.
+    def to(
+        self, device: str | torch.device | int | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> Mdetr:
+        """Move the model to another device, change the type of its numbers, or both, as torch's modules do.
 
         Args:
-            device: Such as "cpu" or "cuda:1".
+            device: Such as "cpu" or "cuda:1"; a type alone may stand here too.
+            dtype: torch.float32, torch.float16 or torch.bfloat16; as it is, if left out.
 
         Returns:
             This object itself.
 
         Raises:
-            InvalidInputError: This machine has no such device.
+            InvalidInputError: This machine has no such device, or a model cannot have numbers of this type.
         """
-        torch.nn.Module.to(self.model, choose_device(device))
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None and not dtype.is_floating_point:
+            raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
+        target = self.device if device is None else choose_device(device)
+        torch.nn.Module.to(self.model, target, dtype)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -102,10 +112,9 @@ class Mdetr:
         save_model(self.model, self.processor, Path(folder))
 
     def __repr__(self) -> str:
-        name = Path(self.model.name_or_path or "").name or "unnamed"
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         kind = str(self.model.dtype).removeprefix("torch.")
-        return f"Mdetr({name}: {millions:.1f} million parameters, {kind} on {self.device})"
+        return f"Mdetr({self._name}: {millions:.1f} million parameters, {kind} on {self.device})"
 
     @overload
     def ground(
@@ -438,6 +447,10 @@ class Mdetr:
         several = as_list(images) if is_single(images) else cast(Iterable[ImageInput], images)
         return (detect(image, False) for image in several)
 
+    @property
+    def _name(self) -> str:
+        return Path(self.model.name_or_path or "").name or "unnamed"
+
     def _read_groundings(self, threshold: float | None) -> Read[GroundingResult]:
         limit = self.processor.threshold_or_default(threshold)
 
@@ -458,7 +471,7 @@ class Mdetr:
 
     def _read_answers(self, threshold: float | None) -> Read[AnswerResult]:
         limit = self.processor.threshold_or_default(threshold)
-        self._require(self.model.config.answer_queries, "answers questions", "GQA or CLEVR")
+        self._require(Task.ANSWERING)
 
         def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
             answers = self.processor.post_process_answers(output)
@@ -474,7 +487,7 @@ class Mdetr:
 
     def _read_segments(self, threshold: float | None) -> Read[SegmentationResult]:
         limit = self.processor.threshold_or_default(threshold)
-        self._require(self.model.config.predict_masks, "predicts masks", "PhraseCut")
+        self._require(Task.SEGMENTATION)
 
         def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
             found = self.processor.post_process_segmentation(output, batch.texts, batch.places, limit)
@@ -509,11 +522,8 @@ class Mdetr:
 
         return detect
 
-    def _require(self, able: object, what: str, source: str) -> None:
-        if not able:
-            raise InvalidInputError(
-                f"This model has no head that {what}; take one that was trained on {source}."
-            )
+    def _require(self, task: Task) -> None:
+        check_ability(self.model.config.to_dict(), task, self._name)
 
 
 def _check_share(name: str, value: float) -> None:

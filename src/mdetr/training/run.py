@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.integrations import TensorBoardCallback
 
-from mdetr.errors import RecipeError, TrainingError
+from mdetr.errors import RecipeError
 from mdetr.training.early_stopping import StopEarly
 from mdetr.training.failures import explained
 from mdetr.training.hub import make_repository, push
@@ -25,8 +25,9 @@ from mdetr.training.preparation import prepare_data
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe, RunSettings, check_files, to_yaml
 from mdetr.training.report import write_report
+from mdetr.training.run_folder import check_run_folder, last_checkpoint
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples
-from mdetr.training.trainer import MdetrTrainer, has_checkpoint, last_checkpoint
+from mdetr.training.trainer import MdetrTrainer
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
 
@@ -42,9 +43,11 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
 
     Raises:
         RecipeError: a file that the recipe names is missing.
-        TrainingError: the folder holds another run already, or the loss is not finite.
+        TrainingError: the folder holds another run already or cannot be written, or the loss is not finite.
+        CheckpointError: there is nothing to resume from.
     """
     check_files(recipe)
+    check_run_folder(output, resume)
     # the first state starts the talk between processes; on CPUs the Trainer's own would not tell the timeout
     state = PartialState(
         cpu=not torch.accelerator.is_available(), timeout=timedelta(minutes=recipe.run.timeout)
@@ -52,8 +55,6 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     with state.main_process_first():  # the others find what it made
         recipe = import_own_data(recipe, output)
     checkpoint = last_checkpoint(output) if resume else None
-    if not resume and has_checkpoint(output):
-        raise TrainingError(f"{output} holds a run already: go on with --resume, or name another --output.")
     output.mkdir(parents=True, exist_ok=True)
     if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)

@@ -27,7 +27,7 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mdetr.errors import CheckpointError, TrainingError
+from mdetr.errors import TrainingError
 from mdetr.files import give_ordinary_permissions
 from mdetr.images import Size, resized_size
 from mdetr.training.datasets import Mixture
@@ -38,10 +38,10 @@ from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
 from mdetr.training.meters import Meters
 from mdetr.training.recipe import FixedSizeAugmentation, OptimiserSettings, Recipe
+from mdetr.training.run_folder import COMPLETE
 from mdetr.training.schedules import Schedule
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 
-COMPLETE = "complete"  # a checkpoint without this file was interrupted while it was written
 EMA_FILE = "ema.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
 PUBLISHED_RATE, PUBLISHED_SIZE = 1e-4, 100_000_000  # all published models are larger
@@ -410,20 +410,3 @@ class _FollowTraining(TrainerCallback):
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run has a checkpoint that was written to its end."""
-    return any(folder.glob(f"checkpoint-*/{COMPLETE}"))
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of a run that was written to its end.
-
-    Raises:
-        CheckpointError: the run has none.
-    """
-    if not has_checkpoint(folder):
-        raise CheckpointError(f"There is no checkpoint in {folder} to resume from; train without --resume.")
-    complete = (path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}"))
-    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")))
