@@ -164,7 +164,7 @@ def test_missing_and_unknown_weights_are_refused(folder: Path) -> None:
 
 def test_weights_of_another_size_are_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    config["feedforward_size"] += 1
+    config["encoder_ffn_dim"] += 1
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"damaged or not those of an MDETR|do not fit"):
         load(folder)

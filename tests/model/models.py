@@ -29,8 +29,8 @@ def small_config(**changes: Any) -> MdetrConfig:
         "hidden_size": 32,
         "encoder_layers": 2,
         "decoder_layers": 3,
-        "attention_heads": 4,
-        "feedforward_size": 64,
+        "num_attention_heads": 4,
+        "encoder_ffn_dim": 64,
         "num_queries": 7,
         "alignment_size": 8,
     }

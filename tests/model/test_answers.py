@@ -11,7 +11,7 @@ from tests.model.models import small_config
 
 @pytest.mark.parametrize("things", [0, 1, 3, 7])
 def test_what_is_asked_for_adds_up_and_all_else_counts_nothing(things: int) -> None:
-    sums = SumAttention(small_config(hidden_size=4, attention_heads=1))
+    sums = SumAttention(small_config(hidden_size=4, num_attention_heads=1))
     asked = torch.tensor([1.0, 0.0, 0.0, 0.0])
     with torch.no_grad():
         for layer in (sums.query, sums.key, sums.value, *sums.combine.layers):

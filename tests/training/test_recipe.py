@@ -30,6 +30,12 @@ def _with(change: str, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["attention_heads", "feedforward_size", "num_attention_heads", "d_model"])
+def test_earlier_and_other_names_of_the_configuration_are_known(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(_with(f"model.config.{name}=8", tmp_path), [f"model.config.{name}=8"])
+    assert recipe.model.config[name] == 8
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -108,7 +108,7 @@ class SumAttention(nn.Module):
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.heads = config.attention_heads
+        self.heads = config.decoder_attention_heads
         self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
         self.combine = MLP(2 * size, size, size, num_layers=2)
 

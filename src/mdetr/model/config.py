@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -15,6 +17,8 @@ QUERY_TYPES = ("learned", "reference")
 TOKEN_HEADS = ("positions", "dot_product")
 TOKEN_TARGETS = ("binary", "uniform")
 TRANSFORMER_NORMS = ("post", "pre")
+EARLIER_NAMES = MappingProxyType({"attention_heads": "attention_heads", "feedforward_size": "ffn_dim"})
+"""Fields of earlier configurations and recipes, for encoder and decoder -> what these call it."""
 
 
 class MdetrConfig(PreTrainedConfig):
@@ -29,8 +33,12 @@ class MdetrConfig(PreTrainedConfig):
         backbone_fixed_stages: how many of the backbone's first stages, and with them its first convolution,
             do not train; left out, it is as published: 1 for a ResNet, 0 for others.
         text_config: configuration of any Hugging Face text encoder; RoBERTa-base if left out.
-        hidden_size, encoder_layers, decoder_layers, attention_heads, feedforward_size, dropout: of the
-            joint transformer.
+        hidden_size, encoder_layers, decoder_layers, dropout: of the joint transformer; `d_model` is another
+            name of hidden_size.
+        encoder_attention_heads, encoder_ffn_dim: of the encoder, the attention heads and the width of the
+            feed-forward layers.
+        decoder_attention_heads, decoder_ffn_dim: likewise of the decoder and of the heads that attend; as the
+            encoder's if left out. `num_attention_heads` is another name of the encoder's.
         num_queries: boxes that the decoder proposes.
         num_token_positions: positions of the soft token head; the last one means "no object".
         alignment_size: size of the space in which queries and tokens are aligned; 0 for no such heads.
@@ -68,6 +76,11 @@ class MdetrConfig(PreTrainedConfig):
 
     model_type = MODEL_TYPE
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
+    attribute_map: ClassVar[dict[str, str]] = {
+        "d_model": "hidden_size",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    }
 
     backbone: str = "resnet101"
     backbone_norm: str = "frozen"
@@ -77,9 +90,11 @@ class MdetrConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     hidden_size: int = 256
     encoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 2048
     decoder_layers: int = 6
-    attention_heads: int = 8
-    feedforward_size: int = 2048
+    decoder_attention_heads: int | None = None
+    decoder_ffn_dim: int | None = None
     dropout: float = 0.1
     num_queries: int = 100
     num_token_positions: int = 256
@@ -116,14 +131,30 @@ class MdetrConfig(PreTrainedConfig):
     proposal_targets_per_box: int = 1
     feature_pyramid: bool = False
 
+    @classmethod
+    def names(cls) -> set[str]:
+        """The names that a configuration may be given: its fields, their other names and earlier ones."""
+        return {field.name for field in fields(cls)} | set(cls.attribute_map) | set(EARLIER_NAMES)
+
     def __post_init__(self, **kwargs: Any) -> None:
+        # Names that stand for others are settled first, since the checks below read what they stand for
+        for name in set(kwargs) & set(self.attribute_map):
+            setattr(self, name, kwargs.pop(name))
+        for name in set(kwargs) & set(EARLIER_NAMES):
+            value = kwargs.pop(name)
+            for side in ("encoder", "decoder"):
+                setattr(self, f"{side}_{EARLIER_NAMES[name]}", value)
+        if self.decoder_attention_heads is None:
+            self.decoder_attention_heads = self.encoder_attention_heads
+        if self.decoder_ffn_dim is None:
+            self.decoder_ffn_dim = self.encoder_ffn_dim
         if self.text_config is None:
             self.text_config = AutoConfig.for_model(
                 "roberta", max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5
             )
         elif isinstance(self.text_config, dict):
-            fields = dict(self.text_config)
-            self.text_config = AutoConfig.for_model(fields.pop("model_type", "roberta"), **fields)
+            text = dict(self.text_config)
+            self.text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
         if self.backbone_fixed_stages is None:
             self.backbone_fixed_stages = 1 if self.backbone.startswith("resnet") else 0
         _check_choice("backbone_norm", self.backbone_norm, BACKBONE_NORMS)
@@ -138,11 +169,11 @@ class MdetrConfig(PreTrainedConfig):
             raise InvalidInputError(
                 "proposals: true needs query_type: reference, since proposals are first references."
             )
-        if self.hidden_size % (2 * self.attention_heads):
-            raise InvalidInputError(
-                f"hidden_size {self.hidden_size} must be a multiple of twice the {self.attention_heads} "
-                "attention heads."
-            )
+        for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
+            if self.hidden_size % (2 * heads):
+                raise InvalidInputError(
+                    f"hidden_size {self.hidden_size} must be a multiple of twice the {heads} attention heads."
+                )
         super().__post_init__(**kwargs)
         import_model()  # so that the Auto classes know whose configuration this is
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import gcd
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class MaskAttention(nn.Module):
         super().__init__()
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.num_heads = config.attention_heads
+        self.num_heads = config.decoder_attention_heads
 
     def forward(self, queries: Tensor, image_memory: Tensor, map_padding: Tensor) -> Tensor:
         """queries (B, Q, C), image_memory (B, h * w, C), map_padding (B, h, w) -> (B, Q, heads, h, w)."""
@@ -46,7 +47,8 @@ class MaskHead(nn.Module):
 
     def __init__(self, config: MdetrConfig, fine_channels: Sequence[int]) -> None:
         super().__init__()
-        size, first = config.hidden_size, config.hidden_size + config.attention_heads
+        size = config.hidden_size
+        first = size + cast(int, config.decoder_attention_heads)
         channels = [first, first, size // 2, size // 4, size // 8, size // 16]
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.norms = nn.ModuleList(nn.GroupNorm(gcd(NORM_GROUPS, n), n) for n in channels[1:])

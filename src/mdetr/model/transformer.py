@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -9,20 +11,18 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mdetr.model.config import MdetrConfig
 
 
-def _attention(config: MdetrConfig) -> nn.MultiheadAttention:
-    return nn.MultiheadAttention(
-        config.hidden_size, config.attention_heads, dropout=config.dropout, batch_first=True
-    )
+def _attention(config: MdetrConfig, num_heads: int) -> nn.MultiheadAttention:
+    return nn.MultiheadAttention(config.hidden_size, num_heads, dropout=config.dropout, batch_first=True)
 
 
 class FeedForward(nn.Module):
     """Two linear layers with ReLU and dropout between them."""
 
-    def __init__(self, config: MdetrConfig) -> None:
+    def __init__(self, hidden_size: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(config.hidden_size, config.feedforward_size)
-        self.dropout = nn.Dropout(config.dropout)
-        self.linear2 = nn.Linear(config.feedforward_size, config.hidden_size)
+        self.linear1 = nn.Linear(hidden_size, ffn_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.linear2 = nn.Linear(ffn_dim, hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.linear2(self.dropout(F.relu(self.linear1(hidden))))
@@ -33,8 +33,8 @@ class EncoderLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.self_attention = _attention(config)
-        self.feed_forward = FeedForward(config)
+        self.self_attention = _attention(config, config.encoder_attention_heads)
+        self.feed_forward = FeedForward(config.hidden_size, config.encoder_ffn_dim, config.dropout)
         self.norm1 = nn.LayerNorm(config.hidden_size)
         self.norm2 = nn.LayerNorm(config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
@@ -61,9 +61,9 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.self_attention = _attention(config)
-        self.cross_attention = _attention(config)
-        self.feed_forward = FeedForward(config)
+        self.self_attention = _attention(config, cast(int, config.decoder_attention_heads))
+        self.cross_attention = _attention(config, cast(int, config.decoder_attention_heads))
+        self.feed_forward = FeedForward(config.hidden_size, cast(int, config.decoder_ffn_dim), config.dropout)
         self.norm1 = nn.LayerNorm(config.hidden_size)
         self.norm2 = nn.LayerNorm(config.hidden_size)
         self.norm3 = nn.LayerNorm(config.hidden_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import asdict, field, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -451,7 +451,7 @@ def _check_names(recipe: Recipe, where: str) -> None:
     from mdetr.evaluation.metrics.registry import TASKS
     from mdetr.model.config import MdetrConfig  # only a recipe that can be read is worth loading torch
 
-    known = {f.name for f in fields(MdetrConfig)}
+    known = MdetrConfig.names()
     for name in recipe.model.config if recipe.model.baseline is None else ():
         if name not in known:
             raise RecipeError(f"{where}: unknown key model.config.{name}{_near(name, sorted(known))}.")
