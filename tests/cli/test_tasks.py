@@ -11,6 +11,7 @@ from PIL import Image
 from mdetr.checkpoints import released
 from mdetr.checkpoints.registry import model_names
 from mdetr.inference.grounder import Mdetr
+from mdetr.wording import ANSWER_TYPES
 from tests.cli.conftest import Command
 
 
@@ -24,7 +25,7 @@ def test_an_answer_is_printed_drawn_and_written(
     )
     assert code == 0
     content = json.loads(written.read_text())
-    assert f"{content['answer']} ({content['answer_type']})" in output
+    assert f"{content['answer']} ({ANSWER_TYPES[content['answer_type']]})" in output
     assert content["groundings"]
     assert Image.open(drawn).width >= 640
 

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from mdetr.training.learner import make_learner
-from mdetr.training.plan import Group, make_plan
+from mdetr.training.plan import TIMED, Group, Plan, make_plan
 from mdetr.training.recipe import parse_recipe
 from tests.training.conftest import small_recipe
 
@@ -28,8 +29,12 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
     assert plan.frozen == every - trained > 0
     assert plan.state_bytes == 4 * (2 * every + 3 * trained)
     assert plan.seconds > 0
+    assert plan.timed == TIMED
     text = "\n".join(plan.lines())
     assert "8 examples, 2 steps an epoch, 6 in all" in text
+    assert re.search(
+        r"a step of 4 examples takes \d+\.\d\d s here \(median of 5 steps after a warm-up\); 6", text
+    )
     assert f"frozen: {plan.frozen:,} parameters" in text
 
 
@@ -59,3 +64,28 @@ def test_the_schedule_is_drawn(shapes_store: Path, tmp_path: Path) -> None:
     assert picture[0] == "▁"
     assert "█" in picture[15:25]
     assert Group("rest", 1, 1, 0.0, (0.0, 0.0)).picture() == "▁▁"
+
+
+def test_the_first_steps_do_not_count(
+    shapes_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that moves with the optimizer's steps only, by so many seconds.
+    durations, now = iter([9, 5, 1, 3, 2, 1, 2]), [0.0]
+    step = torch.optim.AdamW.step
+
+    def timed(optimizer: torch.optim.AdamW) -> None:
+        now[0] += next(durations)
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", timed)
+    monkeypatch.setattr("mdetr.training.plan.time.perf_counter", lambda: now[0])
+    plan = make_plan(parse_recipe(small_recipe(shapes_store)), tmp_path)
+    assert (plan.seconds, plan.timed) == (2.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.5, "100 of them take 50 s"), (30, "take 50 minutes"), (360, "take 10.0 hours")],
+)
+def test_the_length_of_a_run_is_told_in_suitable_units(seconds: float, words: str) -> None:
+    assert words in Plan((), 0, 8, 1, 100, 0, 8, seconds, 1, None).lines()[-1]

@@ -22,7 +22,9 @@ def _run(console: Console, main: bool = True) -> None:
             state.global_step = step
             progress.on_log(arguments, state, control, logs={**LOG, "loss": 100.0 - step})
         progress.on_log(arguments, state, control, logs={"eval_shapes_recall@1": 0.75})
-        progress.on_log(arguments, state, control, logs={"eval_shapes_recall@1": 0.5})
+        progress.on_log(
+            arguments, state, control, logs={"eval_shapes_recall@1": 0.5, "eval_shapes_num_phrases": 1234.0}
+        )
         progress.on_log(arguments, state, control, logs={"train_runtime": 3.0})
 
 
@@ -33,7 +35,7 @@ def test_a_log_gets_one_line_for_each_entry() -> None:
     assert len(lines) == ROWS + 4
     assert lines[0].startswith("step 1 of 100")
     assert lines[0].endswith("loss 99.000  gradient 1.25  rate 1.0e-03  images/s 12.0  padding 5.0%")
-    assert lines[-1].endswith("shapes_recall@1 0.5000")
+    assert lines[-1].endswith("shapes_recall@1 0.5000  shapes_num_phrases 1,234")
 
 
 def test_a_terminal_gets_a_table_of_the_last_rows_and_of_the_scores() -> None:

@@ -18,6 +18,11 @@ HISTORY = [
     {"step": 30, "eval_shapes_recall@1": 0.5, "eval_shapes_recall@5": 0.95},
     {"step": 30, "train_runtime": 61.0, "train_loss": 4.5},
 ]
+CONSTANT = [
+    {"step": 10, "padding": 0.0, "accuracy_answer_reg": 1.0, "images_per_second": 3.0},
+    {"step": 20, "padding": 0.0, "accuracy_answer_reg": 1.0, "images_per_second": 4.0},
+    {"step": 20, "eval_shapes_num_phrases": 22.0, "eval_shapes_accuracy/answer_type=reg": 1.0},
+]
 
 
 def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Path) -> None:
@@ -34,8 +39,26 @@ def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Pat
     sources = re.findall(r'src="([^"]+)"', text)
     assert all(source.startswith("data:image/") for source in sources)  # nothing outside is needed
     charts = re.findall(r'alt="([^"]+) over the steps" src="data:image/svg\+xml;base64,([^"]+)"', text)
-    assert [name for name, _ in charts] == ["shapes_recall", "loss", "loss_ce", "learning rate"]
+    words = "words of each box, cross-entropy (loss_ce)"
+    total = "all losses, weighted (loss)"
+    assert [name for name, _ in charts] == ["shapes_recall", total, words, "learning rate"]
     drawn = {name: base64.b64decode(svg).decode() for name, svg in charts}
     assert all(ElementTree.fromstring(svg).tag.endswith("svg") for svg in drawn.values())
     lines = {name: len(re.findall(r'id="line2d_\d+"', svg)) for name, svg in drawn.items()}
-    assert lines["loss_ce"] > lines["loss"]  # three layers, and a legend for them
+    assert lines[words] > lines[total]  # three layers, and a legend for them
+
+
+def test_curves_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    write_report(report, "second", CONSTANT, "", {})
+    text = report.read_text()
+    assert re.findall(r'alt="(.+) over the steps"', text) == ["images a second (images_per_second)"]
+    assert re.findall("<h2>(.+)</h2>", text) == ["Scores", "Speed", "Recipe"]
+
+
+def test_the_table_of_scores_tells_of_how_many_and_spells_types_of_answers_out(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    write_report(report, "second", CONSTANT, "", {})
+    text = report.read_text()
+    assert re.search(r"<td>shapes_num_phrases</td><td[^>]*>22</td>", text)
+    assert re.search(r"<td>shapes_accuracy/answer_type=number</td><td[^>]*>1\.0000</td>", text)

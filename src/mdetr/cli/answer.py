@@ -23,6 +23,7 @@ from mdetr.cli.common import (
     read_query,
 )
 from mdetr.cli.printing import plain
+from mdetr.wording import answer_type_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,7 @@ def answer(
     loaded = load_model(model, device, dtype, Task.ANSWERING)
 
     def show(console: Console, name: str, result: AnswerResult) -> None:
-        kind = f" ({result.answer_type})" if result.answer_type else ""
+        kind = f" ({answer_type_in_words(result.answer_type)})" if result.answer_type else ""
         console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
         console.print(plain(f"  {result.answer}{kind}, score {result.score:.2f}"), soft_wrap=True)
         if result.answer.startswith("#"):

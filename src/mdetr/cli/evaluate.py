@@ -18,6 +18,7 @@ from mdetr.cli.printing import plain
 from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
 from mdetr.training.shipped import find_recipes, recipe_names
+from mdetr.wording import score_in_words, value_in_words
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +109,9 @@ def evaluate(
     for recipe, of_recipe in scores.items():
         for store, figures in of_recipe.items():
             for figure, value in figures.items():
-                table.add_row(plain(recipe), plain(store), plain(figure), f"{value:.4f}")
+                table.add_row(
+                    plain(recipe), plain(store), plain(score_in_words(figure)), value_in_words(figure, value)
+                )
     Console(stderr=json_file == STDOUT).print(table)
     folders = ", ".join(dict.fromkeys(str(file.parent) for file in tables))
     place = f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}."

@@ -31,7 +31,7 @@ from mdetr.evaluation.metrics.detection import Found, NamedClass, class_of
 from mdetr.files import give_ordinary_permissions
 from mdetr.images import MdetrImageProcessor
 from mdetr.rle import decode_masks
-from mdetr.training.evaluation import Validation, count_left_out, score_detection, share_of
+from mdetr.training.evaluation import Validation, count_images, score_detection, share_of
 
 Labels = list[dict[str, Tensor]]
 DESCRIPTION, WEIGHTS = "baseline.json", "model.safetensors"
@@ -282,4 +282,4 @@ def evaluate_baseline(
 
     scores = score_detection(validation, share, find, unreadable, on_progress)
     model.train(was_training)
-    return scores | count_left_out(validation, unreadable)
+    return scores | count_images(validation, unreadable)

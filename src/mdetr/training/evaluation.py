@@ -102,7 +102,7 @@ def evaluate(
         on_example_scores: called with a task and what its metric says of each record of a batch.
 
     Returns:
-        "task_figure" -> value; and "left_out", how many records and images could not be used, if any.
+        "task_figure" -> value, and the counts of `count_images`.
 
     Raises:
         TrainingError: More than 1 % of the images, and more than one, cannot be read.
@@ -132,7 +132,7 @@ def evaluate(
             find = _asker_of_classes(model, validation, batch_size)
             scores |= score_detection(validation, share, find, unreadable, on_progress)
     model.train(was_training)
-    return scores | count_left_out(validation, unreadable)
+    return scores | count_images(validation, unreadable)
 
 
 def readable(validation: Validation, places: Sequence[int], unreadable: set[int]) -> list[Example]:
@@ -142,8 +142,11 @@ def readable(validation: Validation, places: Sequence[int], unreadable: set[int]
     return [example for example in read.values() if example is not None]
 
 
-def count_left_out(validation: Validation, unreadable: set[int]) -> dict[str, float]:
-    """Count what all processes left out, as "left_out"; every process must call this together.
+def count_images(validation: Validation, unreadable: set[int]) -> dict[str, float]:
+    """Count the images of all processes, which must call this together.
+
+    Returns:
+        "num_images", which were read, and "left_out", the records and images that could not be used, if any.
 
     Raises:
         TrainingError: Too many images could not be read.
@@ -156,7 +159,8 @@ def count_left_out(validation: Validation, unreadable: set[int]) -> dict[str, fl
             f"{MAX_FRACTION:.0%}{listed}."
         )
     total = count + validation.num_left_out
-    return {"left_out": float(total)} if total else {}
+    counts = {"num_images": float(validation.num_images - count)}
+    return counts | ({"left_out": float(total)} if total else {})
 
 
 def _score_batch(

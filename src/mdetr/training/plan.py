@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch import nn
@@ -13,13 +14,16 @@ from mdetr.training.ema import start_fraction
 from mdetr.training.learner import Learner, make_learner
 from mdetr.training.own_data import import_own_data
 from mdetr.training.preparation import prepare_data
-from mdetr.training.recipe import Recipe
+from mdetr.training.recipe import OptimiserSettings, Recipe
 from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.training.trainer import parameter_groups
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture
+WARM_UP = 2  # steps that are not timed: the first ones choose kernels and fill caches
+TIMED = 5  # steps whose median is told
+PATIENCE = 60  # seconds after which no further step is timed
 BYTES = 4  # of a float32
 
 
@@ -44,9 +48,10 @@ class Plan:
     """What a run will be.
 
     groups, frozen: of parameters. examples, steps_per_epoch, steps: of training. state_bytes: weights,
-    gradients, Adam's moments and the average on each process. batch: examples of the measured step, on one
-    process; seconds: that it took; peak_bytes: of GPU memory, None on a CPU. start_fraction: of the start
-    weights in the average that will be saved; None without an average. notes: what else to know.
+    gradients, Adam's moments and the average on each process. batch: examples of a measured step, on one
+    process; seconds: the median of those that were timed after a warm-up; timed: their number; peak_bytes: of
+    GPU memory, None on a CPU. start_fraction: of the start weights in the average that will be saved; None
+    without an average. notes: what else to know.
     """
 
     groups: tuple[Group, ...]
@@ -57,6 +62,7 @@ class Plan:
     state_bytes: int
     batch: int
     seconds: float
+    timed: int
     peak_bytes: int | None
     start_fraction: float | None = None
     notes: tuple[str, ...] = ()
@@ -75,10 +81,11 @@ class Plan:
         told.append(f"{self.state_bytes / 2**30:.2f} GiB for weights, gradients, moments and average")
         if self.peak_bytes is not None:
             told.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at the most in one step")
-        hours = self.seconds * self.steps / 3600
+        steps = "1 step" if self.timed == 1 else f"{self.timed} steps"
         told.append(
-            f"one step of {self.batch} examples took {self.seconds:.2f} s here, without the optimiser; "
-            f"{self.steps:,} of them take {hours:.2f} hours"
+            f"a step of {self.batch} examples takes {self.seconds:.2f} s here (median of {steps} after a "
+            f"warm-up); {self.steps:,} of them take {_duration(self.seconds * self.steps)}, "
+            "besides evaluation"
         )
         if self.start_fraction is not None:
             told.append(f"the saved average will hold {self.start_fraction:.1%} of the start weights")
@@ -86,7 +93,7 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
-    """Make the model and the data of a recipe, and run one batch forwards and backwards.
+    """Make the model and the data of a recipe, and time some steps of training.
 
     Args:
         recipe: what is to be run. folder: where stores of your own files are made, if there are any.
@@ -118,7 +125,7 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     copies = 1 + (recipe.ema is not None)
     batch = max(1, optimiser.batch_size // num_processes // recipe.run.gradient_accumulation)
     examples = SkippingDataset(mixture, broken, learner.check)
-    seconds, peak = _measure(learner, examples, min(batch, len(mixture)))
+    seconds, timed, peak = _measure(learner, examples, min(batch, len(mixture)), optimiser)
     ema = recipe.ema
     return Plan(
         groups=tuple(groups),
@@ -129,29 +136,50 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
         state_bytes=BYTES * (copies * all_of_them + 3 * trained),
         batch=min(batch, len(mixture)),
         seconds=seconds * recipe.run.gradient_accumulation,
+        timed=timed,
         peak_bytes=peak,
         start_fraction=None if ema is None else start_fraction(steps, ema.decay, ema.ramp),
         notes=tuple(notes),
     )
 
 
-def _measure(learner: Learner, examples: SkippingDataset, batch_size: int) -> tuple[float, int | None]:
-    """Seconds of the second of two steps, and the most GPU memory."""
+def _measure(
+    learner: Learner, examples: SkippingDataset, batch_size: int, settings: OptimiserSettings
+) -> tuple[float, int, int | None]:
+    """The median seconds of some steps after a warm-up, their number, and the most GPU memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: nn.Module = learner.model.to(device).train()
+    # At a rate of 0 the optimizer does its work, and the model stays what it is.
+    groups = [group | {"lr": 0.0} for group in parameter_groups(model, settings)]
+    optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     examples.mixture.set_epoch(0)
-    batch = learner.collator([examples[place] for place in range(batch_size)])
-    batch.pop("records")
-    inputs = {name: _moved(value, device) for name, value in batch.items()}
-    seconds = 0.0
-    for _ in range(2):
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    for step in range(WARM_UP + TIMED):
+        # Other examples in each step, since batches differ in size; a small set begins anew.
+        places = [(step * batch_size + place) % len(examples.mixture) for place in range(batch_size)]
+        batch = learner.collator([examples[place] for place in places])
+        batch.pop("records")
+        inputs = {name: _moved(value, device) for name, value in batch.items()}
         started = time.perf_counter()
         model(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - started
-    model.zero_grad(set_to_none=True)
-    return seconds, torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+        seconds.append(time.perf_counter() - started)
+        if len(seconds) > 1 and time.perf_counter() - begun > PATIENCE:
+            break
+    timed = seconds[min(WARM_UP, len(seconds) - 1) :]
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+    return median(timed), len(timed), peak
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
 def _moved(value: object, device: torch.device) -> object:

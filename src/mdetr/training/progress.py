@@ -15,6 +15,7 @@ from rich.text import Text
 from transformers import TrainerCallback
 
 from mdetr.training.evaluation import EVALUATED
+from mdetr.wording import score_in_words, value_in_words
 
 ROWS = 12  # of the table
 COLUMNS = {
@@ -73,7 +74,7 @@ class Progress(TrainerCallback):
         if self._live is not None:
             self._live.update(self._table())
         elif scores:
-            self._say({key: f"{value:.4f}" for key, value in scores.items()})
+            self._say({score_in_words(key): value_in_words(key, value) for key, value in scores.items()})
         elif "loss" in logs:
             self._say(shown)
 
@@ -102,5 +103,6 @@ class Progress(TrainerCallback):
             return Group(steps, Text())
         scores = Table("score", "now", "most")
         for name, values in self._scores.items():
-            scores.add_row(Text(name), f"{values[-1]:.4f}", f"{max(values):.4f}")
+            shown = (value_in_words(name, value) for value in (values[-1], max(values)))
+            scores.add_row(Text(score_in_words(name)), *shown)
         return Group(steps, scores)

@@ -17,6 +17,7 @@ import transformers
 
 from mdetr.files import atomic_write
 from mdetr.training.evaluation import EVALUATED
+from mdetr.wording import curve_in_words, is_count, score_in_words, value_in_words
 
 Curve = tuple[list[int], list[float]]
 """Steps and values."""
@@ -30,7 +31,7 @@ _SPEED = ("grad_norm", "images_per_second", "data_wait", "padding", "gpu_memory_
 def write_report(
     path: Path, title: str, history: Sequence[Mapping[str, float]], recipe: str, pictures: Mapping[str, Path]
 ) -> None:
-    """Write the report of a run.
+    """Write the report of a run; curves in which nothing changes are left out.
 
     Args:
         path: the HTML file. title: its heading. history: the entries of the log, each with its step.
@@ -41,12 +42,17 @@ def write_report(
     curves = _curves(history)
     scores = {name.removeprefix(EVALUATED): c for name, c in curves.items() if name.startswith(EVALUATED)}
     losses = [name for name in curves if "loss" in name and not name.startswith((EVALUATED, "train_"))]
+    also = {name: curve for name, curve in curves.items() if name.startswith(_ALSO_LOGGED)}
     sections = [
         ("Scores over the run", _by_rank(scores)),
-        ("Losses", _by_layer({name: curves[name] for name in losses})),
-        ("In training batches", _by_layer({n: c for n, c in curves.items() if n.startswith(_ALSO_LOGGED)})),
+        ("Losses", _in_words(_by_layer({name: curves[name] for name in losses}))),
+        ("In training batches", _in_words(_by_layer(also))),
         ("Rates", {"learning rate": {n[3:]: c for n, c in curves.items() if n.startswith("lr_")}}),
-        ("Speed", {name: {name: curves[name]} for name in _SPEED if name in curves}),
+        ("Speed", _in_words({name: {name: curves[name]} for name in _SPEED if name in curves})),
+    ]
+    sections = [
+        (heading, {name: lines for name, lines in charts.items() if _changes(lines)})
+        for heading, charts in sections
     ]
     template = Environment(autoescape=True, trim_blocks=True).from_string(
         files("mdetr").joinpath("assets", "report.html.jinja").read_text("utf-8")
@@ -56,9 +62,9 @@ def write_report(
         summary=_summary(history),
         scores=[_best(name, curve) for name, curve in scores.items()],
         sections=[
-            (heading, [(name, _draw(name, lines)) for name, lines in charts.items() if lines])
+            (heading, [(name, _draw(name, lines)) for name, lines in charts.items()])
             for heading, charts in sections
-            if any(charts.values())
+            if charts
         ],
         pictures=[(name, _base64(picture.read_bytes())) for name, picture in pictures.items()],
         recipe=recipe,
@@ -93,8 +99,17 @@ def _by_rank(scores: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     charts: dict[str, dict[str, Curve]] = {}
     for name, curve in scores.items():
         kind, at, rank = name.partition("@")
-        charts.setdefault(kind, {})[at + rank] = curve
+        charts.setdefault(score_in_words(kind), {})[at + rank] = curve
     return charts
+
+
+def _in_words(charts: Mapping[str, dict[str, Curve]]) -> dict[str, dict[str, Curve]]:
+    return {curve_in_words(name): lines for name, lines in charts.items()}
+
+
+def _changes(lines: Mapping[str, Curve]) -> bool:
+    """Whether a chart has a line that is not level; a single point is."""
+    return any(len(set(values)) > 1 for _, values in lines.values())
 
 
 def _draw(name: str, lines: Mapping[str, Curve]) -> str:
@@ -125,7 +140,10 @@ def _draw(name: str, lines: Mapping[str, Curve]) -> str:
 def _best(name: str, curve: Curve) -> tuple[str, str, str, str]:
     steps, values = curve
     best = max(range(len(values)), key=values.__getitem__)
-    return name, f"{values[-1]:.4f}", f"{values[best]:.4f}", f"{steps[best]:,}"
+    if is_count(name):
+        return name, value_in_words(name, values[-1]), "", ""
+    last, highest = (value_in_words(name, value) for value in (values[-1], values[best]))
+    return score_in_words(name), last, highest, f"{steps[best]:,}"
 
 
 def _summary(history: Sequence[Mapping[str, float]]) -> str:

@@ -36,6 +36,7 @@ from mdetr.training.evaluation import EVALUATED, Validation
 from mdetr.training.grouping import EpochSampler, ShapeGroupedSampler
 from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
+from mdetr.training.loss_parts import LossParts
 from mdetr.training.meters import Meters
 from mdetr.training.recipe import FixedSizeAugmentation, OptimiserSettings, Recipe
 from mdetr.training.run_folder import COMPLETE
@@ -128,8 +129,7 @@ class MdetrTrainer(Trainer):
         # what is scored and saved of a sharded model, whose parts would have to be run by all together
         self._twin = copy.deepcopy(model).eval() if sharded else None
         self._draw = draw
-        self._parts: dict[str, Tensor] = {}
-        self._num_parts = 0
+        self._parts = LossParts(getattr(getattr(model, "config", None), "answer_types", None) or ())
         self.meters = Meters()
         if arguments.fsdp_plugin_args is not None:  # each repeated layer is gathered by itself
             layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
@@ -208,9 +208,7 @@ class MdetrTrainer(Trainer):
                 raise TrainingError(f"The loss is {output.loss.item()}.")
         except TrainingError as error:
             raise TrainingError(self._keep_bad_batch(records, str(error))) from None
-        for name, value in output.losses.items():
-            self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value
-        self._num_parts += 1
+        self._parts.add(output.losses, inputs.get("targets") or {})
         return (output.loss, output) if return_outputs else output.loss
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
@@ -220,11 +218,8 @@ class MdetrTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add to what is logged of the loss: its parts, averaged since the last log, rates and speed."""
-        if "loss" in logs and self._num_parts:
-            names = list(self._parts)
-            sums = self.accelerator.reduce(torch.stack([self._parts[name] for name in names]), "mean")
-            logs = {**logs, **dict(zip(names, (sums / self._num_parts).tolist(), strict=True))}
-            self._parts, self._num_parts = {}, 0
+        if "loss" in logs and len(self._parts):
+            logs = {**logs, **self._parts.read(self.accelerator)}
             del logs["learning_rate"]  # of the first group alone
             groups = cast(torch.optim.Optimizer, self.optimizer).param_groups
             logs |= {f"lr_{group['name']}": group["lr"] for group in groups}

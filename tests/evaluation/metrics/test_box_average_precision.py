@@ -26,7 +26,7 @@ def score(output, records) -> dict[str, float]:
 
 def test_all_boxes_found_and_nothing_else_is_a_precision_of_one(say, caption):
     output = say([TEXT], [[(CUBE, "a cube"), (BALL, "a ball"), (NOWHERE, None)]])
-    assert score(output, [caption]) == pytest.approx({"AP": 1.0, "AP50": 1.0, "AP75": 1.0})
+    assert score(output, [caption]) == pytest.approx({"AP": 1.0, "AP50": 1.0, "AP75": 1.0, "num_boxes": 2})
 
 
 def test_one_of_two_boxes_found_is_about_half(say, caption):

@@ -41,13 +41,20 @@ def test_every_phrase_found_first_gives_recall_one(processor, say, caption):
         "recall@5": 1.0,
         "recall@10": 1.0,
         "upper_bound": 1.0,
+        "num_phrases": 2.0,
     }
 
 
 def test_a_box_tied_to_other_words_is_found_later_or_never(processor, say, caption):
     wrong = [(NOWHERE, "a red cube"), (LEFT, "two blue balls"), (NOWHERE, "two blue balls")]
     recall = score(processor, say([TEXT], [wrong]), [caption])
-    assert recall == {"recall@1": 0.0, "recall@5": 0.5, "recall@10": 0.5, "upper_bound": 0.5}
+    assert recall == {
+        "recall@1": 0.0,
+        "recall@5": 0.5,
+        "recall@10": 0.5,
+        "upper_bound": 0.5,
+        "num_phrases": 2.0,
+    }
 
 
 def test_merged_boxes_want_the_box_that_encloses_all(processor, say, caption):
@@ -115,6 +122,7 @@ def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_ty
         metric.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
     assert next(recorded, None) is None
     found = metric.compute()
+    assert found.pop("num_phrases") == len(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
     assert len(found) == 4 * 8
     for figure, values in expected.items():
         for kind, value in values.items():

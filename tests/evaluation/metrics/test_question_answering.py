@@ -73,6 +73,7 @@ def test_accuracy_in_all_and_by_kind(answering: MdetrProcessor) -> None:
     assert metric.compute() == pytest.approx(
         {
             "accuracy": 2 / 3,
+            "num_questions": 3,
             "accuracy/answer_type=attr": 1,
             "accuracy/answer_type=binary": 0.5,
             "accuracy/question_type=exist": 0.5,
@@ -130,7 +131,8 @@ def _answer(metric: QuestionAnsweringMetric, numbers: range) -> dict[str, float]
 
 def test_two_processes_give_what_one_would(answering: MdetrProcessor, tmp_path: Path) -> None:
     alone = _answer(QuestionAnsweringMetric(answering), range(9))
-    assert len(alone) == 6
+    assert len(alone) == 7
+    assert alone["num_questions"] == 9
     (tmp_path / "alone.json").write_text(json.dumps(alone))
     multiprocessing.start_processes(_check_merge, (answering, str(tmp_path)), nprocs=2, start_method="fork")
 

@@ -57,6 +57,7 @@ def test_figures_are_those_of_the_definition() -> None:
             "precision@0.9": 0.5,
             "box_mean_iou": (0.5 + 200 / 300) / 2,
             "box_cumulative_iou": 400 / 700,
+            "num_phrases": 2,
             "mean_iou/i_single": 0.5,
             "mean_iou/i_multi": 1,
             "mean_iou/s_mid": 0.75,

@@ -63,8 +63,8 @@ class AveragePrecisionMetric:
         """Put the scores of all processes together; every process must call this at the same time.
 
         Returns:
-            AP (mean over the IoU thresholds 0.5, 0.55, ..., 0.95), AP50 and AP75, between 0 and 1; nothing
-            where no box was to be found.
+            AP (mean over the IoU thresholds 0.5, 0.55, ..., 0.95), AP50 and AP75, between 0 and 1; num_boxes,
+            how many were to be found. Nothing where none was.
 
         Raises:
             MissingDependencyError: faster-coco-eval is not installed.
@@ -73,7 +73,8 @@ class AveragePrecisionMetric:
         found_keys, found = self._found.merged()
         if not len(true) or not len(found):
             return {}
-        return average_precision(true_keys, true, found_keys, found)
+        scores = average_precision(true_keys, true, found_keys, found)
+        return {**scores, "num_boxes": float(len(true))}
 
 
 def average_precision(

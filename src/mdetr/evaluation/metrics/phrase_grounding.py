@@ -114,7 +114,8 @@ class PhraseGroundingMetric:
 
         Returns:
             recall@1, @5, @10, and upper_bound, the recall of all boxes; the same with "/TYPE" for each type
-            of phrase, where the data set tells types; nothing where no phrase was scored.
+            of phrase, where the data set tells types; num_phrases, of how many. Nothing where no phrase was
+            scored.
         """
         scores: dict[str, float] = {}
         for name, places in self._places.merged().items():
@@ -122,6 +123,8 @@ class PhraseGroundingMetric:
                 end = "" if name == ALL else f"/{name}"
                 scores |= {f"recall@{k}{end}": share for k, share in share_within(places).items()}
                 scores[f"upper_bound{end}"] = float(np.isfinite(places).mean())
+                if name == ALL:
+                    scores["num_phrases"] = float(len(places))
         return scores
 
 

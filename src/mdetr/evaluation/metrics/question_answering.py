@@ -99,13 +99,15 @@ class QuestionAnsweringMetric:
         """Put the scores of all processes together; every process must call this at the same time.
 
         Returns:
-            accuracy, and accuracy/KIND=NAME for each type of answer and of question; GQA's other scores where
-            its facts are kept; nothing where no question was scored.
+            accuracy, and accuracy/KIND=NAME for each type of answer and of question; num_questions, of how
+            many; GQA's other scores where its facts are kept. Nothing where no question was scored.
         """
         scores: dict[str, float] = {}
         for kind, rows in self._right.merged().items():
             if len(rows):
                 scores["accuracy" if kind == ALL else f"accuracy/{kind}"] = float(rows.mean())
+                if kind == ALL:
+                    scores["num_questions"] = float(len(rows))
         scores |= {name: float(rows.mean()) for name, rows in self._choices.merged().items() if len(rows)}
         keys, right = self._by_record.merged()
         of, entailed = self._entailed.merged()

@@ -80,7 +80,8 @@ class ReferringMetric:
             the model has the head that says which boxes are referred to, without it
             (precision_without_head@k); accuracy@0.5:0.95, the share of right first boxes, averaged over these
             IoU thresholds; and, where some texts denote several things, precision_of_one@1 of those that
-            denote one (CLEVR-Ref+'s accuracy). Nothing where no record was scored.
+            denote one (CLEVR-Ref+'s accuracy); num_expressions, of how many. Nothing where no record was
+            scored.
         """
         _, rows = self._places.merged()
         if not len(rows):
@@ -93,6 +94,7 @@ class ReferringMetric:
         scores["accuracy@0.5:0.95"] = float((best[:, None] >= THRESHOLDS).mean())
         if (counts > 1).any() and (counts == 1).any():
             scores["precision_of_one@1"] = share_within(by_iou[counts == 1])[1]
+        scores["num_expressions"] = float(len(rows))
         return scores
 
 

@@ -93,7 +93,7 @@ class SegmentationMetric:
 
         Returns:
             mean_iou, cumulative_iou, precision@0.5, @0.7, @0.9 of masks, box_mean_iou and box_cumulative_iou;
-            mean_iou/SUBSET of each subset; nothing where no record was scored.
+            mean_iou/SUBSET of each subset; num_phrases, of how many. Nothing where no record was scored.
         """
         scores: dict[str, float] = {}
         for name, rows in self._rows.merged().items():
@@ -110,6 +110,7 @@ class SegmentationMetric:
             scores |= {
                 "box_mean_iou": float(of_boxes.mean()),
                 "box_cumulative_iou": float(box_both / max(box_any, 1)),
+                "num_phrases": float(len(rows)),
             }
         return scores
 

@@ -1,0 +1,78 @@
+"""The parts of the loss for the log: each averaged over the batches that it says something about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+_OF_ANSWERS = ("loss_answer_", "accuracy_answer_")
+_OF_REFERRED = ("loss_isfinal", "accuracy_isfinal")
+
+
+class LossParts:
+    """Sums the parts of the loss, batch by batch.
+
+    Answers count where a batch has questions of their type, and what an expression refers to where it has
+    expressions; elsewhere their loss is 0 and their accuracy 1, as published, which would only dilute the
+    average.
+
+    Args:
+        answer_types: the model's, in the order of their ids; empty where one head gives all answers.
+    """
+
+    def __init__(self, answer_types: Sequence[str] = ()) -> None:
+        self._answer_types = tuple(answer_types)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._sums)
+
+    def add(self, losses: Mapping[str, Tensor], targets: Mapping[str, Any]) -> None:
+        """Add the parts of one batch.
+
+        Args:
+            losses: name -> scalar; all batches have the same names.
+            targets: of the batch, as the model gets them.
+        """
+        for name, counts in self._counting(losses, targets):
+            value = losses[name]
+            zero = torch.zeros_like(value)
+            self._sums[name] = self._sums.get(name, zero) + torch.where(counts, value, zero)
+            self._counts[name] = self._counts.get(name, zero) + counts
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """The averages over all processes since the last call, without what no batch said anything about."""
+        names = list(self._sums)
+        both = torch.stack([torch.stack([of[name] for name in names]) for of in (self._sums, self._counts)])
+        sums, counts = accelerator.reduce(both, "sum").tolist()
+        self._sums, self._counts = {}, {}
+        return {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
+
+    def _counting(
+        self, losses: Mapping[str, Tensor], targets: Mapping[str, Any]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Each name, and whether the batch says something about it, as a scalar on the loss's device."""
+        asked = _of(targets, "answer") >= 0
+        referring = _of(targets, "referred_mask").any()
+        for name, value in losses.items():
+            counts = torch.ones((), dtype=torch.bool)
+            if name.startswith(_OF_ANSWERS):
+                kind = name.partition("_answer_")[2]
+                of_type = asked
+                if kind in self._answer_types:
+                    of_type = asked & (_of(targets, "answer_type") == self._answer_types.index(kind))
+                counts = of_type.any()
+            elif name.startswith(_OF_REFERRED):
+                counts = referring
+            yield name, counts.to(value.device)
+
+
+def _of(targets: Mapping[str, Any], name: str) -> Tensor:
+    """A tensor of the targets; with no texts in it where they lack it."""
+    value = targets.get(name)
+    return value if isinstance(value, Tensor) else torch.zeros(0, dtype=torch.long)
