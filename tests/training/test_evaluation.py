@@ -95,4 +95,5 @@ def test_every_class_is_looked_for_in_every_image(tiny_model_folder: Path, tmp_p
         scores = evaluate(loaded.model, validation, 4, Accelerator(cpu=True), done.append)
         assert done == [1, 1]
         assert {"detection_AP", "detection_APr", "detection_fixed_AP"} <= scores.keys()
+        assert scores.pop("num_images") == 2
         assert all(-1 <= value <= 1 for value in scores.values())
