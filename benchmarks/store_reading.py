@@ -61,11 +61,11 @@ def main() -> None:
         pickled = pickle.dumps(list(store))
         in_memory = pickle.loads(pickled)
         shuffled = random.Random(0).sample(range(num_rows), READS)
-        neighbours = [row for first in shuffled for row in range(first, min(first + 5, num_rows))]
+        neighbors = [row for first in shuffled for row in range(first, min(first + 5, num_rows))]
         speeds = {
             "store, random rows": rows_per_second(Store.open(store.path).__getitem__, shuffled),
             "store, five rows of an image at a time": rows_per_second(
-                Store.open(store.path).__getitem__, neighbours
+                Store.open(store.path).__getitem__, neighbors
             ),
             "store, in order": rows_per_second(lambda _: None, (0 for _ in store)),
             "whole row group each time, random rows": rows_per_second(read_without_cache(store), shuffled),

@@ -69,8 +69,8 @@ def with_a_plain_loop(recipe: Recipe) -> list[float]:
     """Seconds of each step of a loop that does no more than it must."""
     learner = make_learner(recipe)
     model = learner.model.to(memory_format=torch.channels_last).train()  # as the trainer has it
-    settings = recipe.optimiser
-    optimiser = torch.optim.AdamW(
+    settings = recipe.optimizer
+    optimizer = torch.optim.AdamW(
         parameter_groups(model, settings), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     data = training_data(recipe.data, recipe.seed)
@@ -89,8 +89,8 @@ def with_a_plain_loop(recipe: Recipe) -> list[float]:
         batch.pop("records")
         model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         ends.append(time.perf_counter())
     return differences(ends)
 
@@ -139,7 +139,7 @@ def main() -> None:
         recipe = replace(
             recipe,
             data=replace(recipe.data, train=[TrainStore(store)], validation={}),
-            optimiser=replace(recipe.optimiser, steps=arguments.steps, epochs=None),
+            optimizer=replace(recipe.optimizer, steps=arguments.steps, epochs=None),
             run=replace(recipe.run, log_every=10, save_every=10**9),
         )
         ours, plain, waits = list[float](), list[float](), list[float]()
@@ -148,7 +148,7 @@ def main() -> None:
             times, wait = with_mdetr(recipe, Path(name) / f"run{turn}")
             ours, waits = ours + times, [*waits, wait]
         average = seconds_of_average(make_learner(recipe), recipe)
-    images = recipe.optimiser.batch_size
+    images = recipe.optimizer.batch_size
     turns = f"{TURNS} turns of {arguments.steps} steps"
     print(f"{torch.get_num_threads()} threads, {images} images a step, {turns}")
     print(f"plain loop:   {median(plain):.3f} s a step, {images / median(plain):.1f} images/s")

@@ -38,7 +38,7 @@ def test_images_of_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     assert load_image(path).shape == (3, 40, 60)
 
 
-def test_sixteen_bit_grey_keeps_its_high_byte_instead_of_being_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_keeps_its_high_byte_instead_of_being_clipped(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 5), 0x80FF, np.uint16)).save(path)
     assert load_image(path).unique().tolist() == [0x80]
@@ -132,7 +132,7 @@ def test_exif_data_that_are_no_such_data_turn_nothing(tmp_path: Path, exif: byte
         ([7.5, 7.5, 7.5], [0, 0, 0]),
     ],
 )
-def test_float_grey_is_scaled_by_its_range(tmp_path: Path, values: list[float], expected: list[int]) -> None:
+def test_float_gray_is_scaled_by_its_range(tmp_path: Path, values: list[float], expected: list[int]) -> None:
     path = tmp_path / "float.tif"
     Image.fromarray(np.array([values], np.float32)).save(path)
     assert load_image(path)[0].tolist() == [expected]
@@ -243,7 +243,7 @@ RED = [255, 102, 0]  # as floats 1, 0.4 and 0
         (Image.new("I;16", (3, 2), 102 * 256), [102] * 3),
     ],
 )
-def test_grey_transparent_and_float_images_become_rgb(image: object, expected: list[int]) -> None:
+def test_gray_transparent_and_float_images_become_rgb(image: object, expected: list[int]) -> None:
     loaded = load_image(image)  # type: ignore[arg-type]
     assert loaded.shape == (3, 2, 3)
     assert loaded.dtype == torch.uint8
@@ -320,7 +320,7 @@ def test_one_pixel_is_an_image() -> None:
     assert batch["pixel_values"].shape == (1, 3, 800, 800)
 
 
-def test_pixels_are_normalised_and_padded_at_the_right_and_bottom() -> None:
+def test_pixels_are_normalized_and_padded_at_the_right_and_bottom() -> None:
     small, tall = np.full((4, 6, 3), 51, np.uint8), np.full((9, 5, 3), 255, np.uint8)
     batch = MdetrImageProcessor(size=None)([small, tall])
     assert batch["pixel_values"].shape == (2, 3, 9, 6)

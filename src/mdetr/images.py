@@ -94,7 +94,7 @@ def placements(given: Sequence[Size], pixel_mask: Tensor) -> list[Placement]:
 def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
     """Read any image as RGB, turned upright as its EXIF data says.
 
-    Transparency is dropped, grey is repeated three times, and 16 bits become 8. Grey values that are floats
+    Transparency is dropped, gray is repeated three times, and 16 bits become 8. Gray values that are floats
     (float TIFF) are taken as 0 (black) to 1 (white) where none is outside, as they are where all are whole
     numbers from 0 to 255, and else as running from the image's least to its largest value; what is not finite
     is black. EXIF data that cannot be read turn nothing.
@@ -105,7 +105,7 @@ def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
             - an http(s) address, a data: address, or one of a file system that fsspec knows;
             - the bytes of an encoded image, or an open binary file that holds one;
             - a PIL image of any mode;
-            - an array (H, W, 3), (H, W, 4) with transparency, or (H, W) or (H, W, 1) grey; or a tensor
+            - an array (H, W, 3), (H, W, 4) with transparency, or (H, W) or (H, W, 1) gray; or a tensor
               (3, H, W), (4, H, W), (H, W) or (1, H, W). Values are uint8 0..255 or floats 0..1;
             - a mapping with "bytes" or "path", as the data sets of Hugging Face have them.
         channel_order: Of arrays and tensors: "rgb", or "bgr" as OpenCV has them.
@@ -223,7 +223,7 @@ def as_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
 
 
 class MdetrImageProcessor(BaseImageProcessor):
-    """Resizes, normalises and pads images.
+    """Resizes, normalizes and pads images.
 
     Args:
         do_resize: whether images are resized.
@@ -275,7 +275,7 @@ class MdetrImageProcessor(BaseImageProcessor):
         return tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
 
     def pad(self, images: Sequence[Tensor]) -> BatchFeature:
-        """Normalise images (3, h, w) uint8 and pad them at the right and bottom to the largest."""
+        """Normalize images (3, h, w) uint8 and pad them at the right and bottom to the largest."""
         multiple = self.pad_to_multiple or 1
         height, width = (
             -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
@@ -417,7 +417,7 @@ def _has_late_exif(image: Image.Image) -> bool:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale grey images of more than 8 bits, whose values PIL's own conversion would clip at 255.
+    """Scale gray images of more than 8 bits, whose values PIL's own conversion would clip at 255.
 
     Of 16 bits the high byte is kept.
     """

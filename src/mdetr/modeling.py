@@ -53,7 +53,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         """Find in each text's image what the text mentions.
 
         Args:
-            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
+            pixel_values: (I, 3, H, W) float, normalized; cast to the weights' own dtype.
             pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
             input_ids: (B, L) int64.
             attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.

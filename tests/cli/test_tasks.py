@@ -20,7 +20,7 @@ def test_an_answer_is_printed_drawn_and_written(
 ) -> None:
     drawn, written = tmp_path / "found.png", tmp_path / "found.json"
     code, output, _ = command(
-        *("answer", picture, "What colour is the cube?", "--model", tiny_model_folder),
+        *("answer", picture, "What color is the cube?", "--model", tiny_model_folder),
         *("--output", drawn, "--json", written, "--threshold", 0),
     )
     assert code == 0

@@ -40,7 +40,7 @@ def test_a_trained_model_is_scored_and_asked(
     command: Command, recipe: Path, picture: Path, tmp_path: Path
 ) -> None:
     run, scores = tmp_path / "run", tmp_path / "scores.json"
-    code, output, _ = command("train", recipe, "--set", "optimiser.steps=2", "--output", run)
+    code, output, _ = command("train", recipe, "--set", "optimizer.steps=2", "--output", run)
     assert code == 0
     assert f"The model is in {run / 'model'}" in output
     tables = tmp_path / "tables"
@@ -138,20 +138,20 @@ def test_a_dry_run_prints_the_whole_recipe_and_trains_nothing(
     command: Command, recipe: Path, tmp_path: Path
 ) -> None:
     code, output, _ = command(
-        "train", recipe, "--set", "optimiser.lr=0.5", "--dry-run", "--output", tmp_path / "run"
+        "train", recipe, "--set", "optimizer.lr=0.5", "--dry-run", "--output", tmp_path / "run"
     )
     assert code == 0
-    assert yaml.safe_load(output)["optimiser"]["lr"] == 0.5
-    assert yaml.safe_load(output)["optimiser"]["weight_decay"] == 1e-4
+    assert yaml.safe_load(output)["optimizer"]["lr"] == 0.5
+    assert yaml.safe_load(output)["optimizer"]["weight_decay"] == 1e-4
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimiser.stepps=2", "steps"),
+        ("optimizer.stepps=2", "steps"),
         ("model.config.num_querys=2", "num_queries"),
-        ("optimiser.lr=fast", "optimiser.lr"),
+        ("optimizer.lr=fast", "optimizer.lr"),
     ],
 )
 def test_a_misspelt_key_or_a_bad_value_is_named(
@@ -238,7 +238,7 @@ def test_several_recipes_make_one_table_with_the_models_that_they_trained(
     assert code == 1
     assert "no model in runs/recipe/model; train" in error
     for path in (recipe, other):
-        assert command("train", path, "--set", "optimiser.steps=1")[0] == 0
+        assert command("train", path, "--set", "optimizer.steps=1")[0] == 0
     code, _, error = command("evaluate", recipe, other, "--json", "scores.json", "--worst", 0)
     assert code == 0, error
     scores = json.loads(Path("scores.json").read_text())

@@ -39,8 +39,8 @@ def clevr_folder(tmp_path: Path) -> Path:
     scenes = []
     for index, boxes in OBJECTS.items():
         pixels = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
-        for colour, (x0, y0, x1, y1) in enumerate(boxes):
-            pixels[y0:y1, x0:x1] = np.eye(3, dtype=np.uint8)[colour] * 255
+        for color, (x0, y0, x1, y1) in enumerate(boxes):
+            pixels[y0:y1, x0:x1] = np.eye(3, dtype=np.uint8)[color] * 255
         name = f"CLEVR_val_{index:06d}.png"
         Image.fromarray(pixels).save(root / "images" / "val" / name)
         things = [{"color": "red", "3d_coords": [0.0, 1.5, 0.7], "bbox": box} for box in boxes]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from mdetr.data.augment import (
-    ColourJitter,
+    ColorJitter,
     Compose,
     FixedResize,
     HorizontalFlip,
@@ -41,45 +41,45 @@ from mdetr.errors import InvalidInputError
 from mdetr.rle import decode_masks, encode_masks
 
 WIDTH, HEIGHT = 120, 80
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 PLACES = {"red": (10, 10, 30, 40), "green": (50, 20, 80, 50), "blue": (90, 5, 110, 75)}
 
 
 def make_image() -> Tensor:
-    """Grey, with one rectangle of each colour."""
+    """Gray, with one rectangle of each color."""
     image = torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8)
-    for colour, (x0, y0, x1, y1) in PLACES.items():
-        image[:, y0:y1, x0:x1] = torch.tensor(COLOURS[colour], dtype=torch.uint8)[:, None, None]
+    for color, (x0, y0, x1, y1) in PLACES.items():
+        image[:, y0:y1, x0:x1] = torch.tensor(COLORS[color], dtype=torch.uint8)[:, None, None]
     return image
 
 
-def make_record(*colours: str, extra_text: str = "") -> Record:
+def make_record(*colors: str, extra_text: str = "") -> Record:
     """A record that names some rectangles: its boxes, spans, masks, phrases and ids all agree."""
-    text = " left of ".join(f"the {colour} thing" for colour in colours) + extra_text
+    text = " left of ".join(f"the {color} thing" for color in colors) + extra_text
     spans = tuple(
-        ((text.index(f"the {colour}"), text.index(f"the {colour}") + len(f"the {colour} thing")),)
-        for colour in colours
+        ((text.index(f"the {color}"), text.index(f"the {color}") + len(f"the {color} thing")),)
+        for color in colors
     )
-    masks = torch.zeros(len(colours), HEIGHT, WIDTH, dtype=torch.uint8)
-    for mask, colour in zip(masks, colours, strict=True):
-        x0, y0, x1, y1 = PLACES[colour]
+    masks = torch.zeros(len(colors), HEIGHT, WIDTH, dtype=torch.uint8)
+    for mask, color in zip(masks, colors, strict=True):
+        x0, y0, x1, y1 = PLACES[color]
         mask[y0:y1, x0:x1] = 1
     return Record(
         source="tests",
         split="train",
-        id="-".join(colours),
+        id="-".join(colors),
         image="image.png",
         image_id="1",
         width=WIDTH,
         height=HEIGHT,
         text=text,
-        boxes=tuple(tuple(map(float, PLACES[colour])) for colour in colours),  # type: ignore[misc]
+        boxes=tuple(tuple(map(float, PLACES[color])) for color in colors),  # type: ignore[misc]
         spans=spans,
-        is_referred=tuple(colour == colours[0] for colour in colours),
+        is_referred=tuple(color == colors[0] for color in colors),
         masks=encode_masks(masks),
-        phrases=tuple(Phrase(spans[index], (index,)) for index in range(len(colours))),
-        category_ids=tuple(list(COLOURS).index(colour) for colour in colours),
-        extra=json.dumps({"colours": colours}),
+        phrases=tuple(Phrase(spans[index], (index,)) for index in range(len(colors))),
+        category_ids=tuple(list(COLORS).index(color) for color in colors),
+        extra=json.dumps({"colors": colors}),
     )
 
 
@@ -91,24 +91,24 @@ def generator(seed: int) -> Generator:
 
 
 def assert_everything_agrees(image: Tensor, record: Record) -> None:
-    """Every box holds the colour that its words name, its mask fills it, and the rest still belongs to it."""
+    """Every box holds the color that its words name, its mask fills it, and the rest still belongs to it."""
     validate_record(record)
     assert image.shape == (3, record.height, record.width)
     assert record.is_referred is not None and record.category_ids is not None and record.masks is not None
     assert len(record.boxes) == len(record.spans) == len(record.masks) == len(record.category_ids)
-    first = json.loads(record.extra or "")["colours"][0]
+    first = json.loads(record.extra or "")["colors"][0]
     masks = decode_masks(record.masks, record.height, record.width) if record.masks else torch.zeros(0)
     for index, ((x0, y0, x1, y1), ((start, end),)) in enumerate(zip(record.boxes, record.spans, strict=True)):
         match = re.fullmatch(r"the (\w+) thing", record.text[start:end])
         assert match is not None
-        colour = match[1]
-        assert record.category_ids[index] == list(COLOURS).index(colour)
-        assert record.is_referred[index] == (colour == first)
+        color = match[1]
+        assert record.category_ids[index] == list(COLORS).index(color)
+        assert record.is_referred[index] == (color == first)
         left, top, right, bottom = round(x0), round(y0), round(x1), round(y1)
         if right - left >= 4 and bottom - top >= 4:
             inside = image[:, top + 2 : bottom - 2, left + 2 : right - 2].float().mean((1, 2))
             if inside.numel() and not inside.isnan().any():
-                assert inside.argmax() == list(COLOURS).index(colour)
+                assert inside.argmax() == list(COLORS).index(color)
             area = (x1 - x0) * (y1 - y0)
             assert masks[index].sum() == pytest.approx(area, abs=2 * (x1 - x0 + y1 - y0) + 4)
     for phrase in record.phrases or ():
@@ -185,8 +185,8 @@ def test_scale_crop_keeps_the_aspect_ratio_and_most_of_every_box() -> None:
         image, (record,) = RandomScaleCrop(0.5, 1.0, 0.7)(make_image(), RECORDS[1:2], generator(seed))
         sizes.add(image.shape[1:])
         assert image.shape[2] / image.shape[1] == pytest.approx(WIDTH / HEIGHT, rel=0.03)
-        for (x0, y0, x1, y1), colour in zip(record.boxes, ("blue", "red", "green"), strict=True):
-            a0, b0, a1, b1 = PLACES[colour]
+        for (x0, y0, x1, y1), color in zip(record.boxes, ("blue", "red", "green"), strict=True):
+            a0, b0, a1, b1 = PLACES[color]
             assert (x1 - x0) * (y1 - y0) >= 0.7 * (a1 - a0) * (b1 - b0)
     assert len(sizes) > 5
 
@@ -204,15 +204,15 @@ def test_partial_crop_shows_each_thing_well_or_not_at_all() -> None:
         image, (record,) = RandomPartialCrop(0.3, 0.8, 0.7, 0.1)(make_image(), RECORDS[1:2], generator(seed))
         assert image.shape[2] / image.shape[1] == pytest.approx(WIDTH / HEIGHT, rel=0.06)
         whole = image.shape[1:] == (HEIGHT, WIDTH)
-        for (x0, y0, x1, y1), colour in zip(record.boxes, _colours(record), strict=True):
-            a0, b0, a1, b1 = PLACES[colour]
+        for (x0, y0, x1, y1), color in zip(record.boxes, _colors(record), strict=True):
+            a0, b0, a1, b1 = PLACES[color]
             assert (x1 - x0) * (y1 - y0) >= 0.7 * (a1 - a0) * (b1 - b0)
         assert record.boxes or whole
         counts.add(len(record.boxes))
     assert counts == {1, 2, 3}
 
 
-def _colours(record: Record) -> list[str]:
+def _colors(record: Record) -> list[str]:
     return [record.text[start:end].split()[1] for ((start, end),) in record.spans]
 
 
@@ -221,7 +221,7 @@ def test_partial_crop_drops_a_hidden_box_from_the_one_text_that_has_it() -> None
     seen = set()
     for seed in range(60):
         _, records = step(make_image(), RECORDS, generator(seed))
-        named = [frozenset(_colours(record)) for record in records]
+        named = [frozenset(_colors(record)) for record in records]
         shown = frozenset().union(*named)
         assert named == [shown & {"red", "green"}, shown, shown & {"green"}]
         seen.add(shown)
@@ -486,8 +486,8 @@ def test_fixed_size_augmentation_always_gives_one_size() -> None:
     assert {step(make_image(), RECORDS, generator(seed))[0].shape for seed in range(20)} == {(3, 128, 192)}
 
 
-def test_colour_jitter_changes_pixels_only() -> None:
-    image, records = ColourJitter(0.3, 0.3, 0.3)(make_image(), RECORDS, generator(0))
+def test_color_jitter_changes_pixels_only() -> None:
+    image, records = ColorJitter(0.3, 0.3, 0.3)(make_image(), RECORDS, generator(0))
     assert image.dtype == torch.uint8
     assert not torch.equal(image, make_image())
     assert records == RECORDS

@@ -21,8 +21,8 @@ def records(tmp_path: Path) -> list[Record]:
     """Two records of one image and one of another, in the folder `pictures`."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    for name, grey in (("a.png", 10), ("b.jpg", 200)):
-        Image.fromarray(np.full((20, 30, 3), grey, np.uint8)).save(pictures / name)
+    for name, gray in (("a.png", 10), ("b.jpg", 200)):
+        Image.fromarray(np.full((20, 30, 3), gray, np.uint8)).save(pictures / name)
     names = ["a.png", "a.png", "b.jpg"]
     boxes, spans = ((1.0, 2.0, 3.0, 4.0),), (((0, 1),),)
     return [

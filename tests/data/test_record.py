@@ -73,7 +73,7 @@ def test_a_record_without_fault_passes() -> None:
         ({"category_ids": ()}, "category_ids must have one entry per box"),
         ({"phrases": (Phrase(((0, 99),), (0,)),)}, r"span \(0, 99\) is outside .* \(phrase 0\)"),
         ({"phrases": (Phrase(((0, 9),), (2,)),)}, "phrase 0 names box 2, but there are 2 boxes"),
-        ({"answer_type": "colour"}, "answer type 'colour' is unknown"),
+        ({"answer_type": "color"}, "answer type 'color' is unknown"),
         ({"answer": None}, "the answer type 'reg' but no answer"),
         ({"extra": "{"}, "extra field is not JSON"),
     ],

@@ -192,12 +192,12 @@ def test_targets_for_another_number_of_token_positions_are_refused(random_batch)
         compute_loss(output, targets, MdetrConfig())
 
 
-def test_the_normaliser_is_the_mean_number_of_boxes_of_all_processes(tmp_path):
+def test_the_normalizer_is_the_mean_number_of_boxes_of_all_processes(tmp_path):
     # Forked, since starting afresh would import everything again; the work is too small for threads.
     multiprocessing.start_processes(_check_count, (str(tmp_path / "meeting"),), nprocs=2, start_method="fork")
 
 
-def test_the_normaliser_of_one_process_is_its_boxes_and_at_least_one():
+def test_the_normalizer_of_one_process_is_its_boxes_and_at_least_one():
     assert count_boxes(torch.tensor([[True, True], [True, False]])) == 3
     assert count_boxes(torch.zeros(2, 0, dtype=torch.bool)) == 1
 
@@ -253,8 +253,8 @@ def losses_by_loops(layer, token_embeddings, targets, config) -> dict[str, float
                 total["loss_contrastive_align"] += term.item() / 2
         said = int((log_p.argmax(-1) != 255).sum())
         total["cardinality_error"] += abs(said - num_boxes)
-    normaliser = int(targets["box_mask"].sum())
-    losses = {k: v / (num_texts if k == "cardinality_error" else normaliser) for k, v in total.items()}
+    normalizer = int(targets["box_mask"].sum())
+    losses = {k: v / (num_texts if k == "cardinality_error" else normalizer) for k, v in total.items()}
     return losses | {"accuracy_isfinal": right / asked}
 
 
@@ -274,7 +274,7 @@ def best_pairing(logits, pred_boxes, wanted, boxes) -> tuple[int, ...]:
 
 
 def giou_of(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Generalised IoU of two boxes (centre x, centre y, width, height), side by side."""
+    """Generalized IoU of two boxes (center x, center y, width, height), side by side."""
     (ax0, ay0, ax1, ay1), (bx0, by0, bx1, by1) = (
         (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2) for cx, cy, w, h in (a.tolist(), b.tolist())
     )

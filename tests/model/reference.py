@@ -94,7 +94,7 @@ def reference_inputs(config: MdetrConfig, answers: dict[str, list[float]] | None
 
 
 def _ellipses(boxes_cxcywh: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The recorded masks: the pixels whose centres lie in the ellipse that fits each box."""
+    """The recorded masks: the pixels whose centers lie in the ellipse that fits each box."""
     cx, cy, w, h = (boxes_cxcywh * torch.tensor([width, height] * 2)).T[:, :, None, None]
     y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
     return (((x - cx) / (w / 2)) ** 2 + ((y - cy) / (h / 2)) ** 2 <= 1).to(torch.uint8)

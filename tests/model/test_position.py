@@ -21,8 +21,8 @@ def test_grid_encoding_follows_the_definition() -> None:
     torch.testing.assert_close(encoding[1, 0], torch.tensor(expected))
 
 
-def test_a_box_is_encoded_as_its_centre_row_and_column_and_then_its_size() -> None:
+def test_a_box_is_encoded_as_its_center_row_and_column_and_then_its_size() -> None:
     encoding = box_encoding(torch.tensor([[[0.25, 0.5, 0.1, 0.2]]]), 4)[0, 0]
-    values = [0.5, 0.25, 0.2, 0.1]  # centre y, centre x, height, width
+    values = [0.5, 0.25, 0.2, 0.1]  # center y, center x, height, width
     expected = [part for v in values for part in (math.sin(v * 2 * math.pi), math.cos(v * 2 * math.pi))]
     torch.testing.assert_close(encoding, torch.tensor(expected))

@@ -79,7 +79,7 @@ def small_recipe(store: Path, **run: Any) -> dict[str, Any]:
             "augmentation": "none",
             "allow_shared_images": True,
         },
-        "optimiser": {
+        "optimizer": {
             "batch_size": 4,
             "lr": 1e-3,
             "lr_backbone": 1e-3,

@@ -24,7 +24,7 @@ def content(shapes_store: Path) -> dict[str, Any]:
     content = small_recipe(shapes_store, save_every=10)
     content["model"]["config"] |= {"alignment_size": 0}  # its negatives depend on the padding of each batch
     content["data"] |= {"validation": {}, "texts_per_image": 2}
-    content["optimiser"] |= {"steps": 20, "batch_size": 4}
+    content["optimizer"] |= {"steps": 20, "batch_size": 4}
     return content
 
 
@@ -62,7 +62,7 @@ def test_a_sharded_run_resumes_in_the_middle_of_its_second_epoch(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     content["run"] |= {"sharding": "fsdp", "save_every": 3}
-    content["optimiser"] |= {"steps": 4}  # of two to an epoch
+    content["optimizer"] |= {"steps": 4}  # of two to an epoch
     whole = _train(content, tmp_path / "whole", 2)
     stopped = tmp_path / "whole"
     shutil.rmtree(stopped / "run" / "checkpoint-4")
@@ -73,7 +73,7 @@ def test_a_sharded_run_resumes_in_the_middle_of_its_second_epoch(
 
 def test_sharding_and_bfloat16_go_together(content: dict[str, Any], tmp_path: Path) -> None:
     content["run"] |= {"precision": "bf16", "save_every": 2}
-    content["optimiser"] |= {"steps": 2}
+    content["optimizer"] |= {"steps": 2}
     losses = []
     for sharding in ("none", "fsdp"):
         content["run"]["sharding"] = sharding

@@ -44,7 +44,7 @@ def test_patience_counts_evaluations_since_the_best(
 def test_a_run_ends_early_with_its_best_model(shapes_store: Path, tmp_path: Path) -> None:
     score = "shapes_referring_precision_giou@1"
     content = small_recipe(shapes_store, evaluate_every=1, save_every=1, keep=9)
-    content["optimiser"] |= {"steps": 9, "lr": 0.0, "lr_backbone": 0.0, "lr_text_encoder": 0.0}
+    content["optimizer"] |= {"steps": 9, "lr": 0.0, "lr_backbone": 0.0, "lr_text_encoder": 0.0}
     content["run"]["early_stopping"] = {"score": score, "patience": 2}
     content["ema"] = None
     folder = train(parse_recipe(content), tmp_path / "run")

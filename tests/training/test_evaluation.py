@@ -31,7 +31,7 @@ def _log(run: Path) -> list[dict[str, float]]:
 def recipe(shapes_store: Path, tmp_path: Path) -> Path:
     content = small_recipe(shapes_store, precision="fp32")
     content["model"]["config"] |= {"alignment_size": 0}  # its negatives depend on the padding of each batch
-    content["optimiser"] |= {"steps": 3, "batch_size": 4}
+    content["optimizer"] |= {"steps": 3, "batch_size": 4}
     content["run"] |= {"save_every": 3}
     content["data"]["validation"]["shapes"] |= {"max_images": 7}  # two processes get shares of unequal size
     path = tmp_path / "recipe.yaml"

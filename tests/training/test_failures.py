@@ -35,7 +35,7 @@ def start(shapes_store: Path, tmp_path: Path) -> Iterator[Start]:
 
     def start_one(environment: dict[str, str] | None = None, **run: Any) -> Process:
         content = small_recipe(shapes_store, save_every=2, log_every=1000, **run)
-        content["optimiser"] |= {"steps": 100_000, "batch_size": 4}
+        content["optimizer"] |= {"steps": 100_000, "batch_size": 4}
         content["data"]["validation"] = {}
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(yaml.safe_dump(content))

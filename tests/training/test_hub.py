@@ -70,7 +70,7 @@ def hub() -> Iterator[ThreadingHTTPServer]:
 
 def _train(store: Path, folder: Path, url: str, token: str) -> subprocess.CompletedProcess[str]:
     content = small_recipe(store, push_to_hub="me/shapes", save_every=1000)
-    content["optimiser"] |= {"steps": 1}
+    content["optimizer"] |= {"steps": 1}
     content["data"]["validation"] = {}
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content))

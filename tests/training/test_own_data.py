@@ -138,7 +138,7 @@ def test_fewer_examples_than_a_batch_are_trained_on(
 ) -> None:
     mine.write_text("\n".join(mine.read_text().splitlines()[:4]))  # three and one for validation, by eights
     changes = [f"data={mine}", f"model={tiny_model_folder}", "run.workers=0", "run.pictures=0"]
-    folder = train(load_recipe(FINETUNE, [*changes, "optimiser.epochs=2"]), tmp_path / "run")
+    folder = train(load_recipe(FINETUNE, [*changes, "optimizer.epochs=2"]), tmp_path / "run")
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-2"
     start, trained = (load_file(path / "model.safetensors") for path in (tiny_model_folder, folder))
     assert any(not torch.equal(start[name], trained[name]) for name in start)
@@ -163,8 +163,8 @@ def test_a_file_that_was_changed_or_has_the_name_of_another_is_read_again(mine: 
 
 
 def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
-    changes = [f"data={mine}", f"model={tiny_model_folder}", "optimiser.epochs=null", "optimiser.steps=2"]
-    changes += ["run.workers=0", "data.augmentation=none", "run.pictures=0", "optimiser.batch_size=4"]
+    changes = [f"data={mine}", f"model={tiny_model_folder}", "optimizer.epochs=null", "optimizer.steps=2"]
+    changes += ["run.workers=0", "data.augmentation=none", "run.pictures=0", "optimizer.batch_size=4"]
     folder = train(load_recipe(FINETUNE, changes), tmp_path / "run")
     found = Mdetr.from_pretrained(folder, device="cpu").ground(
         tmp_path / "3.png", "a white square", threshold=0.0

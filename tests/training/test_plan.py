@@ -16,7 +16,7 @@ from tests.training.conftest import small_recipe
 
 def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store)
-    content["optimiser"] |= {"epochs": 3, "steps": None, "batch_size": 4}
+    content["optimizer"] |= {"epochs": 3, "steps": None, "batch_size": 4}
     content["model"] |= {"freeze": ["text_encoder", "decoder"]}
     recipe = parse_recipe(content)
     plan = make_plan(recipe, tmp_path)
@@ -40,7 +40,7 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
 
 def test_an_average_that_keeps_the_start_is_warned_of(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store)
-    content["optimiser"] |= {"steps": 120}
+    content["optimizer"] |= {"steps": 120}
     good = make_plan(parse_recipe(content), tmp_path).lines()
     assert "the saved average will hold 0.0% of the start weights" in good
     assert not any("Warning" in line for line in good)
@@ -53,7 +53,7 @@ def test_an_average_that_keeps_the_start_is_warned_of(shapes_store: Path, tmp_pa
 
 def test_the_schedule_is_drawn(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store)
-    content["optimiser"] |= {"steps": 100}
+    content["optimizer"] |= {"steps": 100}
     content["schedule"] = {"name": "all_linear_with_warmup", "warmup": 0.5, "start_at_base": False}
     (group, *_) = make_plan(parse_recipe(content), tmp_path).groups
     rates = group.rates

@@ -39,9 +39,9 @@ def test_earlier_and_other_names_of_the_configuration_are_known(name: str, tmp_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("optimisr.lr=1", r"unknown key optimisr \(did you mean optimiser\?\)"),
-        ("optimiser.learning_rate=1", r"unknown key optimiser.learning_rate"),
-        ("optimiser.lr_backbon=1", r"unknown key optimiser.lr_backbon \(did you mean lr_backbone"),
+        ("optimizr.lr=1", r"unknown key optimizr \(did you mean optimizer\?\)"),
+        ("optimizer.learning_rate=1", r"unknown key optimizer.learning_rate"),
+        ("optimizer.lr_backbon=1", r"unknown key optimizer.lr_backbon \(did you mean lr_backbone"),
         (
             "data.augmentation={heigth: 3, width: 4}",
             r"unknown key data.augmentation.heigth|height is missing",
@@ -56,15 +56,15 @@ def test_earlier_and_other_names_of_the_configuration_are_known(name: str, tmp_p
             "data.validation.shapes.tasks=[grounding]",
             r"unknown task 'grounding' in data.validation.shapes.tasks",
         ),
-        ("optimiser.lr=fast", r"optimiser.lr: .*found 'fast'"),
-        ("optimiser.batch_size=0", r"optimiser.batch_size: .*greater than 0, found 0"),
-        ("optimiser.lr=-0.1", r"optimiser.lr: .*greater than or equal to 0, found -0.1"),
+        ("optimizer.lr=fast", r"optimizer.lr: .*found 'fast'"),
+        ("optimizer.batch_size=0", r"optimizer.batch_size: .*greater than 0, found 0"),
+        ("optimizer.lr=-0.1", r"optimizer.lr: .*greater than or equal to 0, found -0.1"),
         ("schedule.warmup=1.5", r"schedule.warmup: .*less than or equal to 1, found 1.5"),
         ("run.keep=1", r"run.keep: .*greater than or equal to 2, found 1"),
         ("schedule.name=cosine", r"schedule.name: .*'linear_with_warmup'.*found 'cosine'"),
-        ("optimiser.steps=null", r"either optimiser.epochs or optimiser.steps"),
-        ("optimiser.lr", r"--set wants key=value"),
-        ("optimiser.lr=[", r"not valid YAML"),
+        ("optimizer.steps=null", r"either optimizer.epochs or optimizer.steps"),
+        ("optimizer.lr", r"--set wants key=value"),
+        ("optimizer.lr=[", r"not valid YAML"),
         ("data.train.7.store=x", r"--set data.train.7.store: the recipe has no such place"),
         ("data.train.first.store=x", r"--set data.train.first.store: the recipe has no such place"),
         ("seed.of.all=3", r"--set seed.of.all: the recipe has no such place"),
@@ -77,30 +77,36 @@ def test_a_wrong_key_or_value_is_named_with_its_place(change: str, message: str,
 
 def test_changes_replace_values_of_the_file(tmp_path: Path) -> None:
     path = _with("seed=5", tmp_path)
-    recipe = load_recipe(path, ["optimiser.lr=1e-5", "data.train.0.weight=2", "ema=null"])
-    assert recipe.optimiser.lr == 1e-5
+    recipe = load_recipe(path, ["optimizer.lr=1e-5", "data.train.0.weight=2", "ema=null"])
+    assert recipe.optimizer.lr == 1e-5
     assert recipe.data.train[0].weight == 2
     assert recipe.ema is None
 
 
-@pytest.mark.parametrize("spelling", ["optimiser", "optimizer"])
-def test_steps_and_epochs_replace_each_other_in_both_spellings(spelling: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spelling", ["optimizer", "optimiser"])
+def test_steps_and_epochs_replace_each_other_under_the_new_and_the_old_name(
+    spelling: str, tmp_path: Path
+) -> None:
     path = _with("seed=5", tmp_path)
-    by_epochs = load_recipe(path, [f"{spelling}.epochs=2.5"]).optimiser
+    by_epochs = load_recipe(path, [f"{spelling}.epochs=2.5"]).optimizer
     assert (by_epochs.epochs, by_epochs.steps) == (2.5, None)
-    by_steps = load_recipe("finetune", [f"{spelling}.steps=12", f"{spelling}.lr=0.5"]).optimiser
+    by_steps = load_recipe("finetune", [f"{spelling}.steps=12", f"{spelling}.lr=0.5"]).optimizer
     assert (by_steps.epochs, by_steps.steps, by_steps.lr) == (None, 12, 0.5)
-    with pytest.raises(RecipeError, match=r"either optimiser.epochs or optimiser.steps"):
+    with pytest.raises(RecipeError, match=r"either optimizer.epochs or optimizer.steps"):
         load_recipe(path, [f"{spelling}.epochs=2", f"{spelling}.steps=12"])
 
 
-def test_a_file_may_spell_the_optimizer_either_way_but_not_both(tmp_path: Path) -> None:
+def test_a_file_may_have_the_old_name_of_the_optimizer_with_a_notice_but_not_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = _with("seed=5", tmp_path)
     recipe, text = load_recipe(path), path.read_text()
-    path.write_text(text.replace("optimiser:", "optimizer:"))
+    assert not caplog.records
+    path.write_text(text.replace("optimizer:", "optimiser:"))
     assert load_recipe(path) == recipe
-    path.write_text(text + "optimizer: {batch_size: 2}")
-    with pytest.raises(RecipeError, match="optimizer and optimiser are the same section; keep one"):
+    assert caplog.messages == [f"{path}: write optimizer instead of optimiser, which goes with version 0.2."]
+    path.write_text(text + "optimiser: {batch_size: 2}")
+    with pytest.raises(RecipeError, match="optimiser and optimizer are the same section; keep one"):
         load_recipe(path)
 
 

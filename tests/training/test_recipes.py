@@ -163,7 +163,7 @@ def _made_small(content: dict[str, Any], store: Path, start: Path, tmp_path: Pat
     else:
         data["augmentation"] = "none"
     content["image"] = SMALL
-    content["optimiser"] |= {"batch_size": 4, "epochs": None, "steps": 2}
+    content["optimizer"] |= {"batch_size": 4, "epochs": None, "steps": 2}
     content["run"] |= {"workers": 0, "pictures": 1, "log_every": 1, "evaluate_every": 100, "save_every": 2}
     return content
 

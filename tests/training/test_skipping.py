@@ -95,7 +95,7 @@ def test_a_text_or_an_answer_that_the_model_cannot_take_is_left_out_before_the_f
     content = small_recipe(tmp_path / "odd", workers=workers)
     content["model"] = {"start_from": str(tiny_model_folder)}
     content["data"] |= {"examples": examples, "texts_per_image": 9}
-    content["optimiser"] |= {"steps": 2}
+    content["optimizer"] |= {"steps": 2}
     train(parse_recipe(content), tmp_path / "run")
     lines = _lines(tmp_path / "run" / "broken_examples.jsonl")
     assert {(line["data"], line["id"]) for line in lines} == {

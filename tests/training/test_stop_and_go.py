@@ -26,7 +26,7 @@ def _losses(run: Path) -> list[float]:
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_a_killed_run_that_is_resumed_equals_one_that_was_not(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store, save_every=2)
-    content["optimiser"] |= {"steps": 8}
+    content["optimizer"] |= {"steps": 8}
     content["data"]["validation"] = {}
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(content))

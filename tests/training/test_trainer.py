@@ -20,7 +20,7 @@ from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.learner import Learner
-from mdetr.training.recipe import OptimiserSettings, Recipe, parse_recipe
+from mdetr.training.recipe import OptimizerSettings, Recipe, parse_recipe
 from mdetr.training.run import train, training_arguments
 from mdetr.training.run_folder import last_checkpoint
 from mdetr.training.trainer import MdetrTrainer, parameter_groups, suited_rate
@@ -35,7 +35,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
 
 def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store, log_every=50, save_every=1000, pictures=2)
-    content["optimiser"] |= {"steps": 260, "batch_size": 8}
+    content["optimizer"] |= {"steps": 260, "batch_size": 8}
     content["data"]["texts_per_image"] = 7
     train(parse_recipe(content), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -65,7 +65,7 @@ def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None
 
 def test_bfloat16_trains_without_a_gpu(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store, precision="bf16", save_every=1)
-    content["optimiser"] |= {"steps": 1}
+    content["optimizer"] |= {"steps": 1}
     content["data"]["validation"] = {}
     train(parse_recipe(content), tmp_path / "bf16")
     train(parse_recipe(content | {"run": content["run"] | {"precision": "fp32"}}), tmp_path / "fp32")
@@ -90,7 +90,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_pat
 
 
 def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
-    short = replace(recipe, optimiser=replace(recipe.optimiser, steps=3))  # in the middle of an epoch
+    short = replace(recipe, optimizer=replace(recipe.optimizer, steps=3))  # in the middle of an epoch
     folder = train(short, tmp_path / "run")
     before = MdetrForObjectDetection.from_pretrained(folder).state_dict()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
     run = tmp_path / "run"
     train(parse_recipe(content), run)
     (run / "checkpoint-4" / "complete").unlink()  # as if stopped after step 2
-    content["optimiser"] |= {"lr": 1e30, "max_gradient_norm": 1e30}
+    content["optimizer"] |= {"lr": 1e30, "max_gradient_norm": 1e30}
     # The schedule's state and the rates come from the checkpoint, so the divergence is put into its weights.
     checkpoint = last_checkpoint(run)
     model = MdetrForObjectDetection.from_pretrained(checkpoint)
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
 
 def test_every_trained_parameter_is_in_the_group_of_its_name() -> None:
     model = small_model()
-    settings = OptimiserSettings(batch_size=1, lr=3.0, lr_backbone=1.0, lr_text_encoder=2.0, steps=1)
+    settings = OptimizerSettings(batch_size=1, lr=3.0, lr_backbone=1.0, lr_text_encoder=2.0, steps=1)
     groups = {group["name"]: group for group in parameter_groups(model, settings)}
     assert {name: group["lr"] for name, group in groups.items()} == {
         "backbone": 1.0,
@@ -163,7 +163,7 @@ def test_rates_that_are_left_open_suit_the_size_of_the_model() -> None:
     assert suited_rate(25_000_000) == pytest.approx(2e-4)
     assert suited_rate(2_900_000) == pytest.approx(5.9e-4, rel=0.01)  # clevr-tiny
     assert suited_rate(1000) == 1e-3
-    groups = parameter_groups(small_model(), OptimiserSettings(batch_size=1, lr=2e-4, steps=1))
+    groups = parameter_groups(small_model(), OptimizerSettings(batch_size=1, lr=2e-4, steps=1))
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == pytest.approx({"backbone": 2e-5, "text_encoder": 1e-4, "rest": 2e-4})
 
@@ -182,7 +182,7 @@ def test_a_small_text_encoder_learns_at_a_rate_that_suits_its_own_size(
     model = nn.Module()
     model.text_encoder = nn.Linear(text_size, 1, bias=False, device="meta")
     model.encoder = nn.Linear(total - text_size, 1, bias=False, device="meta")
-    groups = parameter_groups(model, OptimiserSettings(batch_size=1, steps=1))
+    groups = parameter_groups(model, OptimizerSettings(batch_size=1, steps=1))
     found = tuple(group["lr"] for group in groups)
     assert found == pytest.approx(rates, rel=0.01)
 

@@ -1,4 +1,4 @@
-"""Pictures of results: boxes where they belong, the same colour behind the words of the caption."""
+"""Pictures of results: boxes where they belong, the same color behind the words of the caption."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_letters_beyond_ascii_are_drawn() -> None:
 
 
 def _where(picture: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
-    """(n, 2) rows and columns of the pixels of exactly this colour."""
+    """(n, 2) rows and columns of the pixels of exactly this color."""
     return np.argwhere((np.asarray(picture) == color).all(-1))
 
 
-def test_boxes_are_drawn_in_place_in_the_colour_of_their_words(image: Image.Image) -> None:
+def test_boxes_are_drawn_in_place_in_the_color_of_their_words(image: Image.Image) -> None:
     picture = draw_groundings(image, TEXT, [CUBE, *BALLS])
     assert picture.width == 640  # twice as large
     above, below = slice(0, 320), slice(320, None)
@@ -61,7 +61,7 @@ def test_what_is_drawn_does_not_change_the_image(image: Image.Image) -> None:
     assert image.tobytes() == before
 
 
-def test_one_phrase_has_one_colour(image: Image.Image) -> None:
+def test_one_phrase_has_one_color(image: Image.Image) -> None:
     picture = draw_groundings(image, TEXT, BALLS)
     assert len(_where(picture, PALETTE[0]))
     assert not len(_where(picture, PALETTE[1]))
@@ -97,7 +97,7 @@ def test_a_box_without_size_at_the_border_can_be_drawn(image: Image.Image) -> No
     assert draw_groundings(image, TEXT, [found]).width == 640
 
 
-def test_what_an_expression_denotes_has_the_colour_of_the_whole_text(image: Image.Image) -> None:
+def test_what_an_expression_denotes_has_the_color_of_the_whole_text(image: Image.Image) -> None:
     picture = draw_boxes(image, TEXT, [CUBE.box])
     rows = _where(picture, PALETTE[0])[:, 0]
     assert rows.min() < 320 < rows.max()

@@ -20,7 +20,7 @@ def view(
     columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Which records are drawn.")] = 0,
 ) -> None:
-    """Draw records of a store, chosen at random, with their boxes and coloured words.
+    """Draw records of a store, chosen at random, with their boxes and colored words.
 
     Example: mdetr data view stores/refcoco --output sheet.png
     """

@@ -245,7 +245,7 @@ class RandomLongestSide:
 
 
 @dataclass(frozen=True)
-class ColourJitter:
+class ColorJitter:
     """Changes brightness, contrast and saturation by factors from 1 - x to 1 + x; hues stay."""
 
     brightness: float = 0.2
@@ -321,7 +321,7 @@ def fixed_size_training_augmentation(
     jitter: float = 0.2,
     flip_languages: Sequence[Language] = (),
 ) -> Augmentation:
-    """For small models: flip, crop, colour jitter, and always the same output size.
+    """For small models: flip, crop, color jitter, and always the same output size.
 
     Args:
         height, width: of the output, in pixels.
@@ -335,7 +335,7 @@ def fixed_size_training_augmentation(
             HorizontalFlip(flip_probability, flip_languages),
             RandomScaleCrop(smallest_crop),
             FixedResize(height, width),
-            ColourJitter(jitter, jitter, jitter),
+            ColorJitter(jitter, jitter, jitter),
         )
     )
 
@@ -364,7 +364,7 @@ def scale_jitter_training_augmentation(
             RandomZoomOut(0.3, zoom_out),
             RandomSelect(RandomPartialCrop(smallest_crop), Compose(()), 0.7),
             RandomLongestSide(sides),
-            ColourJitter(jitter, jitter, jitter),
+            ColorJitter(jitter, jitter, jitter),
         )
     )
 

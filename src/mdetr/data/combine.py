@@ -23,8 +23,8 @@ def combine_records(
     """Put the captions of one image together in as few as can be.
 
     Two captions conflict if a box of one overlaps a box of the other by more than half: they may speak of one
-    thing in different words, and one query cannot say both. The captions are coloured greedily, those with
-    most conflicts first, and those of one colour become one caption.
+    thing in different words, and one query cannot say both. The captions are colored greedily, those with
+    most conflicts first, and those of one color become one caption.
 
     Args:
         records: of one image. max_length: characters of a combined caption.
@@ -40,8 +40,8 @@ def combine_records(
     if not records:
         return []
     conflicts = conflict_matrix(records)
-    colours = _colour(conflicts, [_length(record.text, exact) for record in records], max_length, exact)
-    return [_join([records[place] for place in members]) for members in colours]
+    colors = _color(conflicts, [_length(record.text, exact) for record in records], max_length, exact)
+    return [_join([records[place] for place in members]) for members in colors]
 
 
 def conflict_matrix(records: Sequence[Record]) -> npt.NDArray[np.bool_]:
@@ -59,21 +59,21 @@ def conflict_matrix(records: Sequence[Record]) -> npt.NDArray[np.bool_]:
     return conflicts
 
 
-def _colour(
+def _color(
     conflicts: npt.NDArray[np.bool_], lengths: Sequence[int], max_length: int, exact: bool
 ) -> list[list[int]]:
-    """The members of each colour, in the order in which they were coloured."""
+    """The members of each color, in the order in which they were colored."""
     degrees = conflicts.sum(1)
     order = sorted(range(len(lengths)), key=lambda place: (degrees[place], place), reverse=True)
     gap = 2 if exact else 1  # exact: room for ". "; else what really stands between two
     members: list[list[int]] = []
     used: list[int] = []
     for place in order:
-        for colour, others in enumerate(members):
-            fits = used[colour] + lengths[place] + gap <= max_length
+        for color, others in enumerate(members):
+            fits = used[color] + lengths[place] + gap <= max_length
             if fits and not conflicts[place, others].any():
                 others.append(place)
-                used[colour] += lengths[place] + (0 if exact else gap)
+                used[color] += lengths[place] + (0 if exact else gap)
                 break
         else:
             members.append([place])

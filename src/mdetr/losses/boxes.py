@@ -16,7 +16,7 @@ _SMALLEST_AREA = 1e-9
 
 
 def generalized_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
-    """Compute the generalised intersection over union of boxes, element by element with broadcasting.
+    """Compute the generalized intersection over union of boxes, element by element with broadcasting.
 
     Args:
         boxes_a: (..., 4) x0, y0, x1, y1.
@@ -39,7 +39,7 @@ def box_losses(pred_boxes: Tensor, boxes: Tensor, matches: Matches) -> tuple[Ten
     """Sum, per decoder layer, the L1 distance and 1 - GIoU of matched predictions to their boxes.
 
     Args:
-        pred_boxes: (D, B, Q, 4) float32, relative centre x, centre y, width, height.
+        pred_boxes: (D, B, Q, 4) float32, relative center x, center y, width, height.
         boxes: (B, N, 4) float32, the same for the true boxes.
         matches: which query answers for which box.
 

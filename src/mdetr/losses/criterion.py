@@ -167,11 +167,11 @@ def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
 
 
 def _detection_losses(
-    stack: LayerPredictions, truth: Truth, matches: Matches, normaliser: Tensor, eos_coefficient: float
+    stack: LayerPredictions, truth: Truth, matches: Matches, normalizer: Tensor, eos_coefficient: float
 ) -> dict[str, Tensor]:
     l1, giou = box_losses(stack.boxes, truth.targets["boxes"].float(), matches)
     ce = soft_token_loss(stack.logits, truth.token_targets, matches, eos_coefficient)
-    return {"loss_ce": ce / normaliser, "loss_bbox": l1 / normaliser, "loss_giou": giou / normaliser}
+    return {"loss_ce": ce / normalizer, "loss_bbox": l1 / normalizer, "loss_giou": giou / normalizer}
 
 
 def _alignment_losses(

@@ -68,12 +68,12 @@ def matching_cost(
 
     Args:
         logits: (D, B, Q, T) float32, of D decoder layers.
-        pred_boxes: (D, B, Q, 4) float32, relative centre x, centre y, width, height.
+        pred_boxes: (D, B, Q, 4) float32, relative center x, center y, width, height.
         token_targets: (B, N, T) float32, what the query of each box should say.
-        boxes: (B, N, 4) float32, relative centre x, centre y, width, height; zeros on padding.
+        boxes: (B, N, 4) float32, relative center x, center y, width, height; zeros on padding.
         class_cost: the weight of what the query should say.
         bbox_cost: the weight of the L1 distance.
-        giou_cost: the weight of the generalised IoU.
+        giou_cost: the weight of the generalized IoU.
 
     Returns:
         (D, B, Q, N) float32 costs.

@@ -58,7 +58,7 @@ class MdetrConfig(PreTrainedConfig):
         alignment_temperature: temperature of the contrastive alignment.
         token_targets: "binary" (1 for every token of the phrase, what trained the published models) or
             "uniform" (a distribution over them, as the paper has it).
-        transformer_norm: "post" normalises after each residual sum (published), "pre" before each attention
+        transformer_norm: "post" normalizes after each residual sum (published), "pre" before each attention
             and feed-forward, and once more at the encoder's end.
         image_norm: whether projected image features pass a LayerNorm, as the text's do.
         query_type: "learned" embeddings (published), or "reference": every query has a box whose sine

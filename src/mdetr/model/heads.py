@@ -70,7 +70,7 @@ def make_token_head(config: MdetrConfig) -> PositionTokenHead | DotProductTokenH
 
 
 class BoxHead(MLP):
-    """Boxes: a three-layer perceptron whose sigmoid is centre x, centre y, width, height."""
+    """Boxes: a three-layer perceptron whose sigmoid is center x, center y, width, height."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config.hidden_size, config.hidden_size, 4, num_layers=3)

@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 class Targets(TypedDict):
     """What a batch should be answered with: B texts, padded to the N boxes of the one that has most.
 
-    boxes: (B, N, 4) float32, centre x, centre y, width, height, relative to each unpadded image.
+    boxes: (B, N, 4) float32, center x, center y, width, height, relative to each unpadded image.
     box_mask: (B, N) bool, true where there is a box, false on padding.
     positive_map: (B, N, 256) bool, the token positions of each box's phrase (what soft tokens learn).
     alignment_map: (B, N, L) bool, the same over the L tokens of the batch, without the fallbacks for

@@ -214,7 +214,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
     def _decode(
         self, queries: Queries, memory: Tensor, memory_keys: Tensor, padding: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
-        """Each decoder layer's normalised queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
+        """Each decoder layer's normalized queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
         target, positions, references = queries
         num_queries = target.shape[1]
         asking = target[:, :0]
@@ -291,7 +291,7 @@ class MdetrModel(MdetrPreTrainedModel):
         """Read each text together with its image.
 
         Args:
-            pixel_values: (I, 3, H, W) float, normalised; cast to the weights' own dtype.
+            pixel_values: (I, 3, H, W) float, normalized; cast to the weights' own dtype.
             pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
             input_ids: (B, L) int64.
             attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.

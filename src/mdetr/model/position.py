@@ -40,6 +40,6 @@ def grid_encoding(padding_mask: Tensor, size: int) -> Tensor:
 
 
 def box_encoding(boxes_cxcywh: Tensor, size: int) -> Tensor:
-    """Boxes (B, Q, 4) -> (B, Q, 2 * size): the encodings of centre y, centre x, height and width."""
+    """Boxes (B, Q, 4) -> (B, Q, 2 * size): the encodings of center y, center x, height and width."""
     cx, cy, width, height = boxes_cxcywh.unbind(-1)
     return torch.cat([sine_encoding(value, size // 2) for value in (cy, cx, height, width)], dim=-1)

@@ -99,7 +99,7 @@ class ProposalHead(nn.Module):
 
 
 def _start_boxes(map_padding: Tensor) -> Tensor:
-    """A box of `START_SIZE` around the centre of every map position: (B, h, w) -> (B, h * w, 4)."""
+    """A box of `START_SIZE` around the center of every map position: (B, h, w) -> (B, h * w, 4)."""
     y, x = grid_coordinates(map_padding)
     y, x = y - y[:, :1, :] / 2, x - x[:, :, :1] / 2
     size = torch.full_like(x, START_SIZE)

@@ -61,7 +61,7 @@ class BaselineCollator:
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """I examples -> the arguments of `Baseline.forward`, and "records", a list.
 
-        Boxes are relative centre x, centre y, width and height; masks are as large as their image is here.
+        Boxes are relative center x, center y, width and height; masks are as large as their image is here.
 
         Raises:
             InvalidInputError: masks are wanted, and a record has none.

@@ -29,7 +29,7 @@ BYTES = 4  # of a float32
 
 @dataclass(frozen=True)
 class Group:
-    """A group of the optimiser: how much trains, the base rate, and the rates at points of the run."""
+    """A group of the optimizer: how much trains, the base rate, and the rates at points of the run."""
 
     name: str
     tensors: int
@@ -107,23 +107,23 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     notes: list[str] = []
     broken = BrokenExamples(folder / BROKEN_FILE)
     mixture = prepare_data(recipe, learner, notes.append, broken).mixture
-    optimiser = recipe.optimiser
-    per_epoch = steps_per_epoch(optimiser, len(mixture))
-    steps = total_steps(optimiser, len(mixture))
+    optimizer = recipe.optimizer
+    per_epoch = steps_per_epoch(optimizer, len(mixture))
+    steps = total_steps(optimizer, len(mixture))
     settings = recipe.schedule
     schedule = Schedule(
         settings.name, settings.lr_drop, per_epoch, steps, settings.warmup, settings.start_at_base
     )
     points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
     groups = []
-    for group in parameter_groups(learner.model, optimiser):
+    for group in parameter_groups(learner.model, optimizer):
         sizes = [parameter.numel() for parameter in group["params"]]
         rates = tuple(group["lr"] * schedule.factor(point, group["name"]) for point in points)
         groups.append(Group(group["name"], len(sizes), sum(sizes), group["lr"], rates))
     trained = sum(group.parameters for group in groups)
     all_of_them = sum(parameter.numel() for parameter in learner.model.parameters())
     copies = 1 + (recipe.ema is not None)
-    batch = max(1, optimiser.batch_size // num_processes // recipe.run.gradient_accumulation)
+    batch = max(1, optimizer.batch_size // num_processes // recipe.run.gradient_accumulation)
     examples = SkippingDataset(mixture, broken, learner.check)
     seconds, timed, peak = _measure(learner, examples, min(batch, len(mixture)), optimiser)
     ema = recipe.ema

@@ -72,7 +72,7 @@ def prepare_data(
     if not len(mixture):
         raise RecipeError("There are no records to train on in any store of data.train; name others.")
     if recipe.ema is not None:
-        steps = total_steps(recipe.optimiser, len(mixture))
+        steps = total_steps(recipe.optimizer, len(mixture))
         fraction = start_fraction(steps, recipe.ema.decay, recipe.ema.ramp)
         if fraction > MAX_START_FRACTION:
             say(

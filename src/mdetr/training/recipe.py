@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, is_dataclass
@@ -26,8 +27,9 @@ from mdetr.data.side_words import Language
 from mdetr.errors import RecipeError
 from mdetr.training.shipped import find_recipe
 
+_LOG = logging.getLogger(__name__)
 _STRICT = ConfigDict(extra="forbid")
-ALIASES = {"optimizer": "optimiser"}  # other spellings of sections
+OLD_NAMES = {"optimiser": "optimizer"}  # of sections; they go with version 0.2
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Literal["all", "train", "validation"]
 JSON_LINES = ".jsonl"  # what the names of such files end in
@@ -101,7 +103,7 @@ class ImageSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class FixedSizeAugmentation:
-    """Flip, crop, colour jitter, and always the same output size, in pixels.
+    """Flip, crop, color jitter, and always the same output size, in pixels.
 
     flip_languages: Those of the texts, such as [en, de]: words for left and right change places in a mirrored
     image's texts. An image stays as it is if one of its texts names a side in another language.
@@ -191,7 +193,7 @@ class DataSettings:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class OptimiserSettings:
+class OptimizerSettings:
     """AdamW with three groups of parameters; `batch_size` counts images over all processes.
 
     lr: null for what suits the model's size: 1e-4, as published, for 100 million parameters and more, and for
@@ -278,7 +280,7 @@ class Recipe:
     """Everything that a training run depends on."""
 
     data: DataSettings
-    optimiser: OptimiserSettings
+    optimizer: OptimizerSettings
     model: ModelSettings = field(default_factory=ModelSettings)
     image: ImageSettings = field(default_factory=ImageSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -305,14 +307,14 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{file} should hold keys such as data and optimiser; found {type(content).__name__}."
+            f"{file} should hold keys such as data and optimizer; found {type(content).__name__}."
         )
     content = _with_field_names(content, str(file))
     changed = [_apply(content, change) for change in changes]
     for length, other in (("steps", "epochs"), ("epochs", "steps")):
         # A run has one length, so that the one given here replaces the file's.
-        if f"optimiser.{length}" in changed and f"optimiser.{other}" not in changed:
-            settings = content["optimiser"]
+        if f"optimizer.{length}" in changed and f"optimizer.{other}" not in changed:
+            settings = content["optimizer"]
             if settings[length] is not None:
                 settings.pop(other, None)
     return parse_recipe(content, str(file))
@@ -403,20 +405,30 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 
 def _with_field_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The content of a recipe with `ALIASES` of its sections replaced."""
-    for alias, name in ALIASES.items():
-        if alias in content and name in content:
-            raise RecipeError(f"{where}: {alias} and {name} are the same section; keep one.")
-    return {ALIASES.get(name, name): value for name, value in content.items()}
+    """The content of a recipe with `OLD_NAMES` of its sections replaced."""
+    for old, name in OLD_NAMES.items():
+        if old in content and name in content:
+            raise RecipeError(f"{where}: {old} and {name} are the same section; keep one.")
+    return {_new_name(name, where): value for name, value in content.items()}
+
+
+def _new_name(section: str, where: str) -> str:
+    """The name that a section has now, with a notice where an old one was used."""
+    if section not in OLD_NAMES:
+        return section
+    _LOG.warning(
+        "%s: write %s instead of %s, which goes with version 0.2.", where, OLD_NAMES[section], section
+    )
+    return OLD_NAMES[section]
 
 
 def _apply(content: dict[str, Any], change: str) -> str:
     """Make a change, and tell its key."""
     key, separator, value = change.partition("=")
     if not separator or not key:
-        raise RecipeError(f"--set wants key=value, as in optimiser.lr=1e-4; found {change!r}.")
+        raise RecipeError(f"--set wants key=value, as in optimizer.lr=1e-4; found {change!r}.")
     section, *rest = key.split(".")
-    key = ".".join([ALIASES.get(section, section), *rest])
+    key = ".".join([_new_name(section, "--set"), *rest])
     *parents, last = key.split(".")
     if key in ("data", "model") and not value.lstrip().startswith("{"):
         _name(content, key, value)
@@ -474,8 +486,8 @@ def _check_names(recipe: Recipe, where: str) -> None:
         raise RecipeError(
             f"{where}: the model of model.start_from brings its own; leave out model.{given[0]}."
         )
-    if (recipe.optimiser.epochs is None) == (recipe.optimiser.steps is None):
-        raise RecipeError(f"{where}: give either optimiser.epochs or optimiser.steps.")
+    if (recipe.optimizer.epochs is None) == (recipe.optimizer.steps is None):
+        raise RecipeError(f"{where}: give either optimizer.epochs or optimizer.steps.")
 
 
 def _explain(error: ValidationError) -> str:

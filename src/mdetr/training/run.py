@@ -69,7 +69,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     pictures = PredictionPictures(output / "pictures", data.validations, count, writer)
     arguments = training_arguments(recipe, output)
     # an incomplete batch is left out, unless there is no other
-    arguments.dataloader_drop_last = len(data.mixture) >= recipe.optimiser.batch_size
+    arguments.dataloader_drop_last = len(data.mixture) >= recipe.optimizer.batch_size
     trainer = MdetrTrainer(learner, recipe, arguments, data.mixture, data.validations, pictures)
 
     def keep(metrics: Mapping[str, float]) -> None:
@@ -106,13 +106,13 @@ def _say_nothing(note: str) -> None:
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     """Hugging Face's arguments for a recipe; the number of processes comes from the launcher."""
-    run, optimiser = recipe.run, recipe.optimiser
+    run, optimizer = recipe.run, recipe.optimizer
     arguments = TrainingArguments(
         output_dir=str(output),
-        max_steps=-1 if optimiser.steps is None else optimiser.steps,
-        num_train_epochs=1 if optimiser.epochs is None else optimiser.epochs,
+        max_steps=-1 if optimizer.steps is None else optimizer.steps,
+        num_train_epochs=1 if optimizer.epochs is None else optimizer.epochs,
         gradient_accumulation_steps=run.gradient_accumulation,
-        max_grad_norm=optimiser.max_gradient_norm,
+        max_grad_norm=optimizer.max_gradient_norm,
         torch_compile=run.compile,
         fsdp=True if run.sharding == "fsdp" else None,  # type: ignore[arg-type]
         fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"},
@@ -151,11 +151,11 @@ def _precision(run: RunSettings) -> dict[str, Any]:
 
 
 def _share(recipe: Recipe, num_processes: int) -> int:
-    total, accumulation = recipe.optimiser.batch_size, recipe.run.gradient_accumulation
+    total, accumulation = recipe.optimizer.batch_size, recipe.run.gradient_accumulation
     share, rest = divmod(total, num_processes * accumulation)
     if rest or not share:
         raise RecipeError(
-            f"optimiser.batch_size {total} does not divide into {num_processes} processes with "
+            f"optimizer.batch_size {total} does not divide into {num_processes} processes with "
             f"{accumulation} accumulated steps each."
         )
     return share

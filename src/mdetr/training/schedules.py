@@ -10,18 +10,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import OptimiserSettings
+from mdetr.training.recipe import OptimizerSettings
 
 MULTISTEP_PERIOD = 50  # epochs between the halvings of `multistep` after the first
 GROUPS = ("backbone", "text_encoder", "rest")
 
 
-def steps_per_epoch(settings: OptimiserSettings, examples: int) -> int:
+def steps_per_epoch(settings: OptimizerSettings, examples: int) -> int:
     """The steps of an epoch over a number of examples; what does not fill a batch is left out of it."""
     return max(1, examples // settings.batch_size)
 
 
-def total_steps(settings: OptimiserSettings, examples: int) -> int:
+def total_steps(settings: OptimizerSettings, examples: int) -> int:
     """The steps of a run over a number of examples."""
     if settings.steps is not None:
         return settings.steps
@@ -35,7 +35,7 @@ class Schedule:
     name: "step" (a tenth after each `lr_drop` epochs), "multistep" (half at `lr_drop` and every 50 epochs
         after), "linear_with_warmup" ("step", but the text encoder warms up and decays linearly to zero) or
         "all_linear_with_warmup" (the latter for all groups).
-    lr_drop: in epochs. steps_per_epoch, total_steps: of the optimiser. warmup: share of all steps.
+    lr_drop: in epochs. steps_per_epoch, total_steps: of the optimizer. warmup: share of all steps.
     start_at_base: the released program sets the rates after each step, so that step 0 runs at the base rates,
         warm-up or not. False begins the warm-up at step 0.
 
@@ -60,7 +60,7 @@ class Schedule:
         return _FACTORS[self.name](self, step, group)
 
     def scheduler(self, optimizer: Optimizer) -> LambdaLR:
-        """A torch scheduler over an optimiser whose groups are named as `GROUPS` under the key "name"."""
+        """A torch scheduler over an optimizer whose groups are named as `GROUPS` under the key "name"."""
         names = [group["name"] for group in optimizer.param_groups]
 
         def factor_of(name: str) -> Callable[[int], float]:

@@ -38,7 +38,7 @@ from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
 from mdetr.training.loss_parts import LossParts
 from mdetr.training.meters import Meters
-from mdetr.training.recipe import FixedSizeAugmentation, OptimiserSettings, Recipe
+from mdetr.training.recipe import FixedSizeAugmentation, OptimizerSettings, Recipe
 from mdetr.training.run_folder import COMPLETE
 from mdetr.training.schedules import Schedule
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
@@ -59,8 +59,8 @@ def suited_rate(parameters: int) -> float:
     return min(HIGHEST_RATE, PUBLISHED_RATE * max(1.0, PUBLISHED_SIZE / parameters) ** 0.5)
 
 
-def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
-    """The three groups of the optimiser: names with "backbone", with "text_encoder", the rest.
+def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """The three groups of the optimizer: names with "backbone", with "text_encoder", the rest.
 
     Rates that the settings leave open suit the model's size.
 
@@ -79,7 +79,7 @@ def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict
     ]
 
 
-def _rates(model: nn.Module, settings: OptimiserSettings) -> dict[str, float]:
+def _rates(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
     """The learning rate of each group; those that the settings leave open suit the sizes."""
     total = sum(parameter.numel() for parameter in model.parameters())
     of_text = sum(p.numel() for name, p in model.named_parameters() if "text_encoder" in name)
@@ -164,7 +164,7 @@ class MdetrTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW over the three groups."""
         if self.optimizer is None:
-            settings = self.recipe.optimiser
+            settings = self.recipe.optimizer
             groups = parameter_groups(model or cast(nn.Module, self.model), settings)
             self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
         return self.optimizer
@@ -306,7 +306,7 @@ class MdetrTrainer(Trainer):
         self.mixture.set_epoch(whole)
         self.sampler.set_epoch(whole)  # accelerate does not find it below its own samplers
         if isinstance(self.sampler, ShapeGroupedSampler):
-            batch_size = self.recipe.optimiser.batch_size
+            batch_size = self.recipe.optimizer.batch_size
             batches = math.floor((epoch - whole) * (len(self.mixture) // batch_size) + 1e-6)
             self.sampler.skip(max(0, batches) * batch_size)
 
@@ -315,7 +315,7 @@ class MdetrTrainer(Trainer):
         sampler = EpochSampler(self.mixture, self.mixture.weights, seed)
         if isinstance(data.augmentation, FixedSizeAugmentation) or not data.group_by_shape:
             return sampler
-        return ShapeGroupedSampler(sampler, self._shape, self.recipe.optimiser.batch_size, seed)
+        return ShapeGroupedSampler(sampler, self._shape, self.recipe.optimizer.batch_size, seed)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step < self.state.max_steps:  # else a run that was over is resumed
@@ -383,7 +383,7 @@ class MdetrTrainer(Trainer):
 
 
 class _FollowTraining(TrainerCallback):
-    """Tells the data which epoch it is, moves the average after every step of the optimiser, and times it."""
+    """Tells the data which epoch it is, moves the average after every step of the optimizer, and times it."""
 
     def __init__(self, trainer: MdetrTrainer) -> None:
         self.trainer = trainer

@@ -13,7 +13,7 @@ from torch import Tensor
 from mdetr.processing.detections import Grounding
 from mdetr.ui.labels import place_labels
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and three more.
+# Okabe and Ito's colors, which color-blind readers can tell apart, and three more.
 PALETTE = (
     (230, 159, 0),
     (0, 114, 178),
@@ -39,11 +39,11 @@ BLACK, WHITE, HEADING = (20, 20, 20), (255, 255, 255), (70, 70, 70)
 
 @dataclass(frozen=True)
 class _Word:
-    """A piece of the text without white space, and the colour behind each of its characters."""
+    """A piece of the text without white space, and the color behind each of its characters."""
 
     text: str
     colors: tuple[Color | None, ...]
-    joined: bool  # whether the space before it has the colour of both neighbours
+    joined: bool  # whether the space before it has the color of both neighbors
 
 
 def _font(size: int, text: str) -> Font:
@@ -56,7 +56,7 @@ def _font(size: int, text: str) -> Font:
 
 
 def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Grounding]) -> Image.Image:
-    """Draw boxes on the image and the text below it; a phrase's boxes and words share a colour.
+    """Draw boxes on the image and the text below it; a phrase's boxes and words share a color.
 
     Args:
         image: what was searched. text: what was searched for.
@@ -82,7 +82,7 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
 def draw_boxes(
     image: Image.Image, text: str, boxes: Sequence[tuple[float, float, float, float]]
 ) -> Image.Image:
-    """Draw boxes that the text as a whole denotes: one colour, no labels, the text below in that colour."""
+    """Draw boxes that the text as a whole denotes: one color, no labels, the text below in that color."""
     whole = [Grounding("", ((0, len(text)),), box, math.nan) for box in boxes]
     return draw_groundings(image, text, whole)
 
@@ -90,7 +90,7 @@ def draw_boxes(
 def draw_mask(
     image: Image.Image, text: str, mask: Tensor, boxes: Sequence[tuple[float, float, float, float]]
 ) -> Image.Image:
-    """Draw the pixels that a text as a whole denotes, (H, W) bool, in one colour, with boxes and the text."""
+    """Draw the pixels that a text as a whole denotes, (H, W) bool, in one color, with boxes and the text."""
     tint = Image.new("RGB", image.size, PALETTE[0])
     cover = Image.fromarray((mask.numpy() * MASK_OPACITY).astype("uint8"))
     return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
@@ -148,7 +148,7 @@ def contact_sheet(
 
 
 def _colors(groundings: Sequence[Grounding]) -> list[Color]:
-    """A colour for each distinct phrase, in the order of the text."""
+    """A color for each distinct phrase, in the order of the text."""
     phrases = sorted({grounding.spans for grounding in groundings})
     return [PALETTE[phrases.index(grounding.spans) % len(PALETTE)] for grounding in groundings]
 
@@ -218,7 +218,7 @@ def _ink(color: Color) -> Color:
 def _caption(
     text: str, groundings: Sequence[Grounding], colors: Sequence[Color], width: int, font: Font
 ) -> Image.Image:
-    """The text, wrapped to the width, with colours behind the words of each phrase."""
+    """The text, wrapped to the width, with colors behind the words of each phrase."""
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     lines = _wrap(_words(text, groundings, colors), measure, font, width - 2 * MARGIN)
     _, top, _, bottom = measure.textbbox((0, 0), "Ágjy", font=font)
@@ -244,7 +244,7 @@ def _caption(
 
 
 def _words(text: str, groundings: Sequence[Grounding], colors: Sequence[Color]) -> list[_Word]:
-    """Split the text at white space; where phrases overlap, the shorter one's colour shows."""
+    """Split the text at white space; where phrases overlap, the shorter one's color shows."""
     behind: list[Color | None] = [None] * len(text)
     by_length = sorted(
         ((span, color) for found, color in zip(groundings, colors, strict=True) for span in found.spans),

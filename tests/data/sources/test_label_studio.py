@@ -159,11 +159,11 @@ def test_tasks_without_boxes_are_left_out_and_counted(tmp_path: Path) -> None:
         "data": data,
         "annotations": [{"was_cancelled": True, "result": [_rectangle("r", 0, 0, "cat")]}],
     }
-    unlabelled = {"id": 2, "data": data, "annotations": []}
+    unlabeled = {"id": 2, "data": data, "annotations": []}
     empty, brushed = _task(data), _task(data, BRUSH)
     mixed = _task(data, BRUSH, _rectangle("r", 0, 0, "cat"))
     left_out: Counter[str] = Counter()
-    file = _export(tmp_path, skipped, unlabelled, empty, brushed, mixed)
+    file = _export(tmp_path, skipped, unlabeled, empty, brushed, mixed)
     assert len(list(read_label_studio(file, "train", left_out=left_out))) == 1
     assert left_out == {
         "tasks without an annotation": 2,

@@ -97,12 +97,12 @@ def test_a_model_without_answers_is_refused(processor: MdetrProcessor) -> None:
 def test_gqas_other_scores(answering: MdetrProcessor) -> None:
     """Worked out by hand from the definitions (arXiv 1902.09506, section 4.4)."""
     metric = QuestionAnsweringMetric(answering)
-    colour = {"group": "colour", "valid": ["red", "blue"], "plausible": ["red"]}
+    color = {"group": "color", "valid": ["red", "blue"], "plausible": ["red"]}
     records = [
-        _question("a", "red", entailed=["a", "b", "c"], **colour),
+        _question("a", "red", entailed=["a", "b", "c"], **color),
         _question("b", "yes", entailed=["b", "a"], structural="verify"),
         _question("c", "no", entailed=["c", "b", "missing"], structural="verify"),
-        _question("d", "blue", **colour),
+        _question("d", "blue", **color),
         _question("e", "blue", group="paint"),
     ]
     # right: a, b, d; wrong: c, e
@@ -112,7 +112,7 @@ def test_gqas_other_scores(answering: MdetrProcessor) -> None:
     assert scores["accuracy/structural=verify"] == pytest.approx(1 / 2)
     assert (scores["validity"], scores["plausibility"]) == (1, 0.5)
     assert scores["consistency"] == pytest.approx(((1 + 0) / 2 + 1) / 2)  # of a: b, c; of b: a
-    # colour: red 1 of 1, blue 1 of 1 -> 0; paint: blue expected once, given never -> 1; weighted by 2 and 1
+    # color: red 1 of 1, blue 1 of 1 -> 0; paint: blue expected once, given never -> 1; weighted by 2 and 1
     assert scores["distribution"] == pytest.approx((0 * 2 + 1 * 1) / 3)
 
 

@@ -29,7 +29,7 @@ def test_recall_of_phrases_is_the_published_programs(protocol):
 
 
 @pytest.mark.parametrize("dataset", ["refcoco", "refcoco+", "refcocog"])
-def test_precision_of_expressions_is_the_published_programs_with_its_generalised_iou(dataset):
+def test_precision_of_expressions_is_the_published_programs_with_its_generalized_iou(dataset):
     arrays = np.load(FIXTURES / "refexp.npz")
     expected = json.loads((FIXTURES / "refexp.json").read_text())[dataset]
     mine = arrays["dataset"] == dataset

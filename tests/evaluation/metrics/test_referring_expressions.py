@@ -36,9 +36,9 @@ def test_a_model_that_says_which_box_is_referred_to_is_ranked_by_that_too(say, e
     assert score(output, [expression])["precision@1"] == 1.0
 
 
-def test_precision_at_generalised_iou_is_never_the_higher_one(say, expression):
-    half = (10, 10, 34, 46)  # IoU 0.54 with the cube; same as its generalised IoU, since inside
-    beside = (2, 14, 42, 54)  # IoU 0.56 with the cube, generalised 0.54; all as wide and high
+def test_precision_at_generalized_iou_is_never_the_higher_one(say, expression):
+    half = (10, 10, 34, 46)  # IoU 0.54 with the cube; same as its generalized IoU, since inside
+    beside = (2, 14, 42, 54)  # IoU 0.56 with the cube, generalized 0.54; all as wide and high
     for box in (half, beside):
         scores = score(say([TEXT], [[(box, "the cube")]]), [expression])
         assert scores["precision@1"] == 1.0

@@ -101,7 +101,7 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
     """The box of each object of a published scene, hidden parts included; None for one outside the picture.
 
     The files do not tell the camera, which was moved a little for each picture and looks at the middle of the
-    ground: its azimuth, tilt and distance are fitted to where the objects' centres are in the picture and in
+    ground: its azimuth, tilt and distance are fitted to where the objects' centers are in the picture and in
     depth. The outlines of the objects are then projected.
 
     An object's `rotation` is in radians, although CLEVR drew it from 0 to 360: its renderer took the number
@@ -109,14 +109,14 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
     """
     from scipy.optimize import least_squares  # slow to load, and few scenes need it
 
-    centres = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
+    centers = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
     pixels = np.array([thing["pixel_coords"] for thing in scene["objects"]], dtype=np.float64)
     scale = np.array([1, 1, FOCAL_LENGTH / _START[2]])  # depth counts like what it is in the picture
-    fitted = least_squares(lambda camera: ((_project(centres, camera) - pixels) * scale).ravel(), _START)
+    fitted = least_squares(lambda camera: ((_project(centers, camera) - pixels) * scale).ravel(), _START)
     boxes = []
-    for thing, centre in zip(scene["objects"], centres, strict=True):
-        outline = _outline(str(thing["shape"]), float(centre[2]), float(thing["rotation"]))
-        outline = _project(centre + outline, fitted.x)
+    for thing, center in zip(scene["objects"], centers, strict=True):
+        outline = _outline(str(thing["shape"]), float(center[2]), float(thing["rotation"]))
+        outline = _project(center + outline, fitted.x)
         (x0, y0), (x1, y1) = outline[:, :2].min(0), outline[:, :2].max(0)
         boxes.append(clamp_box([x0, y0, x1 - x0, y1 - y0], WIDTH, HEIGHT))
     return boxes
@@ -135,7 +135,7 @@ def _project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def _outline(shape: str, half: float, turn: float) -> np.ndarray:
-    """Points (n, 3) around a thing's centre that span its outline.
+    """Points (n, 3) around a thing's center that span its outline.
 
     Args:
         shape: cube, sphere or cylinder. half: of its height. turn: about the vertical, in radians.

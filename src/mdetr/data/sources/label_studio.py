@@ -49,7 +49,7 @@ def read_label_studio(
     images: Path | None = None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """Read the tasks of a JSON export, each with its last annotation that was not cancelled.
+    """Read the tasks of a JSON export, each with its last annotation that was not canceled.
 
     A task with a text gives one record: the text that an annotator wrote for the image (a TextArea), or a
     field of its data named "caption", "text", "question" or "expression". A rectangle, or the box around a

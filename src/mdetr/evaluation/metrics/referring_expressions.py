@@ -29,12 +29,12 @@ class ReferringMetric:
     to where the model has that head.
 
     Source: arXiv 2104.12763, section 4.2 (RefCOCO, RefCOCO+, RefCOCOg). The published figures threshold the
-    generalised IoU at 0.5; the field's definition, IoU, is never lower.
+    generalized IoU at 0.5; the field's definition, IoU, is never lower.
     """
 
     def __init__(self, processor: MdetrProcessor | None = None) -> None:
         """Args: processor: not needed by this task; taken so that all metrics are made alike."""
-        self._places = RecordRows(columns=5)  # by IoU, by generalised IoU, without the head, best IoU, boxes
+        self._places = RecordRows(columns=5)  # by IoU, by generalized IoU, without the head, best IoU, boxes
 
     def update(
         self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
@@ -76,7 +76,7 @@ class ReferringMetric:
         """Put the scores of all processes together; every process must call this at the same time.
 
         Returns:
-            precision@1, @5, @10 at IoU 0.5; the same at generalised IoU 0.5 (precision_giou@k), and, where
+            precision@1, @5, @10 at IoU 0.5; the same at generalized IoU 0.5 (precision_giou@k), and, where
             the model has the head that says which boxes are referred to, without it
             (precision_without_head@k); accuracy@0.5:0.95, the share of right first boxes, averaged over these
             IoU thresholds; and, where some texts denote several things, precision_of_one@1 of those that
