@@ -14,7 +14,7 @@ from mdetr.training.ema import start_fraction
 from mdetr.training.learner import Learner, make_learner
 from mdetr.training.own_data import import_own_data
 from mdetr.training.preparation import prepare_data
-from mdetr.training.recipe import OptimiserSettings, Recipe
+from mdetr.training.recipe import OptimizerSettings, Recipe
 from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.training.trainer import parameter_groups
@@ -125,7 +125,7 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     copies = 1 + (recipe.ema is not None)
     batch = max(1, optimizer.batch_size // num_processes // recipe.run.gradient_accumulation)
     examples = SkippingDataset(mixture, broken, learner.check)
-    seconds, timed, peak = _measure(learner, examples, min(batch, len(mixture)), optimiser)
+    seconds, timed, peak = _measure(learner, examples, min(batch, len(mixture)), optimizer)
     ema = recipe.ema
     return Plan(
         groups=tuple(groups),
@@ -144,7 +144,7 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
 
 
 def _measure(
-    learner: Learner, examples: SkippingDataset, batch_size: int, settings: OptimiserSettings
+    learner: Learner, examples: SkippingDataset, batch_size: int, settings: OptimizerSettings
 ) -> tuple[float, int, int | None]:
     """The median seconds of some steps after a warm-up, their number, and the most GPU memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
