@@ -14,7 +14,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.image_processor import MdetrImageProcessor
+from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from mdetr.errors import InvalidInputError
+from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import post_process_boxes
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.post_processing import post_process_boxes, read_back, tokenized_texts
+from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.rle import encode_masks
 from mdetr.training.tokenizer import train_bpe
 
@@ -478,3 +479,59 @@ def test_answers_become_ids_and_unknown_ones_the_entry_for_it(tokenizer) -> None
         processor(_two()[0], "a?", targets=none | {"answer": "3", "answer_type": "reg"})
     with pytest.raises(InvalidInputError, match="no answer 'maybe' of the type obj: it knows yes, no"):
         processor(_two()[0], "a?", targets=none | {"answer": "maybe", "answer_type": "obj"})
+
+
+@pytest.mark.parametrize("text", ["a cat", "the tall man in the red hat", "Das Mädchen, 🐈 und 两只猫!"])
+def test_texts_are_read_back_from_their_tokens_with_the_characters_of_each(
+    processor: MdetrProcessor, text: str
+) -> None:
+    encoding = processor.tokenize([text, "a much longer text, so that the other is padded, and padded again"])
+    read, made = (
+        read_back(processor.tokenizer, encoding["input_ids"])[0],
+        tokenized_texts(encoding, [text, ""])[0],
+    )
+    assert read.text == text
+    assert len(read.token_spans) == len(made.token_spans) == encoding["input_ids"].shape[1]
+    for ours, theirs in zip(read.token_spans, made.token_spans, strict=True):
+        if theirs[1] - theirs[0] != 1:  # a token may be a part of one character
+            assert text[slice(*ours)].strip() == text[slice(*theirs)].strip()
+
+
+def test_grounded_detections_have_grounding_dinos_keys_and_the_boxes_of_ground(
+    processor: MdetrProcessor,
+) -> None:
+    text = "the tall man in the red hat"
+    output = _output_for({0: [2, 3, 6, 7], 2: [1, 2, 3]})
+    output.input_ids = processor.tokenize([text])["input_ids"]
+    (expected,) = processor.post_process_grounding(output, [text], [(100, 200)])
+    (found,) = processor.post_process_grounded_object_detection(output, target_sizes=[(100, 200)])
+    assert set(found) == {"scores", "boxes", "text_labels", "labels"}
+    assert found["text_labels"] == found["labels"] == ["tall man ... red hat", "the tall man"]
+    assert found["boxes"].tolist() == expected.boxes_xyxy.tolist() == [[50.0, 25.0, 150.0, 75.0]] * 2
+    assert found["scores"].tolist() == expected.scores.tolist()
+
+
+def test_grounded_detections_take_sizes_as_tensors_and_are_relative_without_any(
+    processor: MdetrProcessor,
+) -> None:
+    output, ids = _output_for({0: [2]}), processor.tokenize(["a cat"])["input_ids"]
+    read = processor.post_process_grounded_object_detection
+    (found,) = read(output, ids, target_sizes=torch.tensor([[100, 200]]))
+    assert found["boxes"].tolist() == [[50.0, 25.0, 150.0, 75.0]]
+    (relative,) = read(output, ids)
+    assert relative["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
+    assert read(output, ids, threshold=0.9999)[0]["text_labels"] == []
+    with pytest.raises(InvalidInputError, match="each of the 1 texts; found 2"):
+        read(output, ids, target_sizes=[(1, 1), (2, 2)])
+    with pytest.raises(InvalidInputError, match="give input_ids"):
+        read(output)
+    with pytest.raises(InvalidInputError, match="threshold must be between 0 and 1; found 7"):
+        read(output, ids, text_threshold=7)
+
+
+def test_a_higher_text_threshold_leaves_fewer_words(processor: MdetrProcessor) -> None:
+    output, ids = _output_for({0: [1, 2]}), processor.tokenize(["a cat"])["input_ids"]
+    output.logits[0, 0, 2] = 1.5  # of the two tokens, "cat" has 0.82 and "a" 0.18
+    read = processor.post_process_grounded_object_detection
+    assert read(output, ids)[0]["text_labels"] == ["a cat"]
+    assert read(output, ids, text_threshold=0.25)[0]["text_labels"] == ["cat"]

@@ -24,7 +24,8 @@ from PIL import Image
 
 import mdetr
 from mdetr.cli.main import main
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.image_processor import MdetrImageProcessor
+from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 from tests.model.reference import FOLDER as RELEASED
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mdetr.registration import follow_auto_classes as _follow_auto_classes
 
 if TYPE_CHECKING:
-    from mdetr.images import MdetrImageProcessor
+    from mdetr.image_processor import MdetrImageProcessor
     from mdetr.inference.grounder import Mdetr
     from mdetr.model.config import MdetrConfig
     from mdetr.model.mdetr import MdetrModel
@@ -35,7 +35,7 @@ _MODULES = {
     "Mdetr": "mdetr.inference.grounder",
     "MdetrConfig": "mdetr.model.config",
     "MdetrForObjectDetection": "mdetr.modeling",
-    "MdetrImageProcessor": "mdetr.images",
+    "MdetrImageProcessor": "mdetr.image_processor",
     "MdetrModel": "mdetr.model.mdetr",
     "MdetrProcessor": "mdetr.processor",
 }

@@ -1,4 +1,4 @@
-"""Loading of images of any kind, and the image processor of the model."""
+"""Loading of images of any kind."""
 
 from __future__ import annotations
 
@@ -19,14 +19,10 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
-from transformers import AutoImageProcessor, BaseImageProcessor
-from transformers.image_processing_base import BatchFeature
 
 from mdetr.addresses import read_address
 from mdetr.errors import InvalidInputError
 from mdetr.files import is_address, is_data_address
-from mdetr.model.config import MdetrConfig
 
 ImageInput = (
     str
@@ -46,9 +42,6 @@ _CHANNEL_ORDERS = ("rgb", "bgr")
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-_PUBLISHED_SIZE = MappingProxyType({"shortest_edge": 800, "longest_edge": 1333})
 _DAMAGED_FILE_ERRORS = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(LookupError, ArithmeticError, struct.error),
@@ -220,75 +213,6 @@ def is_single(images: object) -> bool:
 def as_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
     """One image or several, also as an array (N, H, W, C) or a tensor (N, C, H, W) -> a list."""
     return [cast(ImageInput, images)] if is_single(images) else list(cast(Iterable[ImageInput], images))
-
-
-class MdetrImageProcessor(BaseImageProcessor):
-    """Resizes, normalizes and pads images.
-
-    Args:
-        do_resize: whether images are resized.
-        size: {"shortest_edge": ..., "longest_edge": ...}; None keeps the original sizes.
-        image_mean, image_std: per channel, of values in 0..1.
-        pad_to_multiple: the padded height and width are made multiples of this, for stable shapes; None for
-            no more padding than the largest image of the batch needs.
-
-    Source: arXiv 2104.12763, appendix A; the resizing is DETR's.
-    """
-
-    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 (the base class's own form)
-    size: dict[str, int] | None = dict(_PUBLISHED_SIZE)  # noqa: RUF012 (so that `size: null` is saved)
-
-    def __init__(
-        self,
-        do_resize: bool = True,
-        size: Mapping[str, int] | None = _PUBLISHED_SIZE,
-        image_mean: Sequence[float] = _IMAGENET_MEAN,
-        image_std: Sequence[float] = _IMAGENET_STD,
-        pad_to_multiple: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.do_resize = do_resize
-        self.size = None if size is None else dict(size)
-        self.image_mean = list(image_mean)
-        self.image_std = list(image_std)
-        self.pad_to_multiple = pad_to_multiple
-
-    def preprocess(
-        self, images: ImageInput | Sequence[ImageInput], *_: Any, do_resize: bool | None = None, **__: Any
-    ) -> BatchFeature:
-        """One image or several -> pixel_values (I, 3, H, W) float32, pixel_mask (I, H, W), 1 on the image."""
-        return self.pad(
-            [
-                self.resize(image) if do_resize is not False else image
-                for image in map(load_image, as_list(images))
-            ]
-        )
-
-    def resize(self, image: Tensor) -> Tensor:
-        """An image (3, H, W) uint8, resized (bilinear, antialiased) where the configuration asks for it."""
-        if not self.do_resize or self.size is None:
-            return image
-        height, width = resized_size(
-            (image.shape[-2], image.shape[-1]), self.size["shortest_edge"], self.size.get("longest_edge")
-        )
-        return tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
-
-    def pad(self, images: Sequence[Tensor]) -> BatchFeature:
-        """Normalize images (3, h, w) uint8 and pad them at the right and bottom to the largest."""
-        multiple = self.pad_to_multiple or 1
-        height, width = (
-            -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
-        )
-        mean = torch.tensor(self.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_std).view(3, 1, 1)
-        pixel_values = torch.zeros(len(images), 3, height, width)
-        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64)
-        for image, values, mask in zip(images, pixel_values, pixel_mask, strict=True):
-            h, w = image.shape[-2:]
-            values[:, :h, :w] = image.float().div_(255).sub_(mean).div_(std)
-            mask[:h, :w] = 1
-        return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
 
 
 def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO, str]:
@@ -500,10 +424,3 @@ def _too_large(name: str, width: int | None = None, height: int | None = None) -
         f"{name} is too large to be decoded safely{size}: at most {Image.MAX_IMAGE_PIXELS:,} pixels are "
         "accepted; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
     )
-
-
-AutoImageProcessor.register(
-    MdetrConfig,
-    image_processor_classes={"pil": MdetrImageProcessor, "torchvision": MdetrImageProcessor},
-    exist_ok=True,
-)

@@ -3,19 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou
-from transformers import BatchEncoding
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from mdetr.errors import InvalidInputError
 from mdetr.images import Placement, Size
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import GAP, Detections, Span, Spans
 from mdetr.words import Words
+
+TargetSizes = Sequence[Size] | Tensor
+"""(height, width) of each text's image in pixels, also as a tensor (B, 2)."""
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """A text, and the characters that each of its tokens covers: none for special tokens and padding."""
+
+    text: str
+    token_spans: Sequence[Span]
+
+
+def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
+    """The texts of an encoding, with the characters of their tokens."""
+    return [
+        TokenizedText(
+            text,
+            [
+                (0, 0) if special else span
+                for span, special in zip(row.offsets, row.special_tokens_mask, strict=True)
+            ],
+        )
+        for text, row in zip(texts, encoding.encodings or (), strict=True)
+    ]
+
+
+def read_back(tokenizer: PreTrainedTokenizerBase, input_ids: Tensor) -> list[TokenizedText]:
+    """The texts that token ids (B, L) stand for, as the tokenizer spells them."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    texts: list[TokenizedText] = []
+    for ids in input_ids.tolist():
+        ordinary = [token for token in ids if token not in special]
+        # What each token adds to the text before it; a token may hold a part of a character only
+        text = _decode(tokenizer, ordinary)
+        ends = [
+            _common_length(text, _decode(tokenizer, ordinary[:count])) for count in range(len(ordinary) + 1)
+        ]
+        spans = iter(pairwise(ends))
+        texts.append(TokenizedText(text, [(0, 0) if token in special else next(spans) for token in ids]))
+    return texts
+
+
+def _common_length(a: str, b: str) -> int:
+    """How many characters two texts have in common from their start."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
 def post_process_boxes(
@@ -50,8 +103,7 @@ def post_process_boxes(
 
 def post_process_grounding(
     output: MdetrOutput,
-    encoding: BatchEncoding,
-    texts: Sequence[str],
+    texts: Sequence[TokenizedText],
     sizes: Sequence[Size],
     threshold: float = 0.7,
     token_threshold: float = 0.1,
@@ -61,7 +113,7 @@ def post_process_grounding(
 
     Args:
         output: the model's, for B texts.
-        encoding: of the B texts. texts: these themselves.
+        texts: the texts with their tokens.
         sizes: (height, width) of each text's image as given, in pixels.
         threshold: a query is kept if its score, 1 - p(no object), is above this.
         max_overlap: a box is left out if its intersection over union with a better one of the same words
@@ -73,7 +125,7 @@ def post_process_grounding(
     """
     probabilities = _logits(output).float().softmax(-1).cpu()  # (B, Q, positions)
     results: list[Detections] = []
-    for row, (text, (boxes, scores, referred)) in enumerate(
+    for row, (tokenized, (boxes, scores, referred)) in enumerate(
         zip(texts, post_process_boxes(output, sizes), strict=True)
     ):
         boxes, scores = _clamped(boxes.cpu(), sizes[row]), scores.cpu()
@@ -86,7 +138,7 @@ def post_process_grounding(
             chances = probabilities[row, query, :-1]
             least = token_threshold if chances.max() > token_threshold else float(chances.max()) / 2
             tokens = (chances > least).nonzero()[:, 0].tolist()
-            spans = _spans_of_tokens(encoding, row, tokens, text)
+            spans = _spans_of_tokens(tokenized, tokens)
             place, others = boxes[query][None], places.get(spans, boxes[:0])
             if (box_iou(place, others) > max_overlap).any():
                 continue
@@ -97,12 +149,70 @@ def post_process_grounding(
             Detections(
                 boxes[kept].numpy(),
                 scores[kept].numpy(),
-                phrases=tuple(GAP.join(text[start:end] for start, end in spans) for spans in spans_of_kept),
+                phrases=tuple(
+                    GAP.join(tokenized.text[start:end] for start, end in spans) for spans in spans_of_kept
+                ),
                 spans=tuple(spans_of_kept),
                 referred_scores=None if referred is None else referred.cpu()[kept].numpy(),
             )
         )
     return results
+
+
+def post_process_grounded_object_detection(
+    output: MdetrOutput,
+    texts: Sequence[TokenizedText],
+    threshold: float,
+    token_threshold: float,
+    target_sizes: TargetSizes | None,
+) -> list[dict[str, Any]]:
+    """The things that each text mentions, in the form that users of Grounding DINO know.
+
+    They are those of `post_process_grounding`; see `MdetrProcessor.post_process_grounded_object_detection`.
+    """
+    sizes = _sizes(target_sizes, len(texts))
+    device = _logits(output).device
+    return [
+        {
+            "scores": torch.from_numpy(found.scores).to(device),
+            "boxes": torch.from_numpy(found.boxes_xyxy).to(device),
+            "text_labels": list(found.names),
+            "labels": list(found.names),
+        }
+        for found in post_process_grounding(output, texts, sizes, threshold, token_threshold)
+    ]
+
+
+@torch.no_grad()
+def post_process_object_detection(
+    output: MdetrOutput, threshold: float, target_sizes: TargetSizes | None
+) -> list[dict[str, Tensor]]:
+    """The boxes that were found for each text, best first, in the form that users of DETR know.
+
+    See `MdetrImageProcessor.post_process_object_detection`.
+    """
+    likeliest = _logits(output)[..., :-1].argmax(-1)  # (B, Q)
+    sizes = _sizes(target_sizes, len(likeliest))
+    results: list[dict[str, Tensor]] = []
+    for size, tokens, (boxes, scores, _) in zip(
+        sizes, likeliest, post_process_boxes(output, sizes), strict=True
+    ):
+        order = scores.argsort(descending=True, stable=True)
+        kept = order[scores[order] > threshold]
+        results.append({"scores": scores[kept], "labels": tokens[kept], "boxes": _clamped(boxes[kept], size)})
+    return results
+
+
+def _sizes(target_sizes: TargetSizes | None, count: int) -> list[Size]:
+    """(height, width) of each image; (1, 1) where none are given, for boxes relative to the image."""
+    if target_sizes is None:
+        return [(1, 1)] * count
+    sizes = target_sizes.tolist() if isinstance(target_sizes, Tensor) else target_sizes
+    if len(sizes) != count:
+        raise InvalidInputError(
+            f"target_sizes must have (height, width) for each of the {count} texts; found {len(sizes)}."
+        )
+    return [(int(height), int(width)) for height, width in sizes]
 
 
 def post_process_referring(
@@ -214,15 +324,15 @@ def post_process_masks(
     return results
 
 
-def _spans_of_tokens(encoding: BatchEncoding, row: int, tokens: Sequence[int], text: str) -> Spans:
-    """The whole words that some tokens of text `row` belong to, as maximal spans of characters."""
-    offsets, special = encoding[row].offsets, encoding[row].special_tokens_mask
+def _spans_of_tokens(tokenized: TokenizedText, tokens: Sequence[int]) -> Spans:
+    """The whole words that some tokens of a text belong to, as maximal spans of characters."""
+    text = tokenized.text
     words = Words(text)
     spans: list[Span] = []
     for token in tokens:
-        if token >= len(offsets) or special[token]:
+        if token >= len(tokenized.token_spans):
             continue
-        start, end = offsets[token]
+        start, end = tokenized.token_spans[token]
         start += len(text[start:end]) - len(text[start:end].lstrip())
         end = start + len(text[start:end].rstrip())
         if start == end:

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from mdetr.errors import InvalidInputError
+from mdetr.image_processor import MdetrImageProcessor
 from mdetr.images import (
     ImageInput,
-    MdetrImageProcessor,
     Placement,
     Size,
     as_list,
@@ -31,11 +31,15 @@ from mdetr.model.answers import AnswerSpace, Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.post_processing import (
+    TargetSizes,
     post_process_boxes,
+    post_process_grounded_object_detection,
     post_process_grounding,
     post_process_masks,
     post_process_referring,
     post_process_segmentation,
+    read_back,
+    tokenized_texts,
 )
 from mdetr.processing.detections import Detections
 from mdetr.targets import TargetInput, make_targets
@@ -199,9 +203,44 @@ class MdetrProcessor(ProcessorMixin):
     ) -> list[Detections]:
         """See `mdetr.post_processing.post_process_grounding`; a threshold of None is the model's own."""
         limit = self.threshold_or_default(threshold)
-        return post_process_grounding(
-            output, self.tokenize(texts), texts, sizes, limit, token_threshold, max_overlap
-        )
+        tokenized = tokenized_texts(self.tokenize(texts), texts)
+        return post_process_grounding(output, tokenized, sizes, limit, token_threshold, max_overlap)
+
+    def post_process_grounded_object_detection(
+        self,
+        outputs: MdetrOutput,
+        input_ids: Tensor | None = None,
+        threshold: float | None = None,
+        text_threshold: float = 0.1,
+        target_sizes: TargetSizes | None = None,
+    ) -> list[dict[str, Any]]:
+        """The things that each text mentions, best first, in the form that users of Grounding DINO know.
+
+        They are those of `Mdetr.ground`: boxes that repeat a better one of the same words are left out.
+
+        Args:
+            outputs: The model's, for B texts.
+            input_ids: (B, L) int64, the texts' tokens; if left out, those in `outputs`.
+            threshold: A box is kept if its score, 1 - p(no object), is above this; None is the model's own.
+            text_threshold: The words of a box are those with a token whose probability is above this. Where
+                no token is as probable, they are those at least half as probable as the likeliest.
+            target_sizes: (height, width) of each text's image as given, in pixels, also as a tensor (B, 2);
+                if left out, boxes are relative to the image, from 0 to 1.
+
+        Returns:
+            Per text "scores" (n,) float32, "boxes" (n, 4) float32, x0, y0, x1, y1, and "text_labels", n
+            phrases as the tokenizer spells them, which are "labels" too.
+
+        Raises:
+            InvalidInputError: There are no tokens, a threshold is not between 0 and 1, or there are more or
+                fewer sizes than texts.
+        """
+        ids = outputs.input_ids if input_ids is None else input_ids
+        if ids is None:
+            raise InvalidInputError("The outputs hold no tokens; give input_ids, as the processor made them.")
+        texts = read_back(self.tokenizer, ids)
+        limit, token_limit = self.threshold_or_default(threshold), self.threshold_or_default(text_threshold)
+        return post_process_grounded_object_detection(outputs, texts, limit, token_limit, target_sizes)
 
     def post_process_referring(
         self, output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0

@@ -17,7 +17,7 @@ from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
-from mdetr.images import MdetrImageProcessor
+from mdetr.image_processor import MdetrImageProcessor
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mdetr.data.record import Record
+from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.targets import token_ranges
 
 LIKELY = 6.0
