@@ -97,6 +97,9 @@ def test_other_commands_check_their_json_first_too(command: Command, arguments: 
 
 
 def test_answers_for_a_server_and_a_sheet_are_checked_first_too(command: Command) -> None:
+    code, _, error = command("evaluate", "no-recipe.yaml", "--output", "file")
+    assert code == 1
+    assert "file is a file and no folder that tables could be written to" in error
     code, _, error = command("evaluate", "no-recipe.yaml", "--submission", "answers.csv")
     assert code == 1
     assert "Name a .json file (GQA) or a .txt file (CLEVR)" in error

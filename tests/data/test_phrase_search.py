@@ -34,6 +34,16 @@ from mdetr.data.phrase_search import find_phrase
         ("red\u3000 cube\n", "a red cube", (2, 10)),
         ("STRASSE", "die Straße", (4, 10)),
         ("❤️", "a ❤️ card", (2, 4)),
+        ("a cat's tail", "a cat\u2019s tail", (0, 12)),
+        ('"red" cube', "a \u201cred\u201d cube", (2, 12)),
+        ("t-shirt", "a t\u2011shirt", (2, 9)),
+        ("reddish cube", "a red\u00addish cube", (2, 15)),
+        ("red cube", "a red\u200b cube", (2, 11)),
+        ("full width", "ｆｕｌｌ\u3000ｗｉｄｔｈ", (0, 10)),
+        ("مكعب", "مكع\u0651ب أحمر", (0, 5)),
+        ("\u200eקובייה", "אדום קובייה", (5, 11)),
+        ("می\u200cخواهم", "میخواهم", (0, 7)),
+        ("👩\u200d🚀", "an 👩\u200d🚀 waves", (3, 6)),
     ],
 )
 def test_a_phrase_is_found_where_it_is(phrase: str, text: str, expected: tuple[int, int]) -> None:
@@ -54,6 +64,10 @@ def test_a_phrase_is_found_where_it_is(phrase: str, text: str, expected: tuple[i
         ("", "a cat"),
         (" ", "a cat"),
         ("s", "Straße"),
+        ("red", "a red\u00addish cube"),
+        ("dish", "a red\u00addish cube"),
+        ("👩", "an 👩\u200d🚀 waves"),
+        ("\u200b", "a cat"),
     ],
 )
 def test_parts_of_words_and_characters_are_no_phrase(phrase: str, text: str) -> None:

@@ -394,6 +394,8 @@ def test_a_model_moves_and_changes_its_numbers_as_modules_of_torch_do() -> None:
     assert model.to(dtype=torch.float32).model.dtype == torch.float32
     with pytest.raises(InvalidInputError, match=r"Weights cannot be torch\.int8; give a floating type"):
         model.to(torch.int8)
+    with pytest.raises(InvalidInputError, match=r"Weights cannot be torch\.int8; give a floating type"):
+        Mdetr.from_pretrained("clevr-tiny", dtype=torch.int8)
 
 
 def test_predict_is_ground(bundled: Mdetr) -> None:

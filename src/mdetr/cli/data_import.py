@@ -75,7 +75,8 @@ def import_data(
     taken = options.keys() & inspect.signature(reader).parameters.keys()
     read = reader(root, split, on_bad, **{name: options[name] for name in taken})
     missing: dict[str, None] = {}
-    records = with_found_images(_with_progress(read), image_root, missing)
+    misfits: dict[str, str] = {}
+    records = with_found_images(_with_progress(read), image_root, missing, misfits)
     if embed_images:
         records = embedded(records, image_root, on_bad)
     try:
@@ -96,6 +97,14 @@ def import_data(
             f"{counted(len(missing), 'image is', 'images are')} not in {image_root}, such as "
             f"{next(iter(missing))}: put what is missing there before training, or import again with "
             "--images DIR.",
+            err=True,
+        )
+    if misfits and not embed_images:
+        name, problem = next(iter(misfits.items()))
+        typer.echo(
+            f"{counted(len(misfits), 'image has', 'images have')} another size than the data say, such as "
+            f"{name} ({problem}): put those there that the boxes were "
+            "drawn on, not turned by EXIF data; training leaves out what does not fit.",
             err=True,
         )
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from mdetr.errors import InvalidInputError
+from mdetr.cli.printing import counted, printable
+from mdetr.errors import InvalidInputError, InvalidRecordError
 
 WIDTH = 480  # of a picture in the sheet, in pixels
 
@@ -40,13 +41,25 @@ def view(
     from mdetr.ui.plot import contact_sheet, draw_groundings
 
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
-    pictures = []
+    pictures, left_out = [], []
     for row in sorted(chosen.tolist()):
         record = opened[row]
         drawn = [
             Grounding(words_of(record.text, spans), spans, box, math.nan)
             for box, spans in zip(record.boxes, record.spans, strict=True)
         ]
-        pictures.append(draw_groundings(to_pil_image(opened.load_image(record)), record.text, drawn))
+        try:
+            image = to_pil_image(opened.load_image(record))
+        except (InvalidInputError, InvalidRecordError) as error:
+            left_out.append(str(error))
+            continue
+        pictures.append(draw_groundings(image, record.text, drawn))
+    if not pictures:
+        raise InvalidInputError(f"None of the chosen records can be drawn: {left_out[0]}")
     save_picture(contact_sheet(pictures, columns, WIDTH), output)
     typer.echo(f"{len(pictures)} of {len(opened):,} records are in {output}.")
+    if left_out:
+        typer.echo(f"mdetr: {counted(len(left_out), 'record')} could not be drawn:", err=True)
+        for message in left_out:
+            typer.echo(f"  {printable(message)}", err=True)
+        raise typer.Exit(1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mdetr.cli.common import Device, Dtype, JsonFile, Precision
-from mdetr.cli.outputs import STDOUT, check_json_file, write_json
+from mdetr.cli.outputs import STDOUT, check_folder, check_json_file, write_json
 from mdetr.cli.printing import plain
 from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
@@ -74,6 +74,8 @@ def evaluate(
     from mdetr.training.recipe import check_files, load_recipe
 
     check_json_file(json_file)
+    if output is not None:
+        check_folder(output, "tables")
     if submission is not None:
         from mdetr.evaluation.submissions import check_submission_file
 

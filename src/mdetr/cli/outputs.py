@@ -200,14 +200,14 @@ def _picture_paths(
     is_folder = output.endswith(("/", os.sep)) or path.is_dir()
     if count == 1 and not is_folder and (is_picture_name(path) or not has_folder):
         check_picture_name(path)
-        _check_folder(path.parent, path.name)
+        check_folder(path.parent, path.name)
         return [[path]]
     if not is_folder and is_picture_name(path):
         raise InvalidInputError(
             f"{path} is the name of one picture, and there are {count} to write; name a folder, such as "
             f"{path.with_suffix('')}."
         )
-    _check_folder(path, "pictures")
+    check_folder(path, "pictures")
     endings = [""] if num_texts == 1 else [f"-{number}" for number in range(1, num_texts + 1)]
     stems = [_stem(image) for image in images]
     if len(set(stems)) < len(stems):  # such as a.jpg and a.png
@@ -229,8 +229,16 @@ def _name(image: Path | str) -> str:
     return image.name if isinstance(image, Path) else address_name(image)
 
 
-def _check_folder(folder: Path, what: str) -> None:
-    """See that a folder is there, or can be made where it is to be."""
+def check_folder(folder: Path, what: str) -> None:
+    """See that a folder is there, or can be made where it is to be.
+
+    Args:
+        folder: Where it is, or is to be.
+        what: Is to be written there, for the message.
+
+    Raises:
+        InvalidInputError: It is a file, or cannot be written to.
+    """
     try:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     except OSError as error:

@@ -16,15 +16,26 @@ _NO_SPACES = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}ー々]"
 )
 _KOREAN = regex.compile(r"\p{Hangul}")
+_UNSEEN = regex.compile(r"\p{Cf}+")  # soft hyphens, spaces without width, marks of the direction of writing
+_JOINERS = "\u00ad\u200c\u200d\u2060\ufeff"  # those of them that part no words
+# What may be left out: a letter that joins no others, the points that stand for vowels in Arabic and Hebrew.
+_OPTIONAL = regex.compile(r"[\u200c\u0640\u064b-\u0652\u0670\u05b0-\u05bc\u05c1\u05c2\u05c7]")
+# As programs write them of their own accord -> as people type them.
+_TYPED = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+)
 
 
 def find_phrase(phrase: str, text: str) -> Span | None:
     """Find the first occurrence of some words in a text.
 
-    Letter case, the composition of accented letters and syllables (NFC, NFD), and the kind and amount of
-    white space and underscores between words make no difference. A phrase begins and ends with whole words,
-    but anywhere in scripts that set none apart (Chinese, Japanese, Thai, ...). Korean words may go on behind
-    it, as they take particles, and begin before it where no word begins with it.
+    Letter case, the composition and the width of letters and syllables (NFC, NFD, NFKC), the kind and amount
+    of white space and underscores between words, what cannot be seen (soft hyphens), the kind of quotes,
+    apostrophes and dashes, and the vowel points of Arabic and Hebrew make no difference. A phrase begins and
+    ends with whole words, but anywhere in scripts that set none apart (Chinese, Japanese, Thai, ...). Korean
+    words may go on behind it, as they take particles, and begin before it where no word begins with it.
 
     Args:
         phrase: One or more words.
@@ -85,7 +96,7 @@ class _Folded:
     def _may_end(self, end: int) -> bool:
         if end == len(self.text):
             return True
-        last, after = _base_before(self.text, end), self.text[end]
+        last, after = _base_before(self.text, end), self.text[end:].lstrip(_JOINERS)[:1]
         return bool(_KOREAN.match(last)) or _may_part(last, after)
 
 
@@ -101,25 +112,27 @@ def _may_part(before: str, after: str) -> bool:
 def _base_before(text: str, end: int) -> str:
     """The letter before a place, without the marks that it carries."""
     place = end - 1
-    while place > 0 and unicodedata.category(text[place]).startswith("M"):
+    while place > 0 and (text[place] in _JOINERS or unicodedata.category(text[place]).startswith("M")):
         place -= 1
     return text[place]
 
 
 @lru_cache(maxsize=64)
 def _fold(text: str) -> _Folded:
-    """Letters without case, decomposed; one space for white space and underscores that follow each other."""
+    """Letters without case, decomposed, as typed; one space for white space and underscores in a row."""
     letters: list[str] = []
     spans: list[Span] = []
     for match in _CHARACTERS.finditer(text):
-        character = match[0]
+        character = match[0].translate(_TYPED)
+        if _UNSEEN.fullmatch(character):
+            continue
         if character.isspace() or character == "_":
             if letters and letters[-1] == " ":
                 spans[-1] = spans[-1][0], match.end()
                 continue
             character = " "
-        decomposed = unicodedata.normalize("NFD", character)
-        for letter in unicodedata.normalize("NFD", decomposed.casefold()):
+        decomposed = unicodedata.normalize("NFKD", character)
+        for letter in _OPTIONAL.sub("", unicodedata.normalize("NFKD", decomposed.casefold())):
             letters.append(letter)
             spans.append(match.span())
     return _Folded(text, "".join(letters), tuple(spans))

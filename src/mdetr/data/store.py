@@ -173,8 +173,8 @@ class Store:
         if (width, height) != (record.width, record.height):
             raise InvalidRecordError(
                 f"Record {record.id!r} of the store {self.path} says that its image {record.image_id!r} has "
-                f"{record.width} x {record.height} pixels, but it has {width} x {height}; "
-                "import the data again."
+                f"{record.width} x {record.height} pixels, but it has {width} x {height}: its boxes belong "
+                "to another version of it."
             )
         return image
 

@@ -68,6 +68,7 @@ class Mdetr:
             InvalidInputError: this machine has no such device.
         """
         chosen = choose_device(device)
+        _check_dtype(dtype)
         model, processor = load(name, dtype, mirror, keep_download)
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
@@ -94,8 +95,8 @@ class Mdetr:
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
-        if dtype is not None and not dtype.is_floating_point:
-            raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
+        if dtype is not None:
+            _check_dtype(dtype)
         target = self.device if device is None else choose_device(device)
         torch.nn.Module.to(self.model, target, dtype)
         return self
@@ -524,6 +525,11 @@ class Mdetr:
 
     def _require(self, task: Task) -> None:
         check_ability(self.model.config.to_dict(), task, self._name)
+
+
+def _check_dtype(dtype: torch.dtype | str) -> None:
+    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+        raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
 
 
 def _check_share(name: str, value: float) -> None:

@@ -52,7 +52,7 @@ def test_phrases_are_words_or_spans(folder: Path) -> None:
         (GOOD | {"phrase": []}, "unknown field 'phrase'; the fields are answer, "),
         (GOOD | {"phrases": ["a dog", "cat", "mat"]}, "the phrase 'a dog' is not in the text"),
         (GOOD | {"phrases": ["at", "cat", "mat"]}, "the phrase 'at' is not in the text"),
-        (GOOD | {"phrases": ["a cat"]}, "spans must have one entry per box, found 1 for 3"),
+        (GOOD | {"phrases": ["a cat"]}, 'it has 1 "phrases" and 3 "boxes"; give the words of each box'),
         (GOOD | {"phrases": [[[0, 99]], "cat", "mat"]}, "outside its text"),
         (GOOD | {"boxes": [[1, 2, 50, 12]], "phrases": ["cat"]}, "leaves the image"),
         (GOOD | {"boxes": [[1, 2, 3]], "phrases": ["cat"]}, "its box 0 must be four numbers x0, y0, x1, y1"),

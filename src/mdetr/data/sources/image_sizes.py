@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError, InvalidRecordError
@@ -15,12 +16,26 @@ IMAGE_SUFFIXES = (
 )
 
 
+LOOKED_AT = 1000  # images of an import whose sizes are compared
+
+
 def find_image(folder: Path, name: str) -> str | None:
     r"""The name of an image's file as it is in a folder; None if there is no such file.
 
     Annotation tools on Windows write `imgs\a.png`: a backslash separates folders unless a file is named so.
+    Accented letters may be composed in another way than in the file's name, as macOS changes them. Of a path
+    from the root of another machine, as much of its end counts as there is in the folder.
     """
-    for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
+    found = _find_as_named(folder, name)
+    if found is None and (name.startswith(("/", "\\")) or PureWindowsPath(name).drive):
+        return find_by_path(folder, name)
+    return found
+
+
+def _find_as_named(folder: Path, name: str) -> str | None:
+    spelled = (name, name.replace("\\", "/"))
+    composed = (unicodedata.normalize(form, spelled[1]) for form in ("NFC", "NFD"))
+    for candidate in dict.fromkeys((*spelled, *composed)):
         try:
             if candidate and (folder / candidate).is_file():
                 return candidate
@@ -36,7 +51,7 @@ def find_by_path(folder: Path, path: str) -> str | None:
     """
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     tails = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((found for tail in tails if (found := find_image(folder, tail))), None)
+    return next((found for tail in tails if (found := _find_as_named(folder, tail))), None)
 
 
 def is_image_name(name: str) -> bool:
@@ -44,15 +59,19 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def with_found_images(records: Iterable[Record], folder: Path, missing: dict[str, None]) -> Iterator[Record]:
+def with_found_images(
+    records: Iterable[Record], folder: Path, missing: dict[str, None], misfits: dict[str, str]
+) -> Iterator[Record]:
     """Records that name their images as the files in a folder are named; see `find_image`.
 
     Args:
         records: Any; those whose images cannot be found stay as they are.
         folder: The folder that their images are relative to.
         missing: Gets the name of each image that cannot be found.
+        misfits: Gets the name of each image that has another size than its record, and what is wrong. Only
+            the first `LOOKED_AT` images are looked at, since each has to be opened.
     """
-    asked, found = "", None
+    asked, found, looked_at = "", None, 0
     for record in records:
         if isinstance(record.image, bytes):
             yield record
@@ -61,7 +80,23 @@ def with_found_images(records: Iterable[Record], folder: Path, missing: dict[str
             asked, found = record.image, find_image(folder, record.image)
             if found is None:
                 missing[asked] = None
+            elif looked_at < LOOKED_AT:
+                looked_at += 1
+                problem = _misfit_of(record, folder / found)
+                if problem is not None:
+                    misfits[found] = problem
         yield record if found is None or found == asked else replace(record, image=found)
+
+
+def _misfit_of(record: Record, image: Path) -> str | None:
+    """What is wrong with the size of a record's image; None if nothing is, or it cannot be read."""
+    try:
+        height, width = image_size(image)
+    except InvalidInputError:
+        return None  # training says so and goes on
+    if (width, height) == (record.width, record.height):
+        return None
+    return f"{width} x {height} pixels instead of {record.width} x {record.height}"
 
 
 class ImageSizes:

@@ -118,6 +118,10 @@ def _to_record(entry: Fields, number: int, split: str, source: str, sizes: Image
     text, answer, answer_type = entry.text("text"), entry.label("answer"), entry.optional_text("answer_type")
     boxes = tuple(to_box(box, f"box {place}") for place, box in enumerate(_items(entry, "boxes")))
     spans = tuple(_to_spans(phrase, text, place) for place, phrase in enumerate(_items(entry, "phrases")))
+    if spans and len(spans) != len(boxes):
+        raise InvalidInputError(
+            f'it has {len(spans)} "phrases" and {len(boxes)} "boxes"; give the words of each box, [] for none'
+        )
     referred = None if entry.value("is_referred", None) is None else entry.items("is_referred")
     image, width, height = sizes.locate(entry.text("image"), where)
     return Record(
