@@ -69,3 +69,16 @@ def test_importing_mdetr_leaves_the_parts_that_only_some_need() -> None:
     code = f"import sys; import mdetr; print(*sorted({names} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_the_auto_class_of_image_processors_knows_ours(tiny_model_folder: Path) -> None:
+    program = """
+import sys, mdetr
+from transformers import AutoImageProcessor
+
+print(type(AutoImageProcessor.from_pretrained(sys.argv[1])).__name__)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_model_folder)], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split() == ["MdetrImageProcessor"], run.stderr

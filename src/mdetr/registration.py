@@ -19,7 +19,7 @@ from types import MappingProxyType, ModuleType
 _OURS = MappingProxyType(
     {
         "transformers.models.auto.configuration_auto": "mdetr.model.config",
-        "transformers.models.auto.image_processing_auto": "mdetr.images",
+        "transformers.models.auto.image_processing_auto": "mdetr.image_processor",
         "transformers.models.auto.processing_auto": "mdetr.processor",
     }
 )
