@@ -98,6 +98,8 @@ NAN = float("nan")
         ({"size": [20, 30]}, "whole numbers from 0 on"),
         ({"size": [20, 30], "counts": "o" * 28}, "not those of 30 x 20 pixels"),
         ({"size": [20, 30], "counts": COMPRESSED[:-2]}, "not those of 30 x 20 pixels"),
+        ({"size": [20, 30], "counts": [600]}, "has no pixel"),
+        ({"counts": [100, 0, 500]}, "has no pixel"),
         ({"counts": "é"}, "whole numbers from 0 on, or compressed"),
         ("2 2 8 2", "must be a list of polygons, or run lengths"),
     ],

@@ -59,7 +59,10 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes | N
     if segmentation is None or (isinstance(segmentation, list) and not segmentation):
         return None
     if isinstance(segmentation, Mapping):
-        return encode_run_lengths(segmentation, height, width)
+        counts = encode_run_lengths(segmentation, height, width)
+        if not mask_area(counts, height, width):
+            raise InvalidInputError("its mask has no pixel")
+        return counts
     if isinstance(segmentation, list):
         return encode_polygons(segmentation, height, width)
     raise InvalidInputError("its mask must be a list of polygons, or run lengths with their size")
