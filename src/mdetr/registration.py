@@ -4,6 +4,7 @@ Each of our classes registers itself at the end of its module; this module impor
 configuration and processors are imported as soon as transformers has loaded the Auto class that is to know
 them. Those of the models are imported when the first configuration is made, since no Auto class makes a model
 without one; they cannot follow `AutoModel`, which transformers loads in the middle of modules that they need.
+The pipeline takes the place of the library's as soon as its pipelines are loaded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _OURS = MappingProxyType(
         "transformers.models.auto.configuration_auto": "mdetr.model.config",
         "transformers.models.auto.image_processing_auto": "mdetr.image_processor",
         "transformers.models.auto.processing_auto": "mdetr.processor",
+        "transformers.pipelines": "mdetr.inference.zero_shot",
     }
 )
 

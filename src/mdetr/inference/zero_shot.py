@@ -1,0 +1,89 @@
+"""Pipeline "zero-shot-object-detection" of transformers, which encodes an image once for all its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.zero_shot_object_detection import ZeroShotObjectDetectionPipeline
+
+from mdetr.errors import InvalidInputError
+from mdetr.model import MODEL_TYPE
+
+TASK = "zero-shot-object-detection"
+MAX_OVERLAP = 0.7  # of two boxes of a label, as in `Mdetr.detect`
+LABELS_AT_ONCE = 32
+
+
+class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
+    """Finds the things of some labels as `Mdetr.detect` does, with the calls and results of transformers.
+
+    The pipeline of transformers runs a model once for each label, image included. Models of other kinds get
+    that one. `batch_size` is how many labels the model sees at once; images are seen one after the other.
+    """
+
+    def __new__(cls, model: Any, **kwargs: Any) -> Any:
+        """A pipeline for the model: this one for an MDETR, the library's for any other."""
+        if model.config.model_type != MODEL_TYPE:
+            return ZeroShotObjectDetectionPipeline(model=model, **kwargs)
+        return super().__new__(cls)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Nothing: `__new__` has seen to it."""
+
+    def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: Any) -> Any:
+        """The results of images, which may differ in size and so share no batch."""
+        return super().get_iterator(inputs, num_workers, 1, *params)
+
+    def preprocess(  # type: ignore[override]
+        self, inputs: Mapping[str, Any], timeout: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """One image with all its labels."""
+        from transformers.image_utils import load_image
+
+        labels = inputs["candidate_labels"]
+        if isinstance(labels, str):
+            labels = labels.split(",")
+        if not labels:
+            raise InvalidInputError('Give candidate_labels, such as ["a cat", "a dog"].')
+        labels = list(dict.fromkeys(label.strip() for label in labels))
+        yield {"image": load_image(inputs["image"], timeout=timeout), "labels": labels, "is_last": True}
+
+    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        from mdetr.inference.detection import ClassPrompts
+        from mdetr.processor import MdetrProcessor
+
+        model = cast(Any, self.model)
+        processor = MdetrProcessor(
+            cast(Any, self.image_processor),
+            cast(Any, self.tokenizer),
+            max_text_tokens=model.config.num_token_positions,
+        )
+        batch_size = max(getattr(self, "_batch_size", None) or 1, LABELS_AT_ONCE)
+        prompts = ClassPrompts(model, processor, model_inputs["labels"], batch_size)
+        _, found = prompts.find(model_inputs["image"])
+        return model_inputs | {"found": found}
+
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: list[dict[str, Any]], threshold: float = 0.1, top_k: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What was found in an image, best first, with "score", "label" and "box", in whole pixels."""
+        from mdetr.inference.detection import merge_classes
+
+        (output,) = model_outputs
+        image = output["image"]
+        found = merge_classes(
+            output["labels"], output["found"], (image.height, image.width), threshold, MAX_OVERLAP
+        )
+        return [
+            {
+                "score": row.score,
+                "label": row.name,
+                "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(int, row.box), strict=True)),
+            }
+            for row in found[:top_k]
+        ]
+
+
+PIPELINE_REGISTRY.supported_tasks[TASK] |= {"impl": MdetrZeroShotObjectDetectionPipeline}
