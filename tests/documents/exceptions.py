@@ -1,0 +1,85 @@
+"""What is not run as it is written: commands that take hours, need other machines, or show a form only."""
+
+from __future__ import annotations
+
+from tests.documents.running import Instead
+
+_GQA = (
+    "mdetr evaluate gqa-balanced --set data.validation.testdev.store=stores/gqa-submission "
+    "--submission answers.json"
+)
+_OWN_PHOTOS = (
+    "mdetr train photo-tiny --set data.train.0.store=stores/mine-train "
+    "--set data.validation.names.store=stores/mine-val "
+    "--set data.validation.composed.store=stores/mine-composed"
+)
+_LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101"
+_GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
+_QUICK = "--set optimizer.batch_size=2 --dry-run"
+_QUICKEST = "--set optimizer.batch_size=1 --set data.texts_per_image=1 --dry-run"
+
+EXCEPTIONS: dict[str, dict[str, Instead]] = {
+    "README.md": {
+        "make demo": Instead("sets up an environment; its command is run as the first of the command line's"),
+        "make test": Instead("runs this very test"),
+        "mdetr data synthesize clevr stores/clevr --scenes 24000 --seed 1 --split train": Instead(
+            "draws for an hour", "mdetr data synthesize clevr stores/clevr --scenes 2 --seed 1 --split train"
+        ),
+        "mdetr data synthesize clevr stores/clevr --scenes 1000 --seed 2 --split val": Instead(
+            "draws for minutes", "mdetr data synthesize clevr stores/clevr --scenes 2 --seed 2 --split val"
+        ),
+        "mdetr train clevr-tiny": Instead("trains for hours", f"mdetr train clevr-tiny {_QUICK}"),
+        _LARGE: Instead("trains for minutes", f"{_LARGE} {_QUICK}"),
+    },
+    "docs/data.md": {
+        "mdetr data import SOURCE ROOT STORE --split SPLIT": Instead(
+            "the form of the call", "mdetr data import jsonl mine.jsonl stores/form --split train"
+        ),
+        "mdetr data check STORE...": Instead("the form of the call", "mdetr data check stores/form"),
+        "mdetr data stats STORE": Instead("the form of the call", "mdetr data stats stores/form"),
+        "mdetr data view STORE --output sheet.png": Instead(
+            "the form of the call", "mdetr data view stores/form --output sheet.png"
+        ),
+    },
+    "docs/evaluation.md": {
+        "mdetr evaluate 'lvis-*'": Instead(
+            "scores nine trained models; each recipe is scored in its own test"
+        ),
+        _GQA: Instead("the recipe's model is large", f"{_GQA} --model gqa-r101"),
+    },
+    "docs/fine-tuning.md": {
+        "mdetr data synthesize clevr shapes --scenes 400 --seed 7": Instead(
+            "draws for a minute", "mdetr data synthesize clevr shapes --scenes 16 --seed 7"
+        ),
+        "python german.py": Instead("runs the program that the page shows, which is run as a block"),
+        _GERMAN: Instead(
+            "trains for minutes",
+            f"{_GERMAN} --set optimizer.steps=1 --set run.workers=0 --set run.pictures=1",
+        ),
+        f"{_LARGE} --dry-run": Instead("times large batches", f"{_LARGE} {_QUICK}"),
+    },
+    "docs/photo-tiny.md": {
+        "pip install '.[photo]'": Instead("changes the environment"),
+        "mdetr train photo-tiny --output runs/photo-tiny": Instead(
+            "needs a GPU", f"mdetr train photo-tiny {_QUICKEST}"
+        ),
+        _OWN_PHOTOS: Instead("needs a GPU", f"{_OWN_PHOTOS} {_QUICKEST}"),
+    },
+    "docs/training.md": {
+        _LARGE: Instead("trains for minutes", f"{_LARGE} {_QUICK}"),
+        "torchrun --nproc-per-node 8 -m mdetr train RECIPE": Instead(
+            "starts eight processes; tests/training/test_distributed.py starts two"
+        ),
+    },
+    "docs/world-of-shapes.md": {
+        "pip install 'mdetr[clevr]'": Instead("changes the environment"),
+        "mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --split train --workers 2": Instead(
+            "draws for minutes",
+            "mdetr data synthesize clevr shapes --scenes 2 --seed 1 --split train --workers 2",
+        ),
+    },
+}
+
+FAILURES = {"docs/data.md": frozenset({"mdetr data check train.jsonl val.jsonl"})}  # it finds errors
+
+PLACES = {"docs/data.md": {"s3://my-bucket/stores/mine": "stores/embedded"}}

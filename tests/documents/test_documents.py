@@ -1,0 +1,149 @@
+"""Every snippet and command of the documents does what it says, run as it is written.
+
+A document's Python blocks and commands are run in order, in one folder that holds what they name
+(`workplace.py`), and all Python blocks share their variables. A command that cannot be run here is listed in
+`exceptions.py` with the reason and, where there is one, its small form; a document that is new is found by
+itself. Commands and options that sentences mention must exist.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from typing import Any
+
+import pytest
+import typer.main
+from PIL import Image
+
+from mdetr.cli.main import app
+from mdetr.training.recipe import load_recipe
+from tests.documents.exceptions import EXCEPTIONS, FAILURES, PLACES
+from tests.documents.running import (
+    OTHER,
+    PROMPT,
+    PYTHON,
+    ROOT,
+    SESSION,
+    SHELL,
+    Ran,
+    Runner,
+    all_commands,
+    blocks_of,
+    spans_of,
+)
+from tests.documents.workplace import fill
+
+CARDS = sorted(str(card.relative_to(ROOT)) for card in ROOT.glob("src/mdetr/assets/models/*/README.md"))
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = ("README.md", *PAGES, *CARDS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs a document in a folder of its own, once."""
+    done: dict[str, Ran] = {}
+
+    def run_once(document: str, capsys: pytest.CaptureFixture[str]) -> Ran:
+        if document not in done:
+            folder = tmp_path_factory.mktemp("reader")
+            fill(folder, document)
+            runner = Runner(
+                EXCEPTIONS.get(document, {}), FAILURES.get(document, frozenset()), PLACES.get(document, {})
+            )
+            done[document] = runner.run(document, folder, capsys)
+        return done[document]
+
+    return run_once
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_snippet_runs_as_it_is_written(
+    document: str, run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(document, capsys)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_list_of_exceptions_is_no_longer_than_it_must_be(document: str) -> None:
+    commands, exceptions = all_commands(document), EXCEPTIONS.get(document, {})
+    assert set(exceptions) <= set(commands), "an exception is for a line that is no longer there"
+    assert FAILURES.get(document, frozenset()) <= set(commands)
+    for command, instead in exceptions.items():
+        assert instead.reason
+        if instead.command is not None:  # the same command, smaller
+            assert instead.command != command
+            assert shlex.split(instead.command)[:2] == shlex.split(command)[:2]
+    python = "".join(block.text for block in blocks_of(document) if block.language == PYTHON)
+    assert all(place in python for place in PLACES.get(document, {}))
+    assert {*EXCEPTIONS, *FAILURES, *PLACES} <= set(DOCUMENTS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_says_what_it_is(document: str) -> None:
+    for block in blocks_of(document):
+        assert block.language in (PYTHON, SHELL, SESSION, *OTHER), f"{document}:{block.line}"
+        if block.language == SESSION:
+            assert block.text.startswith(PROMPT)
+        elif block.language == "json":
+            for line in block.text.splitlines():
+                json.loads(line)
+        elif block.language == "csv":
+            assert len({len(row) for row in csv.reader(block.text.splitlines())}) == 1
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_and_options_that_sentences_mention_exist(document: str) -> None:
+    for span in spans_of(document):
+        if span.startswith("mdetr "):
+            command: Any = typer.main.get_command(app)
+            _, *words = shlex.split(span)
+            while words and getattr(command, "commands", {}) and not words[0].startswith("-"):
+                assert words[0] in command.commands, f"{document}: {span}"
+                command = command.commands[words.pop(0)]
+            options = {name for option in command.params for name in option.opts} | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= options, f"{document}: {span}"
+        elif span.startswith("--set ") and "key=value" not in span:
+            load_recipe("finetune", [span.removeprefix("--set ")])
+
+
+@pytest.mark.parametrize(
+    ("block", "error", "message"),
+    [
+        ("```python\n1 / 0\n```", ZeroDivisionError, "division by zero"),
+        ("text\n```bash\n\nmdetr models --no-such-option  # fails\n```", AssertionError, ":4: mdetr models"),
+        ("```console\n$ mdetr modles\noutput\n```", AssertionError, ":2: mdetr modles"),
+        ("```bash\npip install mdetr\n```", AssertionError, "list pip in EXCEPTIONS"),
+        ("```bash\nmdetr models", AssertionError, "does not end"),
+    ],
+)
+def test_a_snippet_that_fails_is_named(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], block: str, error: type[Exception], message: str
+) -> None:
+    (tmp_path / "page.md").write_text(block)
+    with pytest.raises(error, match=message):
+        Runner().run(str(tmp_path / "page.md"), tmp_path, capsys)
+
+
+@pytest.mark.timeout(900)
+def test_the_readme_shows_what_comes_out(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = run("README.md", capsys)
+    assert ran.names["output"].pred_boxes.shape == (1, 25, 4)
+    assert [found.phrase for found in ran.names["result"]] == ["a brown cat"]
+    assert Image.open(ran.folder / "found.png").width >= 480
+    assert json.loads((ran.folder / "found.json").read_text())["text"].startswith("a brown cat")
+    assert len(list((ran.folder / "found").glob("*.png"))) == 4  # two images, two texts
+    assert (ran.folder / "models" / "mine" / "model.safetensors").is_file()
+    assert Image.open(ran.folder / "sheet.png").width > 100
+    (scores,) = (output for command, output in ran.output.items() if command.startswith("mdetr evaluate"))
+    assert "recall@1" in scores
+
+
+@pytest.mark.timeout(900)
+def test_what_data_check_finds_is_what_the_page_shows(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    document, command = "docs/data.md", "mdetr data check train.jsonl val.jsonl"
+    (shown,) = (block.text for block in blocks_of(document) if block.text.startswith(f"{PROMPT}{command}"))
+    lines = [line.rstrip() for line in run(document, capsys).output[command].splitlines()]
+    assert lines == shown.splitlines()[1:]
