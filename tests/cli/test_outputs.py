@@ -96,6 +96,23 @@ def test_other_commands_check_their_json_first_too(command: Command, arguments: 
     assert "There is no folder nowhere to write x.json to" in error
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "models/nothing"), "There is no folder 'models/nothing'"),
+        (("--model", "clevr-tiny", "--device", "gpu"), "There is no kind of device 'gpu'"),
+    ],
+)
+def test_a_model_or_device_that_is_not_there_is_told_before_data_are_read(
+    command: Command, options: tuple[str, ...], message: str
+) -> None:
+    code, output, error = command(
+        "evaluate", "finetune", "--set", "data=there", *options
+    )  # there is no store
+    assert (code, output, error.count("\n")) == (1, "", 1)
+    assert message in error
+
+
 def test_answers_for_a_server_and_a_sheet_are_checked_first_too(command: Command) -> None:
     code, _, error = command("evaluate", "no-recipe.yaml", "--output", "file")
     assert code == 1
