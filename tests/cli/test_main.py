@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from mdetr import __version__
 from mdetr.cli import common
+from mdetr.cli.main import app
 from tests.cli.conftest import Command
 
 
@@ -27,26 +34,42 @@ def test_help_lists_the_commands(command: Command) -> None:
         assert name in output
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ground",
-        "refer",
-        "answer",
-        "segment",
-        "detect",
-        "models",
-        "recipes",
-        "download",
-        "convert",
-        "train",
-        "evaluate",
-    ],
-)
-def test_every_command_gives_an_example(command: Command, name: str) -> None:
-    code, output, _ = command(name, "--help")
+def _commands(group: Any, name: str = "mdetr") -> Iterator[tuple[str, Any]]:
+    """The command and all below it, each with what is typed for it."""
+    yield name, group
+    for word, command in getattr(group, "commands", {}).items():
+        yield from _commands(command, f"{name} {word}")
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_begins_with_what_the_command_does_and_has_an_example(command: Command, name: str) -> None:
+    code, output, _ = command(*name.split()[1:], "--help")
     assert code == 0
-    assert f"Example: mdetr {name}" in output
+    first, *paragraphs = inspect.cleandoc(COMMANDS[name].help).split("\n\n")
+    assert len(first.split()) >= 4
+    assert first.endswith(".")
+    assert first.split()[0] in output
+    assert f"Example: {name}" in output
+    # Typer keeps the ends of lines after the first paragraph, which in 80 columns would be broken again.
+    assert all(len(line) <= 78 for text in paragraphs for line in text.splitlines()[:-1])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_is_a_call_that_the_command_takes(name: str) -> None:
+    (example,) = re.findall(r"Example: (mdetr .+)", inspect.cleandoc(COMMANDS[name].help))
+    assert example.startswith(name)
+    command, words = COMMANDS["mdetr"], shlex.split(example)[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)  # raises where an option or an argument does not exist
+
+
+def test_completion_can_be_installed(command: Command) -> None:
+    _, output, _ = command("--help")
+    assert "--install-completion" in output
 
 
 def test_a_wrong_call_exits_with_two(command: Command) -> None:

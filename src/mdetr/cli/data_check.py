@@ -51,8 +51,8 @@ def check(
 ) -> None:
     """Find what spoils training: wrong boxes, cut words, missing images, leaks between splits, and more.
 
-    Exits with 1 if there are errors, with 0 otherwise. Name what is trained and what is evaluated on
-    together, so that images in both are found.
+    Exits with 1 if there are errors, with 0 otherwise. Name what is trained on
+    and what is evaluated on together, so that images in both are found.
 
     Example: mdetr data check stores/train stores/val --model clevr-tiny
     """

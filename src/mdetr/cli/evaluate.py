@@ -66,8 +66,8 @@ def evaluate(
 ) -> None:
     """Score a model on the validation stores of a recipe, and keep what it says of each example.
 
-    Several recipes make one table, each with the model that it trained: "lvis-*" is the paper's on few-shot
-    detection, with the baselines.
+    Several recipes make one table, each with the model that it trained:
+    "lvis-*" is the paper's on few-shot detection, with the baselines.
 
     Example: mdetr evaluate clevr-tiny --model clevr-tiny --json scores.json
     """

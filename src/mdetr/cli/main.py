@@ -34,12 +34,11 @@ from mdetr.cli.train import train
 from mdetr.errors import MdetrError
 
 app = typer.Typer(
-    help="Find in an image the things that a text speaks of.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Make and import data.", no_args_is_help=True)
-worlds = typer.Typer(help="Make data.", no_args_is_help=True)
+data = typer.Typer(no_args_is_help=True)
+worlds = typer.Typer(no_args_is_help=True)
 app.command()(ground)
 app.command()(refer)
 app.command()(answer)
@@ -66,7 +65,10 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
-    """Find in an image the things that a text speaks of."""
+    """Find in an image the things that a text speaks of.
+
+    Example: mdetr ground --example --output found.png
+    """
     if version:
         from mdetr import __version__
 
@@ -74,9 +76,20 @@ def options(
         raise typer.Exit
 
 
+@data.callback()
+def _data() -> None:
+    """Import, check, combine, count and draw data to train and evaluate on.
+
+    Example: mdetr data import jsonl mine.jsonl stores/mine
+    """
+
+
 @worlds.callback()
 def _worlds() -> None:
-    """Make data."""
+    """Draw data on this machine, without any download.
+
+    Example: mdetr data synthesize clevr shapes --scenes 100
+    """
 
 
 def main(arguments: list[str] | None = None) -> int:
