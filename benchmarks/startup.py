@@ -1,7 +1,8 @@
 """How soon the command answers: CPU seconds of a call, against Python's own start and against loading torch.
 
 Prints the least of several runs, user and system time of all processes together, and its ratios to those of
-`python -c pass` and of `python -c "import torch"`.
+`python -c pass` and of `python -c "import torch"`; and which of the packages that a model does not need
+transformers loads with its base class, and which `mdetr ground` loads besides.
 Run: python benchmarks/startup.py [RUNS]
 """
 
@@ -26,6 +27,22 @@ CALLS = {
 }
 
 
+UNNEEDED = (
+    *("torch._dynamo", "torch._inductor", "sympy", "torchvision.datasets", "scipy"),
+    *("sklearn", "pandas", "matplotlib", "pyarrow", "tensorboard"),
+)
+LOADED = """
+import contextlib, io, sys
+from transformers import PreTrainedModel
+given = set(sys.modules)
+from mdetr.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["ground", {demo!r}, "a red cube", "--model", "clevr-tiny"])
+for loaded in (given, set(sys.modules) - given):
+    print(", ".join(name for name in {unneeded!r} if name in loaded) or "none")
+"""
+
+
 def cpu_seconds(arguments: tuple[str, ...], runs: int) -> float:
     """The least CPU time of some runs of Python with `arguments`."""
     times = []
@@ -45,6 +62,11 @@ def main() -> None:
     for name, seconds in measured.items():
         to_pass, to_torch = seconds / measured["python -c pass"], seconds / measured["import torch"]
         print(f"{name:42} {seconds:7.2f} {to_pass:8.1f} {to_torch:8.2f}")
+    program = LOADED.format(demo=str(DEMO), unneeded=UNNEEDED)
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    by_transformers, besides = loaded.stdout.splitlines()
+    print(f"unneeded, loaded with transformers' PreTrainedModel: {by_transformers}")
+    print(f"unneeded, loaded besides by mdetr ground, one image: {besides}")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import mdetr
 from tests.cli.conftest import SHAPES
 
 PICTURE = str(SHAPES / "CLEVR_train_000000.png")
+DEMO = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
 SLOW = {"torch", "transformers", "timm", "pyarrow", "matplotlib", "scipy"}
 
 
@@ -83,3 +86,27 @@ def test_the_shell_completes_names_and_loads_nothing_slow() -> None:
     )
     assert run.stdout.split() == ["clevr-questions", "clevr-medium", "clevr-humans", "clevr-ref+"]
     assert not packages & SLOW
+
+
+UNNEEDED = {
+    "torch._dynamo",
+    "torch._inductor",
+    "sympy",
+    "torchvision.datasets",
+    "scipy",
+    "sklearn",
+    "pandas",
+} | {*("matplotlib", "pyarrow", "tensorboard", "jinja2", "accelerate", "torch.utils.tensorboard")}
+
+
+def test_grounding_an_image_loads_nothing_unneeded_beside_what_transformers_loads() -> None:
+    program = (
+        "import sys; from transformers import PreTrainedModel; given = set(sys.modules);"
+        "from mdetr.cli.main import main; assert main(sys.argv[1:]) == 0;"
+        "print(*set(sys.modules) - given)"
+    )
+    call = ("ground", str(DEMO), "a red cube", "--model", "clevr-tiny")
+    run = subprocess.run([sys.executable, "-c", program, *call], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert "timm" in loaded and "mdetr.model.backbone" in loaded
+    assert not loaded & UNNEEDED
