@@ -46,6 +46,7 @@ def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Pat
     assert all(ElementTree.fromstring(svg).tag.endswith("svg") for svg in drawn.values())
     lines = {name: len(re.findall(r'id="line2d_\d+"', svg)) for name, svg in drawn.items()}
     assert lines[words] > lines[total]  # three layers, and a legend for them
+    assert all(name in drawn[words] for name in ("last layer", "layer 1", "proposals"))
 
 
 def test_curves_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:

@@ -130,3 +130,12 @@ def test_the_truth_is_at_the_left_of_the_prediction(image: Image.Image) -> None:
     for panel in (left, right):  # each under its name
         assert tuple(np.asarray(panel)[0, 0]) == HEADING
         assert (np.asarray(panel.crop((0, 0, 200, 40))) == 255).all(-1).any()
+
+
+def test_a_word_longer_than_a_line_is_broken_inside_the_picture(image: Image.Image) -> None:
+    short, long = draw_groundings(image, "a", []), draw_groundings(image, "a" + "W" * 100 + " b", [])
+    assert long.height > short.height + 40
+    edge = np.asarray(long.crop((long.width - 10, 320, long.width, long.height)))
+    assert (edge == 255).all()
+    drawn = [np.asarray(draw_groundings(image, "W" * n, []))[320:] < 60 for n in (10, 100)]
+    assert drawn[1].sum() == pytest.approx(10 * drawn[0].sum(), rel=0.05)  # every letter is there

@@ -90,14 +90,21 @@ def _by_layer(losses: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     for name, curve in losses.items():
         layer = _LAYER.search(name)
         kind = name[: layer.start()] if layer else name
-        charts.setdefault(kind, {})[layer[1] if layer else "last"] = curve
+        charts.setdefault(kind, {})[_layer_in_words(layer[1] if layer else None)] = curve
     return charts
+
+
+def _layer_in_words(layer: str | None) -> str:
+    """What a decoder layer is called, which logs number from 0 and leave out for the last."""
+    if layer is None:
+        return "last layer"
+    return f"layer {int(layer) + 1}" if layer.isdigit() else layer
 
 
 def _by_rank(scores: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     """One chart for each score, with a line for each "@k" of it."""
     charts: dict[str, dict[str, Curve]] = {}
-    for name, curve in scores.items():
+    for name, curve in sorted(scores.items(), key=lambda pair: len(pair[0])):  # @5 before @10
         kind, at, rank = name.partition("@")
         charts.setdefault(score_in_words(kind), {})[at + rank] = curve
     return charts

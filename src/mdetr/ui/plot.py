@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -269,7 +269,8 @@ def _wrap(
     lines: list[list[_Word]] = []
     used = width + 1
     space = measure.textlength(" ", font=font)
-    for word in words:
+    pieces = [piece for word in words for piece in _pieces(word, measure, font, width)]
+    for word in pieces:
         length = sum(measure.textlength(character, font=font) for character in word.text)
         if used + space + length > width:
             lines.append([])
@@ -277,6 +278,18 @@ def _wrap(
         lines[-1].append(word)
         used += space + length
     return lines
+
+
+def _pieces(word: _Word, measure: ImageDraw.ImageDraw, font: Font, width: float) -> Iterator[_Word]:
+    """The word, or where it is longer than a line, as much of it as has room on each."""
+    start, used = 0, 0.0
+    for end, character in enumerate(word.text):
+        length = measure.textlength(character, font=font)
+        if used + length > width and end > start:
+            yield _Word(word.text[start:end], word.colors[start:end], word.joined and not start)
+            start, used = end, 0.0
+        used += length
+    yield _Word(word.text[start:], word.colors[start:], word.joined and not start)
 
 
 def _heading(title: str, width: int) -> Image.Image:
