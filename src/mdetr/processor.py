@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from mdetr.post_processing import (
     tokenized_texts,
 )
 from mdetr.processing.detections import Detections
+from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 from mdetr.targets import TargetInput, make_targets
 from mdetr.texts import as_texts, check_text
 
@@ -81,6 +83,13 @@ class MdetrProcessor(ProcessorMixin):
         self.answer_types = answer_types
         self.answer_vocabulary = answer_vocabulary
         self.default_threshold = default_threshold
+        self.auto_map = dict(PROCESSOR_CLASSES)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Save the processor as `ProcessorMixin` does, with what the Auto classes need to load it."""
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        write_remote_code(save_directory)
+        return saved
 
     @property
     def answers(self) -> AnswerSpace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from mdetr.errors import InvalidInputError
 from mdetr.model import MODEL_TYPE
 from mdetr.registration import import_model
+from mdetr.remote_code import CONFIG_CLASSES, write_remote_code
 
 BACKBONE_NORMS = ("frozen", "batch", "group")
 QUERY_TYPES = ("learned", "reference")
@@ -176,6 +178,12 @@ class MdetrConfig(PreTrainedConfig):
                 )
         super().__post_init__(**kwargs)
         import_model()  # so that the Auto classes know whose configuration this is
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save the configuration as `PreTrainedConfig` does, with what the Auto classes need to load it."""
+        self.auto_map = dict(CONFIG_CLASSES)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_remote_code(save_directory)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
