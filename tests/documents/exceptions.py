@@ -82,4 +82,7 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
 
 FAILURES = {"docs/data.md": frozenset({"mdetr data check train.jsonl val.jsonl"})}  # it finds errors
 
-PLACES = {"docs/data.md": {"s3://my-bucket/stores/mine": "stores/embedded"}}
+PLACES = {
+    "docs/coming-from-grounding-dino.md": {"IDEA-Research/grounding-dino-tiny": "grounding-dino-tiny"},
+    "docs/data.md": {"s3://my-bucket/stores/mine": "stores/embedded"},
+}

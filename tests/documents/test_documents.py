@@ -147,3 +147,18 @@ def test_what_data_check_finds_is_what_the_page_shows(run: Any, capsys: pytest.C
     (shown,) = (block.text for block in blocks_of(document) if block.text.startswith(f"{PROMPT}{command}"))
     lines = [line.rstrip() for line in run(document, capsys).output[command].splitlines()]
     assert lines == shown.splitlines()[1:]
+
+
+@pytest.mark.timeout(900)
+def test_grounding_dinos_calls_give_results_of_the_same_form(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run("docs/coming-from-grounding-dino.md", capsys).names
+    (theirs,), (ours,) = names["dino_results"], names["results"]
+    assert set(ours) == set(theirs)
+    assert ours["boxes"].shape == (1, 4) and ours["scores"].shape == (1,)
+    assert ours["text_labels"] == list(names["result"].phrases) == ["a brown cat"]
+    assert ours["boxes"].tolist() == pytest.approx(names["result"].boxes, abs=1)
+    assert {frozenset(entry) for entry in (*names["found"], *names["dino_found"])} == {
+        frozenset(("score", "label", "box"))
+    }

@@ -12,6 +12,15 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
+    SwinConfig,
+)
 
 import mdetr
 from mdetr.data.record import Record
@@ -126,6 +135,32 @@ def _for_photos(folder: Path) -> None:
         write_photos(folder / name)
 
 
+def _for_grounding_dino(folder: Path) -> None:
+    """A Grounding DINO small enough for a test, which knows nothing."""
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "models" / "photo-tiny")
+    stages = {
+        "depths": [1, 1, 1, 1],
+        "num_heads": [1, 1, 2, 2],
+        "out_features": ["stage2", "stage3", "stage4"],
+    }
+    text = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sides = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 32}
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(image_size=64, embed_dim=8, window_size=4, **stages),
+        text_config=BertConfig(vocab_size=len(tokenizer), hidden_size=32, **text),
+        d_model=32,
+        num_queries=9,
+        encoder_layers=1,
+        decoder_layers=2,
+        decoder_ffn_dim=32,
+        **sides,
+    )
+    torch.manual_seed(0)
+    GroundingDinoForObjectDetection(config).save_pretrained(folder / "grounding-dino-tiny")
+    images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    GroundingDinoProcessor(images, tokenizer).save_pretrained(folder / "grounding-dino-tiny")
+
+
 def _line(image: str, text: str, boxes: Sequence[Any], phrases: Sequence[Any]) -> dict[str, Any]:
     return {"image": image, "text": text, "boxes": boxes, "phrases": phrases}
 
@@ -146,6 +181,7 @@ def _record(**changes: Any) -> Record:
 
 
 _OTHERS: dict[str, Callable[[Path], None]] = {
+    "docs/coming-from-grounding-dino.md": _for_grounding_dino,
     "docs/data.md": _for_data,
     "docs/evaluation.md": _for_evaluation,
     "docs/photo-tiny.md": _for_photos,
