@@ -6,8 +6,8 @@ The folder has the layout of docs/photo-tiny.md; its validation photos are taken
 phrase is a text by itself. It counts as found if the box of the query that is likeliest to mean it has an IoU
 of at least 0.5 with one of its things. Absent things are drawn from the names that a photo is known not to
 show; "other animal" are those among the five commonest animals, in photos of another of them. "like animal"
-are the rest of the five, which people did not box: sheep, cows and horses where one of them is, or what the
-detector took one for. Nearly all of them are absent, but not surely.
+are the rest of the five, which have no box but are not known to be absent: sheep, cows and horses where
+another of these is, and what the detector saw.
 """
 
 from __future__ import annotations
