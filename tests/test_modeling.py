@@ -276,3 +276,23 @@ def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:
 def test_impossible_configurations_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         small_config(**changes)
+
+
+def test_parts_keep_the_order_by_which_the_optimizers_of_older_runs_know_them() -> None:
+    model = small_model(**OPTIONS | {"feature_pyramid": True})
+    parts = dict.fromkeys(name.split(".")[0] for name, _ in model.named_parameters())
+    assert list(parts) == [
+        *(
+            "backbone",
+            "input_projection",
+            "coarse_projection",
+            "image_norm",
+            "text_encoder",
+            "text_projection",
+        ),
+        *("encoder", "encoder_norm", "decoder", "decoder_norm", "queries", "proposal_head"),
+        *("token_head", "box_head", "query_alignment", "token_alignment", "referred_head"),
+        *("answers", "mask_attention", "mask_head"),
+    ]
+    answers = dict.fromkeys(name.split(".")[0] for name, _ in model.answers.named_parameters())
+    assert list(answers) == ["positions", "sums", "heads"]

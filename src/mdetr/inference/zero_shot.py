@@ -20,7 +20,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
     """Finds the things of some labels as `Mdetr.detect` does, with the calls and results of transformers.
 
     The pipeline of transformers runs a model once for each label, image included. Models of other kinds get
-    that one. `batch_size` is how many labels the model sees at once; images are seen one after the other.
+    that one. Images are seen one after the other, each with up to 32 labels at once, whatever the batch size.
     """
 
     def __new__(cls, model: Any, **kwargs: Any) -> Any:
@@ -60,8 +60,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
             cast(Any, self.tokenizer),
             max_text_tokens=model.config.num_token_positions,
         )
-        batch_size = max(getattr(self, "_batch_size", None) or 1, LABELS_AT_ONCE)
-        prompts = ClassPrompts(model, processor, model_inputs["labels"], batch_size)
+        prompts = ClassPrompts(model, processor, model_inputs["labels"], LABELS_AT_ONCE)
         _, found = prompts.find(model_inputs["image"])
         return model_inputs | {"found": found}
 
