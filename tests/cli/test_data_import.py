@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mdetr.cli.data_import import import_data
-from mdetr.data.store import Store
+from mdetr.data.record import Record
+from mdetr.data.store import Store, write_store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from tests.cli.conftest import Command
 
@@ -87,6 +89,15 @@ def test_own_data_are_imported_counted_and_viewed(
     code, _, error = command("data", "view", store, "--output", tmp_path / "none" / "sheet.png")
     assert code == 1
     assert "make it first" in error
+
+
+def test_the_statistics_spell_types_of_answers_out(command: Command, tmp_path: Path) -> None:
+    question = Record("mine", "val", "1", "a.png", "1", 9, 9, "how many?", answer="2", answer_type="reg")
+    write_store(tmp_path / "store", [question], tmp_path)
+    code, output, _ = command("data", "stats", tmp_path / "store", "--json", tmp_path / "stats.json")
+    assert code == 0
+    assert re.search("answers of the type number +│ 1 ", output)
+    assert json.loads((tmp_path / "stats.json").read_text())["answer_types"] == {"reg": 1}
 
 
 def _save_image(path: Path, width: int, height: int, orientation: int = 1) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 from mdetr.cli.common import JsonFile
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
 from mdetr.cli.printing import plain
+from mdetr.wording import answer_type_in_words
 
 
 def stats(
@@ -36,9 +37,10 @@ def stats(
     table.add_row("characters of a text (least, median, most)", _spread(found.text_length))
     table.add_row("share of a text that boxes are tied to", f"{found.coverage:.1%}")
     table.add_row("rows with masks", f"{found.masks:,}")
-    for group in (found.sources, found.answer_types):
-        for name, count in sorted(group.items()):
-            table.add_row(plain(f"rows of {name}"), f"{count:,}")
+    for name, count in sorted(found.sources.items()):
+        table.add_row(plain(f"rows of {name}"), f"{count:,}")
+    for name, count in sorted(found.answer_types.items()):
+        table.add_row(plain(f"answers of the type {answer_type_in_words(name)}"), f"{count:,}")
     for name, count in found.problems.items():
         table.add_row(Text(name, "bold"), f"{count:,}")
     Console(stderr=json_file == STDOUT).print(table)
