@@ -84,3 +84,15 @@ def test_images_without_padding_and_texts_need_no_masks(make: type) -> None:
 def test_images_without_texts_are_refused(make: type) -> None:
     with pytest.raises(InvalidInputError, match="give input_ids"):
         make(small_config())(pixel_values=small_inputs()["pixel_values"])
+
+
+def test_boxes_come_without_heads_where_queries_are_boxes_and_are_missed_plainly_elsewhere() -> None:
+    inputs = small_inputs()
+    with torch.no_grad():
+        whole = small_model(**OPTIONS)
+        base = MdetrModel(small_config(**OPTIONS)).eval()
+        base.load_state_dict(whole.state_dict(), strict=False)
+        assert torch.equal(base(**inputs).pred_boxes, whole(**inputs).pred_boxes)
+        learned = MdetrModel(small_config()).eval()(**inputs)
+    with pytest.raises(AttributeError, match="load it with MdetrForObjectDetection or AutoModelForZeroShot"):
+        learned.pred_boxes  # noqa: B018 (the access is what is tested)

@@ -59,6 +59,20 @@ class MdetrModelOutput(ModelOutput):
     encoder_last_hidden_state_text: Tensor | None = None
     proposals: MdetrOutput | None = None
 
+    @property
+    def pred_boxes(self) -> Tensor:
+        """(B, Q, 4) float32, the boxes after the last decoder layer, where the base model has boxes.
+
+        Raises:
+            AttributeError: It has none.
+        """
+        if self.intermediate_boxes is None:
+            raise AttributeError(
+                "This MdetrModel has no boxes without its heads: load it with MdetrForObjectDetection or "
+                "AutoModelForZeroShotObjectDetection."
+            )
+        return self.intermediate_boxes[-1]
+
 
 @dataclass
 class MdetrOutput(ModelOutput):
