@@ -60,7 +60,7 @@ class LossParts:
         asked = _of(targets, "answer") >= 0
         referring = _of(targets, "referred_mask").any()
         for name, value in losses.items():
-            counts = torch.ones((), dtype=torch.bool)
+            counts = torch.ones_like(value, dtype=torch.bool)
             if name.startswith(_OF_ANSWERS):
                 kind = name.partition("_answer_")[2]
                 of_type = asked
