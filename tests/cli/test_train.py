@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -240,8 +241,9 @@ def test_several_recipes_make_one_table_with_the_models_that_they_trained(
     assert "no model in runs/recipe/model; train" in error
     for path in (recipe, other):
         assert command("train", path, "--set", "optimizer.steps=1")[0] == 0
-    code, _, error = command("evaluate", recipe, other, "--json", "scores.json", "--worst", 0)
+    code, output, error = command("evaluate", recipe, other, "--json", "scores.json", "--worst", 0)
     assert code == 0, error
+    assert len(re.findall(r"│ (recipe|other) +│ shapes │ num_images +│ +\d+ │", output)) == 2
     scores = json.loads(Path("scores.json").read_text())
     assert scores.keys() == {"recipe", "other"}
     assert scores["recipe"]["shapes"] == pytest.approx(scores["other"]["shapes"], abs=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from mdetr.wording import score_in_words, value_in_words
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
+    from rich.table import Table
 
     from mdetr.training.recipe import Recipe
 
@@ -88,7 +89,6 @@ def evaluate(
     _check_models([name for _, _, name in planned], device)
 
     from rich.console import Console
-    from rich.table import Column, Table
 
     accelerator, chosen = _choose_device(device)
     scores: dict[str, Scores] = {}
@@ -107,14 +107,7 @@ def evaluate(
         from mdetr.evaluation.submissions import write_submission
 
         write_submission(_answers(tables), submission)
-    table = Table("recipe", "store", Column("figure", overflow="fold"), "value")
-    for recipe, of_recipe in scores.items():
-        for store, figures in of_recipe.items():
-            for figure, value in figures.items():
-                table.add_row(
-                    plain(recipe), plain(store), plain(score_in_words(figure)), value_in_words(figure, value)
-                )
-    Console(stderr=json_file == STDOUT).print(table)
+    Console(stderr=json_file == STDOUT).print(_table(scores))
     folders = ", ".join(dict.fromkeys(str(file.parent) for file in tables))
     place = f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}."
     typer.echo(place, err=json_file == STDOUT)
@@ -138,6 +131,21 @@ def _check_models(names: Sequence[str], device: str | None) -> None:
     for name in names:
         if not Path(name).is_dir():  # which may hold a baseline
             find_model(name)
+
+
+def _table(scores: Mapping[str, Scores]) -> Table:
+    """All figures, with their recipes where there are several."""
+    from rich.table import Column, Table
+
+    of_recipe = ["recipe"] if len(scores) > 1 else []
+    value = Column("value", justify="right", no_wrap=True)
+    table = Table(*of_recipe, "store", Column("figure", overflow="fold"), value)
+    for recipe, stores in scores.items():
+        for store, figures in stores.items():
+            for figure, number in figures.items():
+                cells = [*([recipe] if of_recipe else []), store, score_in_words(figure)]
+                table.add_row(*map(plain, cells), value_in_words(figure, number))
+    return table
 
 
 def _trained(recipe: Path) -> str:
