@@ -12,57 +12,55 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
 import torch
+from rich.console import Console
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback
 
 from mdetr.clevr.synthesize import SynthesisOptions, synthesize
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
 from mdetr.training.datasets import training_data
+from mdetr.training.distributed import make_accelerator
 from mdetr.training.ema import ExponentialMovingAverage
 from mdetr.training.learner import Learner, make_learner
+from mdetr.training.loop import TrainingLoop
+from mdetr.training.optimization import parameter_groups
+from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe, TrainStore, load_recipe
-from mdetr.training.run import training_arguments
-from mdetr.training.trainer import MdetrTrainer, parameter_groups
 
 WARM_UP = 5  # steps that do not count
 TURNS = 3
 
 
-class Clock(TrainerCallback):
-    """When each step of a run ended."""
+class Clock(Progress):
+    """Hears of each step, and of the waiting for data that is logged."""
 
     def __init__(self) -> None:
+        super().__init__(Console(quiet=True))
         self.ends: list[float] = []
+        self.waits: list[float] = []
 
-    def on_step_end(self, *_: object, **__: object) -> None:
-        self.ends.append(time.perf_counter())
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Note the time of a step's end."""
+        if "data_wait" in values:
+            self.ends.append(time.perf_counter())
+            self.waits.append(values["data_wait"])
 
 
 def with_mdetr(recipe: Recipe, folder: Path) -> tuple[list[float], float]:
     """Seconds of each step of a run, and the share of them in which it waited for data."""
     learner = make_learner(recipe)
     dataset = training_data(recipe.data, recipe.seed)
-    trainer = MdetrTrainer(learner, recipe, training_arguments(recipe, folder), dataset, {})
-    clock, waits = Clock(), list[float]()
-
-    class Waits(TrainerCallback):
-        def on_log(self, *_: object, **fields: object) -> None:
-            logs = fields["logs"]
-            if isinstance(logs, dict) and "data_wait" in logs:
-                waits.append(logs["data_wait"])
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(clock)
-    trainer.add_callback(Waits())
-    trainer.train()
-    return differences(clock.ends), median(waits[1:])
+    clock = Clock()
+    accelerator = make_accelerator(learner.model, recipe, folder)
+    TrainingLoop(accelerator, learner, recipe, folder, dataset, {}, progress=clock).run()
+    return differences(clock.ends), median(clock.waits[1:])
 
 
 def with_a_plain_loop(recipe: Recipe) -> list[float]:
@@ -140,7 +138,7 @@ def main() -> None:
             recipe,
             data=replace(recipe.data, train=[TrainStore(store)], validation={}),
             optimizer=replace(recipe.optimizer, steps=arguments.steps, epochs=None),
-            run=replace(recipe.run, log_every=10, save_every=10**9),
+            run=replace(recipe.run, log_every=1, save_every=10**9),
         )
         ours, plain, waits = list[float](), list[float](), list[float]()
         for turn in range(TURNS):

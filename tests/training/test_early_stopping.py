@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState
 
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.early_stopping import StopEarly
+from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.recipe import EarlyStopping, parse_recipe
 from mdetr.training.run import train
 from tests.training.conftest import small_recipe
@@ -29,14 +28,14 @@ def test_patience_counts_evaluations_since_the_best(
     scores: list[float], kept: list[float], stopped: list[bool]
 ) -> None:
     best: list[float] = []
-    callback = StopEarly(EarlyStopping("shapes_x", 2), lambda metrics: best.append(metrics["eval_shapes_x"]))
-    state = TrainerState(log_history=[])
+    stopper = EarlyStopper(
+        EarlyStopping("shapes_x", 2), lambda metrics: best.append(metrics["eval_shapes_x"])
+    )
+    history: list[dict[str, float]] = []
     ended = []
     for score in scores:
-        control = TrainerControl()
-        state.log_history.append({"eval_shapes_x": score})
-        callback.on_evaluate(None, state, control, metrics={"eval_shapes_x": score})
-        ended.append(control.should_training_stop)
+        history.append({"eval_shapes_x": score})
+        ended.append(stopper.should_stop({"eval_shapes_x": score}, history))
     assert best == kept
     assert ended == stopped
 
@@ -62,6 +61,6 @@ def test_a_score_that_is_not_there_is_an_error_with_the_nearest(shapes_store: Pa
     content["run"]["early_stopping"] = {"score": "pictures_recall@1"}
     with pytest.raises(RecipeError, match=r"early_stopping.score should begin with .*\(shapes\)"):
         parse_recipe(content)
-    callback = StopEarly(EarlyStopping("shapes_recal@1"), lambda metrics: None)
+    stopper = EarlyStopper(EarlyStopping("shapes_recal@1"), lambda metrics: None)
     with pytest.raises(RecipeError, match=r"gives no shapes_recal@1, but shapes_recall@1"):
-        callback.on_evaluate(None, TrainerState(), None, metrics={"eval_shapes_recall@1": 0.5, "eval_b": 1})
+        stopper.should_stop({"eval_shapes_recall@1": 0.5, "eval_b": 1}, [])

@@ -6,26 +6,20 @@ import io
 
 import pytest
 from rich.console import Console
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from mdetr.training.progress import ROWS, Progress
 
 LOG = {"loss": 2.5, "grad_norm": 1.25, "lr_rest": 1e-3, "images_per_second": 12.0, "padding": 0.05}
 
 
-def _run(console: Console, main: bool = True) -> None:
-    state = TrainerState(max_steps=100, is_world_process_zero=main)
-    arguments, control = TrainingArguments(use_cpu=True, report_to=[]), TrainerControl()
+def _run(console: Console) -> None:
     with Progress(console) as progress:
-        progress.on_train_begin(arguments, state, control)
+        progress.begin(0, 100)
         for step in range(1, ROWS + 3):
-            state.global_step = step
-            progress.on_log(arguments, state, control, logs={**LOG, "loss": 100.0 - step})
-        progress.on_log(arguments, state, control, logs={"eval_shapes_recall@1": 0.75})
-        progress.on_log(
-            arguments, state, control, logs={"eval_shapes_recall@1": 0.5, "eval_shapes_num_phrases": 1234.0}
-        )
-        progress.on_log(arguments, state, control, logs={"train_runtime": 3.0})
+            progress.log(step, {**LOG, "loss": 100.0 - step})
+        progress.log(ROWS + 2, {"eval_shapes_recall@1": 0.75})
+        progress.log(ROWS + 2, {"eval_shapes_recall@1": 0.5, "eval_shapes_num_phrases": 1234.0})
+        progress.log(ROWS + 2, {"train_runtime": 3.0})
 
 
 def test_a_log_gets_one_line_for_each_entry() -> None:
@@ -53,13 +47,6 @@ def test_a_terminal_gets_a_table_of_the_last_rows_and_of_the_scores() -> None:
 def test_an_error_leaves_the_terminal_as_it_was() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     with pytest.raises(KeyboardInterrupt), Progress(console) as progress:
-        state = TrainerState(max_steps=10, is_world_process_zero=True)
-        progress.on_train_begin(TrainingArguments(use_cpu=True, report_to=[]), state, TrainerControl())
+        progress.begin(0, 10)
         raise KeyboardInterrupt
     assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]
-
-
-def test_only_the_first_process_speaks() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    _run(console, main=False)
-    assert console.file.getvalue() == ""  # type: ignore[attr-defined]

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
-
-from transformers import TrainerCallback
 
 from mdetr.errors import RecipeError
 from mdetr.training.evaluation import EVALUATED
 from mdetr.training.recipe import EarlyStopping
 
 
-class StopEarly(TrainerCallback):
+class EarlyStopper:
     """Keeps the best model, and ends a run whose score has not risen for some evaluations.
 
-    What was scored before is read from the run's own log, so that a resumed run counts on.
+    Earlier scores are read from the run's own log, so that a resumed run continues to count.
 
     Args:
-        settings: which score, and how long to wait. keep: called when the model is the best so far.
+        settings: Which score, and how long to wait.
+        keep: Called with the scores when the model is the best so far.
     """
 
-    def __init__(self, settings: EarlyStopping, keep: Callable[[dict[str, float]], None]) -> None:
+    def __init__(self, settings: EarlyStopping, keep: Callable[[Mapping[str, float]], None]) -> None:
         self.settings = settings
         self.keep = keep
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def should_stop(self, metrics: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> bool:
         """Compare the newest score with those before.
 
+        Args:
+            metrics: The scores of the newest evaluation.
+            history: The log of the run, the newest evaluation included.
+
         Raises:
-            RecipeError: there is no such score.
+            RecipeError: There is no such score.
         """
-        metrics: dict[str, float] = kwargs["metrics"]
         name = f"{EVALUATED}{self.settings.score}"
         if name not in metrics:
             known = [key.removeprefix(EVALUATED) for key in metrics]
@@ -41,9 +42,8 @@ class StopEarly(TrainerCallback):
                 f"run.early_stopping.score: the evaluation gives no {self.settings.score}, but "
                 f"{', '.join(near)}."
             )
-        scores = [entry[name] for entry in state.log_history if name in entry]
+        scores = [entry[name] for entry in history if name in entry]
         best = scores.index(max(scores))
         if best == len(scores) - 1:
             self.keep(metrics)
-        elif len(scores) - 1 - best >= self.settings.patience:
-            control.should_training_stop = True
+        return len(scores) - 1 - best >= self.settings.patience

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 
 from mdetr.errors import MdetrError, TrainingError
 
@@ -15,6 +19,8 @@ _IN_WORKER = re.compile(
 )
 _DEAD_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)")
 _SILENT = re.compile(r"Timed out waiting|Connection (closed|reset) by peer|Connection closed|timeout", re.I)
+
+_CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # in what torch says of a full disk
 
 RESUME = "the last checkpoint is kept; go on with --resume"
 
@@ -62,3 +68,23 @@ def _explain(error: Exception, timeout: float) -> str | None:
             f"look at what it printed last ({RESUME})."
         )
     return None
+
+
+@contextmanager
+def checkpoint_errors(folder: Path) -> Iterator[None]:
+    """Around the writing of a checkpoint: one that cannot be finished is removed.
+
+    Raises:
+        TrainingError: The checkpoint could not be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
+        # Each library has an error of its own for a full disk
+        if type(error) is RuntimeError and not _CANNOT_WRITE.search(str(error)):
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        raise TrainingError(
+            f"{folder} could not be written ({error}): make room on the disk; the checkpoint before it is "
+            "kept, continue from there with --resume."
+        ) from error

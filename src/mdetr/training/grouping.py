@@ -15,6 +15,8 @@ import torch
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 from mdetr.images import Size
+from mdetr.training.datasets import Mixture
+from mdetr.training.recipe import DataSettings, FixedSizeAugmentation
 
 WINDOW = 64  # batches, among which examples change places
 
@@ -41,7 +43,7 @@ class EpochSampler(WeightedRandomSampler):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the draws those of this epoch (`transformers.Trainer` calls it)."""
+        """Make the draws those of this epoch ."""
         self.generator.manual_seed(self.seed + epoch)
 
     def __iter__(self) -> Iterator[int]:
@@ -49,6 +51,33 @@ class EpochSampler(WeightedRandomSampler):
             yield from torch.randperm(self.num_samples, generator=self.generator).tolist()
         else:
             yield from super().__iter__()
+
+
+def make_sampler(
+    dataset: Mixture,
+    settings: DataSettings,
+    batch_size: int,
+    seed: int,
+    resized: Callable[[Size], Size],
+) -> EpochSampler | ShapeGroupedSampler:
+    """Make the sampler of a recipe.
+
+    Args:
+        dataset: The examples.
+        settings: Whether images of like shapes share a batch, and how they are augmented.
+        batch_size: Over all processes.
+        seed: Of the order.
+        resized: The size, (height, width), that the processor gives to an image of a size.
+    """
+    sampler = EpochSampler(dataset, dataset.weights, seed)
+    if isinstance(settings.augmentation, FixedSizeAugmentation) or not settings.group_by_shape:
+        return sampler
+
+    def shape(index: int) -> Size:
+        size = dataset.shape(index)
+        return resized(size) if settings.augmentation == "none" else size
+
+    return ShapeGroupedSampler(sampler, shape, batch_size, seed)
 
 
 class ShapeGroupedSampler(Sampler[int]):
@@ -84,7 +113,7 @@ class ShapeGroupedSampler(Sampler[int]):
         self._skipped = number
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the order that of this epoch (`transformers.Trainer` calls it)."""
+        """Make the order that of this epoch ."""
         self.base.set_epoch(epoch)
         self._epoch = epoch
 

@@ -18,6 +18,7 @@ from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.image_processor import MdetrImageProcessor
+from mdetr.images import Size, resized_size
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
@@ -64,6 +65,12 @@ class Learner:
         processor = getattr(self.processor, "image_processor", self.processor)
         size: Mapping[str, int] | None = processor.size if processor.do_resize else None
         return size
+
+    def resized(self, size: Size) -> Size:
+        """The size (height, width) that the processor gives to an image of a size, in pixels."""
+        if self.image_size is None:
+            return size
+        return resized_size(size, self.image_size["shortest_edge"], self.image_size.get("longest_edge"))
 
 
 def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:

@@ -12,12 +12,12 @@ from torch import nn
 
 from mdetr.training.ema import start_fraction
 from mdetr.training.learner import Learner, make_learner
+from mdetr.training.optimization import parameter_groups
 from mdetr.training.own_data import import_own_data
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe import OptimizerSettings, Recipe
 from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
 from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
-from mdetr.training.trainer import parameter_groups
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture

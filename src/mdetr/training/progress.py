@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from transformers import TrainerCallback
 
 from mdetr.training.evaluation import EVALUATED
 from mdetr.wording import score_in_words, value_in_words
@@ -30,8 +29,8 @@ COLUMNS = {
 """Key of the log -> name and form of what is shown of it; all of it is in TensorBoard."""
 
 
-class Progress(TrainerCallback):
-    """Shows the first process's run; a context, so that the terminal is itself again after an error.
+class Progress:
+    """Shows a run; a context, so that the terminal is itself again after an error.
 
     Args:
         console: where to; standard output if left out.
@@ -54,28 +53,33 @@ class Progress(TrainerCallback):
             self._live.stop()
             self._live = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._first, self._started = state.global_step, time.monotonic()
-        if self.console.is_terminal and state.is_world_process_zero:
+    def begin(self, step: int, total_steps: int) -> None:
+        """Begin to show a run that has made some of its steps."""
+        self._first, self._total, self._started = step, total_steps, time.monotonic()
+        if self.console.is_terminal:
             self._live = Live(self._table(), console=self.console, refresh_per_second=2)
             self._live.start()
 
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
-            return
-        logs: dict[str, float] = kwargs["logs"]
-        self._headline = self._where(state)
-        scores = {name.removeprefix(EVALUATED): logs[name] for name in logs if name.startswith(EVALUATED)}
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Show what was logged at a step."""
+        self._headline = self._where(step)
+        scores = {
+            name.removeprefix(EVALUATED): value
+            for name, value in values.items()
+            if name.startswith(EVALUATED)
+        }
         for name, value in scores.items():
             self._scores.setdefault(name, []).append(value)
-        shown = {title: form.format(logs[name]) for name, (title, form) in COLUMNS.items() if name in logs}
-        if "loss" in logs:
-            self._rows.append({"step": f"{state.global_step:,}", **shown})
+        shown = {
+            title: form.format(values[name]) for name, (title, form) in COLUMNS.items() if name in values
+        }
+        if "loss" in values:
+            self._rows.append({"step": f"{step:,}", **shown})
         if self._live is not None:
             self._live.update(self._table())
         elif scores:
             self._say({score_in_words(key): value_in_words(key, value) for key, value in scores.items()})
-        elif "loss" in logs:
+        elif "loss" in values:
             self._say(shown)
 
     def note(self, sentence: str) -> None:
@@ -86,11 +90,11 @@ class Progress(TrainerCallback):
         line = "  ".join([self._headline, *(f"{name} {value}" for name, value in shown.items())])
         self.console.print(line, soft_wrap=True, markup=False)
 
-    def _where(self, state: Any) -> str:
-        done = state.global_step - self._first
-        seconds = (time.monotonic() - self._started) * (state.max_steps - state.global_step) / max(done, 1)
+    def _where(self, step: int) -> str:
+        done = step - self._first
+        seconds = (time.monotonic() - self._started) * (self._total - step) / max(done, 1)
         left = f", {timedelta(seconds=round(seconds))} left" if done and seconds >= 1 else ""
-        return f"step {state.global_step:,} of {state.max_steps:,}{left}"
+        return f"step {step:,} of {self._total:,}{left}"
 
     def _table(self) -> Group:
         """The last rows of the log, and the last and the best of every score."""

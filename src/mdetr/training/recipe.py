@@ -256,6 +256,7 @@ class RunSettings:
     sharding: "fsdp" spreads weights, gradients and moments over the processes.
     timeout: minutes after which a process that waits for another gives up.
     keep: how many checkpoints; two at least, since a run may be killed while it writes one.
+    trackers: where the log goes besides TensorBoard: "wandb", "mlflow", which must be installed.
     push_to_hub: the Hub's name of a repository that gets the model, its report and its recipe at the end.
     """
 
@@ -266,6 +267,7 @@ class RunSettings:
     timeout: PositiveFloat = 30.0
     early_stopping: EarlyStopping | None = None
     push_to_hub: str | None = None
+    trackers: list[Literal["wandb", "mlflow"]] = field(default_factory=list)
     workers: NonNegativeInt = 2
     log_every: PositiveInt = 50
     evaluate_every: PositiveInt = 1000

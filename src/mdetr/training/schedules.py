@@ -6,9 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
-
 from mdetr.errors import RecipeError
 from mdetr.training.recipe import OptimizerSettings
 
@@ -58,15 +55,6 @@ class Schedule:
         if step == 0 and self.start_at_base:
             return 1.0
         return _FACTORS[self.name](self, step, group)
-
-    def scheduler(self, optimizer: Optimizer) -> LambdaLR:
-        """A torch scheduler over an optimizer whose groups are named as `GROUPS` under the key "name"."""
-        names = [group["name"] for group in optimizer.param_groups]
-
-        def factor_of(name: str) -> Callable[[int], float]:
-            return lambda step: self.factor(step, name)
-
-        return LambdaLR(optimizer, [factor_of(name) for name in names])
 
     def _step(self, step: int, group: str) -> float:
         return 0.1 ** (self._epoch(step) // self.lr_drop)

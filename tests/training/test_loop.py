@@ -13,17 +13,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from mdetr.data.collate import Collator
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
-from mdetr.training.learner import Learner
+from mdetr.training.distributed import batch_per_process
+from mdetr.training.grouping import make_sampler
+from mdetr.training.optimization import parameter_groups, suited_rate
 from mdetr.training.recipe import OptimizerSettings, Recipe, parse_recipe
-from mdetr.training.run import train, training_arguments
+from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
-from mdetr.training.trainer import MdetrTrainer, parameter_groups, suited_rate
 from tests.model.models import small_model
 from tests.training.conftest import small_recipe
 
@@ -190,7 +190,7 @@ def test_a_small_text_encoder_learns_at_a_rate_that_suits_its_own_size(
 def test_a_batch_that_does_not_divide_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     uneven = replace(recipe, run=replace(recipe.run, gradient_accumulation=3))
     with pytest.raises(RecipeError, match="does not divide"):
-        training_arguments(uneven, tmp_path)
+        batch_per_process(uneven, 1)
 
 
 def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
@@ -202,26 +202,10 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
     content["data"]["validation"] = {}
     recipe = parse_recipe(content)
     dataset = training_data(recipe.data, seed=0)
-    model = small_model()
-    processor = MdetrProcessor.from_pretrained(_processor_folder(tmp_path))
-    trainer = MdetrTrainer(
-        Learner(model, processor, Collator(processor, with_records=True)),
-        recipe,
-        training_arguments(recipe, tmp_path),
-        dataset,
-        {},
-    )
-    sampler = trainer._get_train_sampler(dataset)
+    sampler = make_sampler(dataset, recipe.data, 4, 0, lambda size: size)
     epochs = []
     for epoch in (*range(50), 7):
         sampler.set_epoch(epoch)
         epochs.append(list(sampler))
     assert (torch.tensor(epochs) >= 8).float().mean() == pytest.approx(0.75, abs=0.05)
     assert epochs[7] == epochs[-1] != epochs[8]
-
-
-def _processor_folder(tmp_path: Path) -> Path:
-    from mdetr.processor import MdetrImageProcessor, roberta_tokenizer
-
-    MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer()).save_pretrained(tmp_path / "processor")
-    return tmp_path / "processor"
