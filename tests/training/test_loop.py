@@ -18,7 +18,7 @@ from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
-from mdetr.training.distributed import batch_per_process
+from mdetr.training.distributed import batch_per_process, make_accelerator
 from mdetr.training.grouping import make_sampler
 from mdetr.training.optimization import parameter_groups, suited_rate
 from mdetr.training.recipe import OptimizerSettings, Recipe, parse_recipe
@@ -209,3 +209,13 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
         epochs.append(list(sampler))
     assert (torch.tensor(epochs) >= 8).float().mean() == pytest.approx(0.75, abs=0.05)
     assert epochs[7] == epochs[-1] != epochs[8]
+
+
+def test_precision_and_trackers_that_the_machine_lacks_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    tracked = replace(recipe, run=replace(recipe.run, trackers=["wandb"]))
+    with pytest.raises(RecipeError, match=r"wandb is not installed: pip install wandb\."):
+        make_accelerator(small_model(), tracked, tmp_path)
+    if not torch.accelerator.is_available():
+        half = replace(recipe, run=replace(recipe.run, precision="fp16"))
+        with pytest.raises(RecipeError, match="fp16 trains on a GPU only"):
+            make_accelerator(small_model(), half, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -33,17 +34,19 @@ def make_accelerator(model: nn.Module, recipe: Recipe, folder: Path) -> Accelera
     on_cpu = not torch.accelerator.is_available()
     if on_cpu and recipe.run.precision == "fp16":
         raise RecipeError("run.precision: fp16 trains on a GPU only; use bf16 or fp32 here.")
+    missing = [name for name in recipe.run.trackers if find_spec(name) is None]
+    if missing:
+        raise RecipeError(f"run.trackers: {missing[0]} is not installed: pip install {missing[0]}.")
     tensorboard = TensorBoardTracker(LOG_FOLDER, folder)
-    others = list(recipe.run.trackers)
     # Mask losses may be absent from a batch; recomputing activations does not go with looking for them.
     find_unused = not recipe.run.gradient_checkpointing
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision="no",
-        log_with=[tensorboard, *others],
+        log_with=[tensorboard, *recipe.run.trackers],
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused)],
     )
-    accelerator.init_trackers("mdetr", init_kwargs={"wandb": {"name": folder.name}} if others else {})
+    accelerator.init_trackers("mdetr", init_kwargs={"wandb": {"name": folder.name}})
     if recipe.run.sharding == "fsdp" and accelerator.num_processes > 1:
         # Given to its constructor, Accelerate would shard on accelerators alone.
         accelerator.state.fsdp_plugin = _sharding(model)

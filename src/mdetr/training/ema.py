@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,10 +75,10 @@ class ExponentialMovingAverage:
         state = model.state_dict()
         own = {name: tensor.clone() for name, tensor in state.items()}
         try:
-            _copy(self.average, state)
+            copy_tensors(self.average, state)
             yield
         finally:
-            _copy(own, state)
+            copy_tensors(own, state)
 
     def whole(self) -> dict[str, Tensor]:
         """The average of all processes' shards; of a sharded model all must ask for it together."""
@@ -103,7 +103,7 @@ class ExponentialMovingAverage:
             name: t.shape for name, t in self.average.items()
         }:
             raise CheckpointError(f"{path} holds the averaged weights of another model.")
-        _copy(tensors, self.average)
+        copy_tensors(tensors, self.average)
         with _open_metadata(path) as metadata:
             self.updates = int(metadata["updates"])
 
@@ -118,7 +118,8 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    """Copy whole tensors into those of the same names, each process into its shards where these are sharded."""
     for name, tensor in target.items():
         value = source[name]
         if isinstance(tensor, DTensor) and not isinstance(value, DTensor):

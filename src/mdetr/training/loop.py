@@ -30,7 +30,7 @@ from mdetr.files import give_ordinary_permissions
 from mdetr.training.datasets import Mixture
 from mdetr.training.distributed import batch_per_process
 from mdetr.training.early_stopping import EarlyStopper
-from mdetr.training.ema import ExponentialMovingAverage, whole_tensor
+from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_tensor
 from mdetr.training.evaluation import EVALUATED, Validation
 from mdetr.training.failures import checkpoint_errors
 from mdetr.training.grouping import ShapeGroupedSampler, make_sampler
@@ -50,6 +50,7 @@ STATE_FILE, EMA_FILE, OPTIMIZER_FILE, SCALER_FILE = (
     "optimizer.pt",
     "scaler.pt",
 )
+WEIGHTS_FILE = "model.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -222,7 +223,9 @@ class TrainingLoop:
             if stop:
                 break
         self._log({"train_runtime": time.monotonic() - started})
-        self.accelerator.end_training()
+        # Accelerate's own end of training would part the processes, who still have a model to save
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def evaluate(self) -> dict[str, float]:
         """Score the averaged weights on every validation store by its tasks, and log the scores.
@@ -291,11 +294,12 @@ class TrainingLoop:
         Raises:
             CheckpointError: A file is missing, or belongs to another model.
         """
-        if self._whole_copy is not None:  # the weights were read before they were sharded
+        if self._whole_copy is not None:
             plugin = self.accelerator.state.fsdp_plugin
+            copy_tensors(load_file(folder / WEIGHTS_FILE), self.bare_model.state_dict())
             load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, str(folder))
         else:
-            load_model(self.bare_model, folder / "model.safetensors")
+            load_model(self.bare_model, folder / WEIGHTS_FILE)
             self.optimizer.load_state_dict(
                 torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
             )
@@ -312,8 +316,9 @@ class TrainingLoop:
         parts = self.recipe.run.gradient_accumulation
         while self.state.step < self.total_steps:
             epoch, done = divmod(self.state.step, self.steps_per_epoch)
-            self.dataset.set_epoch(epoch)
-            self.sampler.set_epoch(epoch)
+            # The loader sets the sampler's epoch too, but finds it in some arrangements only
+            for part in (self.dataset, self.sampler, self.loader):
+                part.set_epoch(epoch)
             if isinstance(self.sampler, ShapeGroupedSampler):
                 self.sampler.skip(done * self.recipe.optimizer.batch_size)
             loader = self.loader
@@ -388,7 +393,7 @@ class TrainingLoop:
         if isinstance(model, PreTrainedModel):
             model.save_pretrained(folder, state_dict=weights)
         else:
-            save_model(model, str(folder / "model.safetensors"))
+            save_model(model, str(folder / WEIGHTS_FILE))
         self.learner.processor.save_pretrained(folder)
 
     def _remove_old_checkpoints(self) -> None:
