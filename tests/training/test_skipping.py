@@ -185,7 +185,9 @@ def test_too_many_unreadable_validation_images_stop_a_run_and_lose_nothing(
     content = small_recipe(tmp_path / "train", evaluate_every=1, save_every=100)
     content["data"]["validation"]["shapes"]["store"] = str(store)
     _break(store, 0, 1)
-    with pytest.raises(TrainingError, match=r"2 of 8 images of shapes cannot be read.* continue with --resume"):
+    with pytest.raises(
+        TrainingError, match=r"2 of 8 images of shapes cannot be read.* continue with --resume"
+    ):
         train(parse_recipe(content), tmp_path / "run")
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-1"
 

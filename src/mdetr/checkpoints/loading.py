@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers.utils import logging
 
+from mdetr.checkpoints.bars import without_bars
 from mdetr.checkpoints.finding import find_model
 from mdetr.checkpoints.registry import released_model
 from mdetr.errors import CheckpointError
@@ -19,7 +16,6 @@ from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
 
-_LOADING = Lock()  # transformers has one hook for all threads
 _DAMAGED = (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 
 
@@ -42,7 +38,7 @@ def load(
     """
     source = find_model(str(name), mirror, keep_download)
     try:
-        with _without_bar():
+        with without_bars():
             loaded: Any = MdetrForObjectDetection.from_pretrained(
                 source, dtype=dtype, output_loading_info=True, use_safetensors=True
             )
@@ -73,17 +69,6 @@ def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
         return MdetrProcessor.from_pretrained(source), MdetrConfig.from_pretrained(source)
     except _DAMAGED as error:
         raise _damaged(name, error) from None
-
-
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """Show no bar over the weights, which are there in a moment; other bars stay as they are set."""
-    with _LOADING:
-        before = logging.set_tqdm_hook(lambda factory, args, options: logging.EmptyTqdm(*args, **options))
-        try:
-            yield
-        finally:
-            logging.set_tqdm_hook(before)
 
 
 def _damaged(name: str | Path, error: Exception) -> CheckpointError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from mdetr.checkpoints.bars import without_bars
 from mdetr.errors import CheckpointError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processor import MdetrProcessor
@@ -30,7 +31,8 @@ def save_model(model: MdetrForObjectDetection, processor: MdetrProcessor, folder
         raise CheckpointError(f"{folder} is a file; name a folder for the model.")
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
-        model.save_pretrained(temporary)
+        with without_bars():
+            model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         folder.mkdir(exist_ok=True)
         for file in sorted(temporary.iterdir()):

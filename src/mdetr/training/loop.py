@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from mdetr.checkpoints.bars import without_bars
 from mdetr.errors import TrainingError
 from mdetr.files import give_ordinary_permissions
 from mdetr.training.datasets import Mixture
@@ -252,7 +253,8 @@ class TrainingLoop:
         with self._averaged() as model:
             if self.accelerator.is_main_process:
                 new = folder.with_name(f"{folder.name}.new")
-                cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
+                with without_bars():
+                    cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
                 self.learner.processor.save_pretrained(new)
                 shutil.rmtree(folder, ignore_errors=True)
                 new.rename(folder)
@@ -391,7 +393,8 @@ class TrainingLoop:
         if not self.accelerator.is_main_process:
             return
         if isinstance(model, PreTrainedModel):
-            model.save_pretrained(folder, state_dict=weights)
+            with without_bars():
+                model.save_pretrained(folder, state_dict=weights)
         else:
             save_model(model, str(folder / WEIGHTS_FILE))
         self.learner.processor.save_pretrained(folder)
