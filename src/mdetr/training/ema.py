@@ -119,7 +119,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors into those of the same names; where these are sharded, each process copies its part."""
+    """Copy whole tensors into those of the same names, of which a process may have a shard alone."""
     for name, tensor in target.items():
         value = source[name]
         if isinstance(tensor, DTensor) and not isinstance(value, DTensor):

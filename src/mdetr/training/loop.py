@@ -37,6 +37,7 @@ from mdetr.training.failures import checkpoint_errors
 from mdetr.training.grouping import ShapeGroupedSampler, make_sampler
 from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
+from mdetr.training.loss_parts import LossParts
 from mdetr.training.meters import Meters
 from mdetr.training.optimization import parameter_groups
 from mdetr.training.progress import Progress
@@ -113,6 +114,8 @@ class TrainingLoop:
         self.dataset, self.validations = dataset, validations
         self.draw, self.progress = draw, progress
         self.state, self.meters = RunState(), Meters()
+        config = getattr(learner.model, "config", None)  # a baseline has none
+        self.losses = LossParts(getattr(config, "answer_types", None) or ())
         sharded = recipe.run.sharding == "fsdp"
         self.batch_size = batch_per_process(recipe, accelerator.num_processes)
 
@@ -347,7 +350,7 @@ class TrainingLoop:
                 raise TrainingError(f"The loss is {output.loss.item()}.")
         except TrainingError as error:
             raise TrainingError(self._keep_bad_batch(records, str(error))) from None
-        self.meters.add_losses({"loss": output.loss.detach(), **output.losses})
+        self.losses.add({"loss": output.loss.detach(), **output.losses}, batch.get("targets") or {})
         return cast(Tensor, output.loss)
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -356,8 +359,7 @@ class TrainingLoop:
 
     def _log_training(self, gradient_norm: Tensor | float | None) -> None:
         """Log what was averaged since the last time: losses, speed, and the rates of the step before."""
-        names, means = self.meters.mean_losses()
-        values = dict(zip(names, self.accelerator.reduce(means, "mean").tolist(), strict=True))
+        values = self.losses.read(self.accelerator)
         if isinstance(gradient_norm, Tensor):
             gradient_norm = whole_tensor(gradient_norm).item()
         if gradient_norm is not None:

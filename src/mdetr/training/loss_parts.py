@@ -29,9 +29,6 @@ class LossParts:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self._sums)
-
     def add(self, losses: Mapping[str, Tensor], targets: Mapping[str, Any]) -> None:
         """Add the parts of one batch.
 

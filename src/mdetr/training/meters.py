@@ -14,25 +14,10 @@ GIB = 2**30
 
 
 class Meters:
-    """Losses and throughput from one log to the next; evaluations and checkpoints in between do not count."""
+    """Throughput from one log to the next; evaluations and checkpoints in between do not count."""
 
     def __init__(self) -> None:
         self._restart()
-        self._losses: dict[str, Tensor] = {}
-        self._batches = 0
-
-    def add_losses(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of a batch, scalars on the device, which is not waited for."""
-        for name, value in losses.items():
-            self._losses[name] = self._losses.get(name, torch.zeros_like(value)) + value
-        self._batches += 1
-
-    def mean_losses(self) -> tuple[list[str], Tensor]:
-        """The names of the losses, and their means since the last call (n,)."""
-        names, sums = list(self._losses), torch.stack(list(self._losses.values()))
-        means = sums / self._batches
-        self._losses, self._batches = {}, 0
-        return names, means
 
     def _restart(self) -> None:
         self._images = 0
