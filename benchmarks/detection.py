@@ -16,7 +16,7 @@ import torch
 
 from mdetr import Mdetr, MdetrConfig, MdetrForObjectDetection, MdetrProcessor
 from mdetr.inference.detection import class_prompt
-from mdetr.processor import MdetrImageProcessor, roberta_tokenizer
+from mdetr.processing.processor import MdetrImageProcessor, roberta_tokenizer
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from mdetr import Mdetr
 from mdetr.data.class_names import class_name
 from mdetr.data.composition import Mention, Scene, by_color, by_place, relation, scene_of
 from mdetr.data.sources.photos import read_photos
-from mdetr.images import load_image
+from mdetr.processing.images import load_image
 
 ANIMALS = ("dog", "cat", "horse", "cow", "sheep")
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

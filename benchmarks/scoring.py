@@ -20,8 +20,8 @@ from mdetr.data.record import Record
 from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
 from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
-from mdetr.rle import encode_masks
+from mdetr.processing.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.processing.rle import encode_masks
 
 CAPTIONS, PHRASES, QUERIES = 5_000, 3, 100
 DETECTIONS, IMAGES, CLASSES, TRUE = 1_000_000, 5_000, 1_203, 50_000

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from mdetr.image_processor import MdetrImageProcessor
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mdetr
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 from mdetr.remote_code import CONFIG_CLASSES, FILE, PROCESSOR_CLASSES
 
 BUNDLED = Path(mdetr.__file__).parent / "assets" / "models"

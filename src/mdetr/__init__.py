@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from mdetr.registration import follow_auto_classes as _follow_auto_classes
 
 if TYPE_CHECKING:
-    from mdetr.image_processor import MdetrImageProcessor
     from mdetr.inference.grounder import Mdetr
     from mdetr.model.config import MdetrConfig
     from mdetr.model.mdetr import MdetrModel
     from mdetr.modeling import MdetrForObjectDetection
-    from mdetr.processor import MdetrProcessor
+    from mdetr.processing.image_processor import MdetrImageProcessor
+    from mdetr.processing.processor import MdetrProcessor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,9 +35,9 @@ _MODULES = {
     "Mdetr": "mdetr.inference.grounder",
     "MdetrConfig": "mdetr.model.config",
     "MdetrForObjectDetection": "mdetr.modeling",
-    "MdetrImageProcessor": "mdetr.image_processor",
+    "MdetrImageProcessor": "mdetr.processing.image_processor",
     "MdetrModel": "mdetr.model.mdetr",
-    "MdetrProcessor": "mdetr.processor",
+    "MdetrProcessor": "mdetr.processing.processor",
 }
 
 _follow_auto_classes()

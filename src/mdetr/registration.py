@@ -20,8 +20,8 @@ from types import MappingProxyType, ModuleType
 _OURS = MappingProxyType(
     {
         "transformers.models.auto.configuration_auto": "mdetr.model.config",
-        "transformers.models.auto.image_processing_auto": "mdetr.image_processor",
-        "transformers.models.auto.processing_auto": "mdetr.processor",
+        "transformers.models.auto.image_processing_auto": "mdetr.processing.image_processor",
+        "transformers.models.auto.processing_auto": "mdetr.processing.processor",
         "transformers.pipelines": "mdetr.inference.zero_shot",
     }
 )

@@ -15,14 +15,14 @@ import torch
 from mdetr.checkpoints.conversion import convert
 from mdetr.checkpoints.loading import load
 from mdetr.evaluation.metrics.phrase_grounding import phrase_scores
-from mdetr.images import placements
 from mdetr.losses.criterion import compute_loss
 from mdetr.losses.matcher import assign, matching_cost
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
-from mdetr.targets import token_ranges
+from mdetr.processing.images import placements
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.targets import token_ranges
 from tests.model.reference import (
     FOLDER,
     captions,

@@ -18,9 +18,9 @@ from mdetr.data.collate import Collator
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.training.held_out import open_store
 from mdetr.training.recipe import load_recipe
 from tests.cli.conftest import Command

@@ -38,7 +38,7 @@ from mdetr.data.examples import Augmentation
 from mdetr.data.record import Phrase, Record, validate_record
 from mdetr.data.side_words import Language
 from mdetr.errors import InvalidInputError
-from mdetr.rle import decode_masks, encode_masks
+from mdetr.processing.rle import decode_masks, encode_masks
 
 WIDTH, HEIGHT = 120, 80
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

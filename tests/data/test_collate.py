@@ -16,10 +16,10 @@ from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import Store, write_store
 from mdetr.errors import InvalidInputError
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.rle import encode_masks
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.rle import encode_masks
 
 
 @pytest.fixture

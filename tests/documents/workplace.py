@@ -26,8 +26,8 @@ import mdetr
 from mdetr.data.record import Record
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
-from mdetr.image_processor import MdetrImageProcessor
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 from tests.model.reference import FOLDER as RELEASED
 from tests.photos import write_lines, write_photos

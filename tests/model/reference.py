@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from mdetr.checkpoints.key_mapping import config_from_released, rename_key
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "official"
 

@@ -10,7 +10,7 @@ import torch
 from transformers import RobertaConfig, RobertaModel
 
 from mdetr.errors import RecipeError
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.learner import make_learner
 from mdetr.training.recipe import Recipe, parse_recipe

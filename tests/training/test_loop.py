@@ -16,7 +16,7 @@ from torch import nn
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
 from mdetr.training.distributed import batch_per_process, make_accelerator
 from mdetr.training.grouping import make_sampler

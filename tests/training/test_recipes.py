@@ -16,10 +16,10 @@ from transformers import RobertaConfig, RobertaModel
 from mdetr.data.record import Record
 from mdetr.data.sources.photos import read_photos
 from mdetr.data.store import Store, write_store
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.rle import encode_masks
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.rle import encode_masks
 from mdetr.training.baselines import is_baseline
 from mdetr.training.recipe import load_recipe, parse_recipe
 from mdetr.training.run import train

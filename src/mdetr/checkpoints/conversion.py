@@ -27,7 +27,7 @@ from mdetr.files import give_ordinary_permissions
 from mdetr.model.answers import NUMBERED, UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
+from mdetr.processing.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 
 Weights = Literal["ema", "model"]
 ENTRIES = {"ema": "model_ema", "model": "model"}

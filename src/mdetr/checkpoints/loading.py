@@ -14,7 +14,7 @@ from mdetr.checkpoints.registry import released_model
 from mdetr.errors import CheckpointError
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 
 _DAMAGED = (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 

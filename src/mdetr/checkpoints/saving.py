@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from mdetr.checkpoints.bars import without_bars
 from mdetr.errors import CheckpointError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 
 
 def save_model(model: MdetrForObjectDetection, processor: MdetrProcessor, folder: Path) -> None:

@@ -20,7 +20,7 @@ from mdetr.cli.outputs import JsonWriter, Outputs, plan_outputs
 from mdetr.cli.printing import plain, printable
 from mdetr.errors import InvalidInputError, MdetrError
 from mdetr.files import address_name, is_address, is_data_address
-from mdetr.texts import check_text
+from mdetr.processing.texts import check_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -364,7 +364,7 @@ def _read_images(
     sources: Sequence[Source], failures: _Failures, on_progress: Callable[[int], None]
 ) -> Iterator[tuple[int, Tensor]]:
     """The places and the pixels of the images that can be used, each read when it is needed."""
-    from mdetr.images import load_image
+    from mdetr.processing.images import load_image
 
     for place, source in enumerate(sources):
         try:

@@ -29,7 +29,7 @@ from mdetr.cli.common import (
 from mdetr.cli.outputs import plan_outputs
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
-from mdetr.texts import check_text
+from mdetr.processing.texts import check_text
 
 if TYPE_CHECKING:
     from torch import Tensor

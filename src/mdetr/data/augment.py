@@ -19,7 +19,7 @@ from mdetr.data.masks import move_masks
 from mdetr.data.record import Box, Phrase, Record, Spans
 from mdetr.data.side_words import LANGUAGES, Language, Swap, mirror_words
 from mdetr.errors import InvalidInputError
-from mdetr.images import Size, resized_size
+from mdetr.processing.images import Size, resized_size
 
 _TRIES = 100
 _T = TypeVar("_T")
@@ -232,8 +232,8 @@ class RandomZoomOut:
 class RandomLongestSide:
     """Resizes the longest side to one of these lengths in pixels; the aspect ratio stays.
 
-    Sides are rounded as those of the model's own images are (`mdetr.images.resized_size`): the shorter one to
-    a whole number, and the longer one after it, so that it may be a few pixels off in very thin images.
+    Sides are rounded as those of the model's own images are (`resized_size`): the shorter one to a whole
+    number, and the longer one after it, so that it may be a few pixels off in very thin images.
     """
 
     sides: tuple[int, ...]

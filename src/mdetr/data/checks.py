@@ -17,7 +17,7 @@ from mdetr.data.repeats import Repeats
 from mdetr.data.side_words import LANGUAGES, mirror_words
 from mdetr.data.store import OnBad, Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.words import Words
+from mdetr.processing.words import Words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -370,7 +370,7 @@ class Images:
             return f"there is no file {image}"
         if not self._reads_images:
             return None
-        from mdetr.images import load_image  # with torch, which the other checks can do without
+        from mdetr.processing.images import load_image  # with torch, which the other checks can do without
 
         try:
             height, width = load_image(image).shape[-2:]
@@ -535,7 +535,9 @@ def _checks(options: CheckOptions) -> list[Check]:
 
 
 def _roberta() -> PreTrainedTokenizerBase:
-    from mdetr.processor import roberta_tokenizer  # with torch and transformers, for long texts only
+    from mdetr.processing.processor import (
+        roberta_tokenizer,  # with torch and transformers, for long texts only
+    )
 
     return roberta_tokenizer()
 

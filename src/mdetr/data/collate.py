@@ -10,8 +10,8 @@ import torch
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
-from mdetr.processor import MdetrProcessor
-from mdetr.targets import TargetInput
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.targets import TargetInput
 
 
 class Collator:

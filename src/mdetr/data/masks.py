@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks, encode_masks
+from mdetr.processing.rle import decode_masks, encode_masks
 
 
 def move_masks(record: Record, move: Callable[[Tensor], Tensor]) -> tuple[bytes, ...] | None:

@@ -163,7 +163,9 @@ class Store:
             InvalidInputError: the image is missing or damaged.
             InvalidRecordError: the image has another size than the record says, so its boxes cannot be right.
         """
-        from mdetr.images import load_image  # with torch, which a store without its images can do without
+        from mdetr.processing.images import (
+            load_image,  # with torch, which a store without its images can do without
+        )
 
         if isinstance(record.image, bytes):
             image = load_image(record.image)

@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.images import ImageInput, Placement, Size, as_list, is_single, load_image, placements, unwrapped
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
-from mdetr.texts import as_texts, check_text
+from mdetr.processing.images import (
+    ImageInput,
+    Placement,
+    Size,
+    as_list,
+    is_single,
+    load_image,
+    placements,
+    unwrapped,
+)
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.texts import as_texts, check_text
 
 R = TypeVar("R")
 Progress = Callable[[int], None]

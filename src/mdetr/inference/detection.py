@@ -11,13 +11,13 @@ from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput
 from mdetr.inference.asking import encode_images, encode_texts, load_for_model
 from mdetr.inference.stored_image import Picture
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import Detections
-from mdetr.processor import MdetrProcessor
-from mdetr.texts import as_texts, check_text
+from mdetr.processing.images import ImageInput
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.texts import as_texts, check_text
 
 
 class ClassPrompts:

@@ -14,7 +14,6 @@ from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, as_list, is_single
 from mdetr.inference.asking import Batch, Progress, Read, ask, ask_each
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
@@ -27,7 +26,8 @@ from mdetr.inference.results import (
 )
 from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import ImageInput, as_list, is_single
+from mdetr.processing.processor import MdetrProcessor
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Mdetr:
 
         Args:
             image: a path, an address, bytes, an open file, a PIL image, an array or a tensor; see
-                `mdetr.images.load_image`. Several as a list, an array (N, H, W, C) or a tensor (N, C, H, W).
+                `load_image`. Several as a list, an array (N, H, W, C) or a tensor (N, C, H, W).
             text: a caption, or a list of captions.
             threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
                 `processor.default_threshold`, if left out.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mdetr.inference.stored_image import Picture, StoredImage
 from mdetr.processing.detections import Box, Detections, Grounding
-from mdetr.rle import run_lengths
+from mdetr.processing.rle import run_lengths
 from mdetr.ui.pictures import save_picture
 from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
 

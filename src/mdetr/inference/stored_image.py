@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import ImageInput, load_image
+from mdetr.processing.images import ImageInput, load_image
 
 
 @dataclass(frozen=True)

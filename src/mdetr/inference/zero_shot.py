@@ -52,7 +52,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         from mdetr.inference.detection import ClassPrompts
-        from mdetr.processor import MdetrProcessor
+        from mdetr.processing.processor import MdetrProcessor
 
         model = cast(Any, self.model)
         processor = MdetrProcessor(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
-from mdetr.rle import encode_masks, run_lengths
+from mdetr.processing.rle import encode_masks, run_lengths
 
 if TYPE_CHECKING:
     import pandas

@@ -29,8 +29,8 @@ from mdetr.data.examples import Example
 from mdetr.errors import CheckpointError, InvalidInputError
 from mdetr.evaluation.metrics.detection import Found, NamedClass, class_of
 from mdetr.files import give_ordinary_permissions
-from mdetr.image_processor import MdetrImageProcessor
-from mdetr.rle import decode_masks
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.rle import decode_masks
 from mdetr.training.evaluation import Validation, count_images, score_detection, share_of
 
 Labels = list[dict[str, Tensor]]

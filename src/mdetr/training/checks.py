@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor
 
 
 def unusable_texts(store: Store, processor: MdetrProcessor) -> dict[int, str]:

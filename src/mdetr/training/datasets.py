@@ -20,7 +20,7 @@ from mdetr.data.augment import (
 from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.store import Store
-from mdetr.images import Size
+from mdetr.processing.images import Size
 from mdetr.training.held_out import open_store
 from mdetr.training.recipe import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 

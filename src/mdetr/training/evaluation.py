@@ -19,10 +19,10 @@ from mdetr.evaluation.distributed import gather_rows
 from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.detection import DetectionMetric, Found, NamedClass, classes_of, read_classes
 from mdetr.evaluation.metrics.registry import DETECTION, METRICS, Metric, make_metric
-from mdetr.images import placements
 from mdetr.inference.detection import ClassPrompts
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import placements
+from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.checks import unusable_texts
 from mdetr.training.held_out import open_store
 from mdetr.training.recipe import ValidationStore

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from mdetr.images import Size
+from mdetr.processing.images import Size
 from mdetr.training.datasets import Mixture
 from mdetr.training.recipe import DataSettings, FixedSizeAugmentation
 

@@ -11,7 +11,7 @@ import pytest
 
 from mdetr.data.sources.clevr_ref import read_clevr_ref
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 BOXES = {"1": [10, 20, 30, 40], "2": [100, 50, 20, 20], "3": [200, 60, 10, 10]}
 

@@ -12,7 +12,7 @@ import pytest
 from mdetr.data.prompts import class_prompt
 from mdetr.data.sources.coco import read_coco
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 SQUARE = [[2, 2, 8, 2, 8, 6, 2, 6]]
 

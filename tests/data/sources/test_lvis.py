@@ -12,7 +12,7 @@ import pytest
 
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "sources" / "lvis"
 

@@ -34,7 +34,7 @@ from mdetr.data.sources.refcoco import read_refcoco
 from mdetr.data.sources.visual_genome import read_visual_genome
 from mdetr.data.sources.yolo import read_yolo
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 NAN, INFINITE = float("nan"), float("inf")
 ODD: list[Any] = [

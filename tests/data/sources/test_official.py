@@ -12,7 +12,7 @@ import pytest
 from mdetr.data.record import Phrase
 from mdetr.data.sources.official import read_official
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 SOURCES = Path(__file__).parents[2] / "fixtures" / "sources"
 

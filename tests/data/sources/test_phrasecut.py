@@ -10,7 +10,7 @@ import pytest
 
 from mdetr.data.sources.phrasecut import read_phrasecut
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import decode_masks
+from mdetr.processing.rle import decode_masks
 
 
 def _task(**changes: Any) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mdetr.data.record import Record
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.targets import token_ranges
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.targets import token_ranges
 
 LIKELY = 6.0
 

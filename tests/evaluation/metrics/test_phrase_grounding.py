@@ -15,7 +15,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric, phrase_scores, phrases_of
 from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.model.interface import MdetrOutput
-from mdetr.targets import token_ranges
+from mdetr.processing.targets import token_ranges
 
 OFFICIAL = Path(__file__).parents[2] / "fixtures" / "official"
 TEXT = "a red cube left of two blue balls"

@@ -15,9 +15,9 @@ from torch import distributed, multiprocessing
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.question_answering import QuestionAnsweringMetric
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 
 WORDS = ["yes", "no", "red", "blue"]
 

@@ -11,9 +11,9 @@ import torch
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.rle import encode_masks
+from mdetr.processing.images import Placement
+from mdetr.processing.rle import encode_masks
 
 HEIGHT, WIDTH = 40, 80
 

@@ -10,7 +10,7 @@ from mdetr.data.record import Box, as_stored
 from mdetr.data.sources.converting import LeftOut
 from mdetr.data.sources.fields import Fields, inside, to_finite, to_list
 from mdetr.errors import InvalidInputError
-from mdetr.rle import encode_segmentation, mask_area
+from mdetr.processing.rle import encode_segmentation, mask_area
 
 CROWDS = "boxes of crowds"
 NO_AREA = "boxes without area in their image"

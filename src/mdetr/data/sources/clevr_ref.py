@@ -20,7 +20,7 @@ from mdetr.data.sources.fields import Fields, inside, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import encode_masks
+from mdetr.processing.rle import encode_masks
 
 SOURCE = "clevr-ref+"
 SIZES = {480 * 320: (480, 320), 320 * 240: (320, 240)}  # pixels of a mask -> width, height

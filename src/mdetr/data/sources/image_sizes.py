@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.images import image_size
+from mdetr.processing.images import image_size
 
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),

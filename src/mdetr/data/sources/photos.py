@@ -19,7 +19,7 @@ from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_t
 from mdetr.data.sources.json_lines import iterate_lines, parse_line, to_box
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.images import load_image
+from mdetr.processing.images import load_image
 
 RECORDS_FILE, TEACHER_FILE = "records.jsonl", "teacher.jsonl"
 HELD_OUT = 10  # one photo in so many is for validation

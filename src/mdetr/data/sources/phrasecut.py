@@ -15,7 +15,7 @@ from mdetr.data.sources.fields import Fields, inside, to_list
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.rle import encode_polygons
+from mdetr.processing.rle import encode_polygons
 
 SOURCE = "phrasecut"
 KEPT = ("task_id", "ann_ids", "phrase_structure")

@@ -15,9 +15,9 @@ from mdetr.errors import MissingDependencyError
 from mdetr.evaluation.distributed import RecordRows
 from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.predictions import predictions_of
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import Placement
+from mdetr.processing.processor import MdetrProcessor
 
 
 class AveragePrecisionMetric:

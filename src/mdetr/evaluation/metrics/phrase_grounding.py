@@ -16,11 +16,11 @@ from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore, words_of
 from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, share_within
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Grounding
-from mdetr.processor import MdetrProcessor
-from mdetr.targets import token_ranges
+from mdetr.processing.images import Placement
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.targets import token_ranges
 
 ALL = "all"  # the group of all phrases
 GroundingProtocol = Literal["any_box", "merged_boxes"]

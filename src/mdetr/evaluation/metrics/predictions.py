@@ -10,7 +10,7 @@ from torch import Tensor
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import post_process_boxes
+from mdetr.processing.post_processing import post_process_boxes
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from mdetr.data.record import Record
 from mdetr.evaluation.distributed import GroupedRows, RecordRows, hash_of, record_key
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import Placement
+from mdetr.processing.processor import MdetrProcessor
 
 ALL = "all"  # the group of all questions
 

@@ -13,10 +13,10 @@ from mdetr.evaluation.distributed import RecordRows
 from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.predictions import predictions_of
 from mdetr.evaluation.metrics.ranking import first_hit, order_by_score, share_within
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Grounding
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import Placement
+from mdetr.processing.processor import MdetrProcessor
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10, dtype=np.float32)  # of COCO's average precision
 

@@ -15,9 +15,9 @@ from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric
 from mdetr.evaluation.metrics.question_answering import QuestionAnsweringMetric
 from mdetr.evaluation.metrics.referring_expressions import ReferringMetric
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.processor import MdetrProcessor
+from mdetr.processing.images import Placement
+from mdetr.processing.processor import MdetrProcessor
 
 
 class Metric(Protocol):

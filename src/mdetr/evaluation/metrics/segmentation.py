@@ -14,12 +14,12 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.predictions import predictions_of
-from mdetr.images import Placement
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import post_process_masks
 from mdetr.processing.detections import Grounding
-from mdetr.processor import MdetrProcessor
-from mdetr.rle import decode_masks
+from mdetr.processing.images import Placement
+from mdetr.processing.post_processing import post_process_masks
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.rle import decode_masks
 
 ALL = "all"  # the group of all phrases
 THRESHOLD = 0.7  # of 1 - p(no object), above which a query's mask counts

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from mdetr import addresses
 from mdetr.errors import InvalidInputError, MissingDependencyError
-from mdetr.images import image_size, load_image
+from mdetr.processing import addresses
+from mdetr.processing.images import image_size, load_image
 
 
 def _png() -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mdetr.words import Words
+from mdetr.processing.words import Words
 
 
 @pytest.mark.parametrize(

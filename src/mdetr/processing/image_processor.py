@@ -12,10 +12,10 @@ from torchvision.transforms.v2 import functional as tv
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
-from mdetr.images import ImageInput, as_list, load_image, resized_size
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import TargetSizes, post_process_object_detection
+from mdetr.processing.images import ImageInput, as_list, load_image, resized_size
+from mdetr.processing.post_processing import TargetSizes, post_process_object_detection
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)

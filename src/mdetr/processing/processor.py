@@ -19,8 +19,12 @@ from transformers import (
 )
 
 from mdetr.errors import InvalidInputError
-from mdetr.image_processor import MdetrImageProcessor
-from mdetr.images import (
+from mdetr.model.answers import AnswerSpace, Vocabulary
+from mdetr.model.config import MdetrConfig
+from mdetr.model.interface import MdetrOutput
+from mdetr.processing.detections import Detections
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.images import (
     ImageInput,
     Placement,
     Size,
@@ -28,10 +32,7 @@ from mdetr.images import (
     load_image,
     placements,
 )
-from mdetr.model.answers import AnswerSpace, Vocabulary
-from mdetr.model.config import MdetrConfig
-from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import (
+from mdetr.processing.post_processing import (
     TargetSizes,
     post_process_boxes,
     post_process_grounded_object_detection,
@@ -42,15 +43,14 @@ from mdetr.post_processing import (
     read_back,
     tokenized_texts,
 )
-from mdetr.processing.detections import Detections
+from mdetr.processing.targets import TargetInput, make_targets
+from mdetr.processing.texts import as_texts, check_text
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
-from mdetr.targets import TargetInput, make_targets
-from mdetr.texts import as_texts, check_text
 
 
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of RoBERTa and DistilRoBERTa, which the published models read with; needs no network."""
-    return RobertaTokenizer.from_pretrained(Path(__file__).parent / "assets" / "roberta")
+    return RobertaTokenizer.from_pretrained(Path(__file__).parents[1] / "assets" / "roberta")
 
 
 class MdetrProcessor(ProcessorMixin):
@@ -210,7 +210,7 @@ class MdetrProcessor(ProcessorMixin):
         token_threshold: float = 0.1,
         max_overlap: float = 0.7,
     ) -> list[Detections]:
-        """See `mdetr.post_processing.post_process_grounding`; a threshold of None is the model's own."""
+        """See `post_process_grounding`; a threshold of None is the model's own."""
         limit = self.threshold_or_default(threshold)
         tokenized = tokenized_texts(self.tokenize(texts), texts)
         return post_process_grounding(output, tokenized, sizes, limit, token_threshold, max_overlap)
@@ -254,7 +254,7 @@ class MdetrProcessor(ProcessorMixin):
     def post_process_referring(
         self, output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
     ) -> list[Detections]:
-        """See `mdetr.post_processing.post_process_referring`."""
+        """See `post_process_referring`."""
         return post_process_referring(output, texts, sizes, threshold)
 
     def post_process_segmentation(
@@ -264,19 +264,19 @@ class MdetrProcessor(ProcessorMixin):
         places: Sequence[Placement],
         threshold: float | None = None,
     ) -> list[Detections]:
-        """See `mdetr.post_processing.post_process_segmentation`; a threshold of None is the model's own."""
+        """See `post_process_segmentation`; a threshold of None is the model's own."""
         return post_process_segmentation(output, texts, places, self.threshold_or_default(threshold))
 
     def post_process_boxes(
         self, output: MdetrOutput, sizes: Sequence[Size]
     ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-        """See `mdetr.post_processing.post_process_boxes`."""
+        """See `post_process_boxes`."""
         return post_process_boxes(output, sizes)
 
     def post_process_masks(
         self, output: MdetrOutput, queries: Sequence[Tensor], places: Sequence[Placement]
     ) -> list[Tensor]:
-        """See `mdetr.post_processing.post_process_masks`."""
+        """See `post_process_masks`."""
         return post_process_masks(output, queries, places)
 
     def post_process_answers(self, output: MdetrOutput) -> list[tuple[str, str | None, float]]:

@@ -12,10 +12,10 @@ from torchvision.transforms.v2 import functional as tv
 from transformers import BatchEncoding
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import Placement
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import Targets
-from mdetr.rle import decode_masks
+from mdetr.processing.images import Placement
+from mdetr.processing.rle import decode_masks
 
 
 class TargetInput(TypedDict):

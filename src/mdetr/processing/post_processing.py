@@ -15,10 +15,10 @@ from torchvision.ops import box_convert, box_iou
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from mdetr.errors import InvalidInputError
-from mdetr.images import Placement, Size
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import GAP, Detections, Span, Spans
-from mdetr.words import Words
+from mdetr.processing.images import Placement, Size
+from mdetr.processing.words import Words
 
 TargetSizes = Sequence[Size] | Tensor
 """(height, width) of each text's image in pixels, also as a tensor (B, 2)."""

@@ -20,9 +20,9 @@ import torch
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from mdetr.addresses import read_address
 from mdetr.errors import InvalidInputError
 from mdetr.files import is_address, is_data_address
+from mdetr.processing.addresses import read_address
 
 ImageInput = (
     str

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mdetr.errors import InvalidInputError
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.image_processor import MdetrImageProcessor
 
 
 def _output() -> MdetrOutput:

@@ -19,14 +19,14 @@ from torch import Tensor
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from mdetr.errors import InvalidInputError
-from mdetr.image_processor import MdetrImageProcessor
 from mdetr.model.interface import MdetrOutput
-from mdetr.post_processing import post_process_boxes, read_back, tokenized_texts
-from mdetr.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.rle import encode_masks
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.post_processing import post_process_boxes, read_back, tokenized_texts
+from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.rle import encode_masks
 from mdetr.training.tokenizer import train_bpe
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 OFFICIAL = FIXTURES / "official"
 SIZES = [(480, 640), (300, 225), (400, 500)]  # height, width, as recorded
 GREY = np.full((50, 100, 3), 128, np.uint8)

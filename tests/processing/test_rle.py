@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from mdetr.errors import InvalidInputError
-from mdetr.rle import (
+from mdetr.processing.rle import (
     decode_masks,
     encode_masks,
     encode_polygons,
