@@ -17,11 +17,11 @@ from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
-from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import Size, resized_size
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.images import Size, resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
