@@ -23,16 +23,18 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from mdetr.clevr.synthesize import SynthesisOptions, synthesize
+from mdetr.data.mixture import training_data
+from mdetr.data.settings import TrainStore
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
-from mdetr.training.datasets import training_data
 from mdetr.training.distributed import make_accelerator
 from mdetr.training.ema import ExponentialMovingAverage
 from mdetr.training.learner import Learner, make_learner
 from mdetr.training.loop import TrainingLoop
 from mdetr.training.optimization import parameter_groups
 from mdetr.training.progress import Progress
-from mdetr.training.recipe import Recipe, TrainStore, load_recipe
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import load_recipe
 
 WARM_UP = 5  # steps that do not count
 TURNS = 3

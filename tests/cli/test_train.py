@@ -16,16 +16,16 @@ from PIL import Image
 from mdetr.checkpoints.loading import load
 from mdetr.data.collate import Collator
 from mdetr.data.examples import ExampleDataset
+from mdetr.data.held_out import open_store
 from mdetr.data.record import Record
 from mdetr.data.store import write_store
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.training.held_out import open_store
-from mdetr.training.recipe import load_recipe
+from mdetr.training.recipe_file import load_recipe
 from tests.cli.conftest import Command
 from tests.model.reference import reference_model
-from tests.training.conftest import shapes_store, small_recipe  # noqa: F401 (a fixture)
+from tests.small_training import shapes_store, small_recipe  # noqa: F401 (a fixture)
 
 RELEASED_SIZE = {"shortest_edge": 64, "longest_edge": 96}
 PARTS = ("backbone", "text_encoder", "encoder", "decoder", "box_head")

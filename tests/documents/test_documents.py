@@ -18,7 +18,7 @@ import typer.main
 from PIL import Image
 
 from mdetr.cli.main import app
-from mdetr.training.recipe import load_recipe
+from mdetr.training.recipe_file import load_recipe
 from tests.documents.exceptions import EXCEPTIONS, FAILURES, PLACES
 from tests.documents.running import (
     OTHER,

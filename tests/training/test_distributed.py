@@ -14,7 +14,7 @@ import yaml
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, run_together
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 IN_FLOAT64 = Path(__file__).with_name("in_float64.py")
 

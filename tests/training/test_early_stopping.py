@@ -11,9 +11,10 @@ import torch
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.early_stopping import EarlyStopper
-from mdetr.training.recipe import EarlyStopping, parse_recipe
+from mdetr.training.recipe import EarlyStopping
+from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 
 @pytest.mark.parametrize(

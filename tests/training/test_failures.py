@@ -20,7 +20,7 @@ from mdetr.errors import TrainingError
 from mdetr.training.failures import explained
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 PATIENCE = 120  # seconds that anything here may take
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 
 class _Hub(BaseHTTPRequestHandler):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from transformers import RobertaConfig, RobertaModel
 
+from mdetr.data.mixture import training_data
 from mdetr.errors import RecipeError
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.training.datasets import training_data
 from mdetr.training.learner import make_learner
-from mdetr.training.recipe import Recipe, parse_recipe
-from tests.training.conftest import small_recipe
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import parse_recipe
+from tests.small_training import small_recipe
 
 
 def _step(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], int]:

@@ -11,11 +11,12 @@ import torch
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.lora import add_lora, merge_lora
-from mdetr.training.recipe import LoraSettings, parse_recipe
+from mdetr.training.recipe import LoraSettings
+from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
 from tests.model.models import small_model
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 
 def test_only_additions_and_heads_train() -> None:

@@ -15,20 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mdetr.cli.evaluate import evaluate
+from mdetr.data.held_out import check_disjoint, open_store
+from mdetr.data.settings import TrainStore, ValidationStore
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.errors import RecipeError
 from mdetr.inference.grounder import Mdetr
-from mdetr.training.held_out import check_disjoint, open_store
 from mdetr.training.own_data import import_own_data
-from mdetr.training.recipe import (
-    Recipe,
-    TrainStore,
-    ValidationStore,
-    load_recipe,
-    parse_recipe,
-    to_yaml,
-)
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import load_recipe, parse_recipe, to_yaml
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
 

@@ -10,8 +10,8 @@ import torch
 
 from mdetr.training.learner import make_learner
 from mdetr.training.plan import TIMED, Group, Plan, make_plan
-from mdetr.training.recipe import parse_recipe
-from tests.training.conftest import small_recipe
+from mdetr.training.recipe_file import parse_recipe
+from tests.small_training import small_recipe
 
 
 def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import EmaSettings, check_files, load_recipe, parse_recipe, to_yaml
+from mdetr.training.recipe import EmaSettings
+from mdetr.training.recipe_file import check_files, load_recipe, parse_recipe, to_yaml
 from mdetr.training.shipped import recipe_names, shipped_recipe
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 PUBLISHED = [shipped_recipe(name) for name in recipe_names()]
 FINETUNE = shipped_recipe("finetune")

@@ -13,6 +13,7 @@ import torch
 import yaml
 from transformers import RobertaConfig, RobertaModel
 
+from mdetr.baselines.detectors import is_baseline
 from mdetr.data.record import Record
 from mdetr.data.sources.photos import read_photos
 from mdetr.data.store import Store, write_store
@@ -20,13 +21,12 @@ from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.rle import encode_masks
-from mdetr.training.baselines import is_baseline
-from mdetr.training.recipe import load_recipe, parse_recipe
+from mdetr.training.recipe_file import load_recipe, parse_recipe
 from mdetr.training.run import train
 from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.model.models import small_model
 from tests.photos import write_photos
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 RECIPES = [shipped_recipe(name) for name in recipe_names() if name != "clevr-tiny"]  # that runs elsewhere
 SMALL = {"shortest_edge": 64, "longest_edge": 96}

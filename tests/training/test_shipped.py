@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import load_recipe
+from mdetr.training.recipe_file import load_recipe
 from mdetr.training.shipped import FOLDER, describe_recipe, find_recipe, find_recipes, recipe_names
 
 

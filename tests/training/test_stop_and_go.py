@@ -15,7 +15,7 @@ import yaml
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process, run
-from tests.training.conftest import small_recipe
+from tests.small_training import small_recipe
 
 
 def _losses(run: Path) -> list[float]:

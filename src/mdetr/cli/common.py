@@ -184,7 +184,7 @@ def refuse_image_as_text(text: str) -> None:
     Raises:
         InvalidInputError: It is the name of an image that is there.
     """
-    from mdetr.ui.pictures import is_picture_name
+    from mdetr.visualization.picture_files import is_picture_name
 
     if is_picture_name(Path(text)) and os.path.isfile(text):
         raise InvalidInputError(f"The last argument should be a text, and {text} is an image; add the text.")
@@ -422,7 +422,7 @@ def _images_in(folder: Path) -> list[Source]:
     Raises:
         InvalidInputError: The folder cannot be read, or holds no image.
     """
-    from mdetr.ui.pictures import readable_suffixes
+    from mdetr.visualization.picture_files import readable_suffixes
 
     suffixes = readable_suffixes()
     try:

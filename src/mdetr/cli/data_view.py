@@ -26,7 +26,7 @@ def view(
     Example: mdetr data view stores/refcoco --output sheet.png
     """
     from mdetr.data.store import Store
-    from mdetr.ui.pictures import check_picture_path, save_picture
+    from mdetr.visualization.picture_files import check_picture_path, save_picture
 
     check_picture_path(output)
     opened = Store.open(store)
@@ -38,7 +38,7 @@ def view(
 
     from mdetr.evaluation.example_scores import words_of
     from mdetr.processing.detections import Grounding
-    from mdetr.ui.plot import contact_sheet, draw_groundings
+    from mdetr.visualization.plot import contact_sheet, draw_groundings
 
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
     pictures, left_out = [], []

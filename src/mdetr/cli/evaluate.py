@@ -72,7 +72,7 @@ def evaluate(
 
     Example: mdetr evaluate clevr-tiny --model clevr-tiny --json scores.json
     """
-    from mdetr.training.recipe import check_files, load_recipe
+    from mdetr.training.recipe_file import check_files, load_recipe
 
     check_json_file(json_file)
     if output is not None:
@@ -165,10 +165,10 @@ def _trained(recipe: Path) -> str:
 def _evaluate(
     settings: Recipe, model: _Model, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
 ) -> Scores:
-    from mdetr.training.evaluation import Validation
+    from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
+    from mdetr.evaluation.evaluator import Validation
     from mdetr.training.own_data import import_own_data
     from mdetr.training.pictures import draw_worst
-    from mdetr.training.skipping import BROKEN_FILE, BrokenExamples
 
     with accelerator.main_process_first():  # the others find what it made
         settings = import_own_data(settings, folder, training=False)
@@ -232,9 +232,9 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
     """
     import torch
 
+    from mdetr.baselines.detectors import evaluate_baseline, is_baseline, load_baseline
+    from mdetr.evaluation.evaluator import evaluate
     from mdetr.inference.grounder import Mdetr
-    from mdetr.training.baselines import evaluate_baseline, is_baseline, load_baseline
-    from mdetr.training.evaluation import evaluate
 
     if is_baseline(model.name):
         if model.dtype != Precision.FLOAT32:

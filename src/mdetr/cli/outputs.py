@@ -75,7 +75,7 @@ def check_json_file(file: str | Path | None) -> None:
     """
     if file is None or str(file) == STDOUT:
         return
-    from mdetr.ui.pictures import is_picture_name
+    from mdetr.visualization.picture_files import is_picture_name
 
     path = Path(file)
     if path.is_dir() or str(file).endswith(("/", os.sep)):
@@ -193,7 +193,7 @@ def _picture_paths(
     images: Sequence[Path | str], num_texts: int, output: str, has_folder: bool
 ) -> list[list[Path]]:
     """For each image the path of the picture for each text: `output` itself for one, else in that folder."""
-    from mdetr.ui.pictures import check_picture_name, is_picture_name
+    from mdetr.visualization.picture_files import check_picture_name, is_picture_name
 
     path = Path(output)
     count = len(images) * num_texts

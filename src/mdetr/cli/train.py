@@ -35,7 +35,7 @@ def train(
 
     Example: mdetr train clevr-tiny --set optimizer.steps=1000 --output runs/first
     """
-    from mdetr.training.recipe import check_files, load_recipe, to_yaml
+    from mdetr.training.recipe_file import check_files, load_recipe, to_yaml
     from mdetr.training.run_folder import check_run_folder
 
     target = output or Path("runs") / Path(recipe).stem

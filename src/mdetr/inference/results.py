@@ -17,8 +17,8 @@ from torch import Tensor
 from mdetr.inference.stored_image import Picture, StoredImage
 from mdetr.processing.detections import Box, Detections, Grounding
 from mdetr.processing.rle import run_lengths
-from mdetr.ui.pictures import save_picture
-from mdetr.ui.plot import draw_boxes, draw_groundings, draw_mask
+from mdetr.visualization.picture_files import save_picture
+from mdetr.visualization.plot import draw_boxes, draw_groundings, draw_mask
 
 if TYPE_CHECKING:
     import pandas

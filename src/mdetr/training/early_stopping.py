@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 from mdetr.errors import RecipeError
-from mdetr.training.evaluation import EVALUATED
+from mdetr.evaluation.evaluator import EVALUATED
 from mdetr.training.recipe import EarlyStopping
 
 

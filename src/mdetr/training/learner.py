@@ -12,10 +12,14 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
+from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_baseline
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
+from mdetr.data.held_out import open_store
 from mdetr.data.store import Store
+from mdetr.data.unusable import has_masks, unusable_answers, unusable_texts, without_masks
 from mdetr.errors import RecipeError
+from mdetr.evaluation.evaluator import evaluate
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
@@ -25,10 +29,6 @@ from mdetr.processing.images import Size, resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.training.answer_space import answer_fields
 from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
-from mdetr.training.baselines import BASELINES, BaselineCollator, evaluate_baseline
-from mdetr.training.checks import has_masks, unusable_answers, unusable_texts, without_masks
-from mdetr.training.evaluation import evaluate
-from mdetr.training.held_out import open_store
 from mdetr.training.lora import add_lora
 from mdetr.training.recipe import BpeSettings, ImageSettings, Recipe
 from mdetr.training.tokenizer import train_bpe
@@ -45,7 +45,7 @@ class Learner:
     model: called with a batch it gives an output with `loss` and `losses`.
     processor: makes its tensors, and is saved with it.
     collator: examples -> a batch, with "records".
-    evaluate: scores it, as `mdetr.training.evaluation.evaluate`.
+    evaluate: scores it, as `mdetr.evaluation.evaluator.evaluate`.
     unusable: the rows of a store that it cannot learn from, each with the reason.
     check: raises an error for an example that cannot be collated.
     num_queries: boxes that it can give for a text; None where there is no such limit.

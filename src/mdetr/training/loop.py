@@ -26,13 +26,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
+from mdetr.data.mixture import Mixture
+from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.errors import TrainingError
+from mdetr.evaluation.evaluator import EVALUATED, Validation
 from mdetr.files import give_ordinary_permissions
-from mdetr.training.datasets import Mixture
 from mdetr.training.distributed import batch_per_process
 from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_tensor
-from mdetr.training.evaluation import EVALUATED, Validation
 from mdetr.training.failures import checkpoint_errors
 from mdetr.training.grouping import ShapeGroupedSampler, make_sampler
 from mdetr.training.learner import Learner
@@ -44,7 +45,6 @@ from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.run_folder import COMPLETE
 from mdetr.training.schedules import Schedule, total_steps
-from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 
 STATE_FILE, EMA_FILE, OPTIMIZER_FILE, SCALER_FILE = (
     "trainer_state.json",

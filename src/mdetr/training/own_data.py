@@ -6,9 +6,11 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+from mdetr.data.settings import DataSettings, Part
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
-from mdetr.training.recipe import DataSettings, Part, Recipe, is_json_lines
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import is_json_lines
 
 
 def import_own_data(recipe: Recipe, folder: Path, training: bool = True) -> Recipe:

@@ -16,13 +16,13 @@ from torchvision.transforms.v2.functional import to_pil_image
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
+from mdetr.evaluation.evaluator import Validation
 from mdetr.evaluation.example_scores import true_groundings
 from mdetr.evaluation.example_table import read_groundings
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import Grounding
-from mdetr.training.evaluation import Validation
-from mdetr.ui.pictures import save_picture
-from mdetr.ui.plot import contact_sheet, draw_comparison
+from mdetr.visualization.picture_files import save_picture
+from mdetr.visualization.plot import contact_sheet, draw_comparison
 
 COLUMNS = 2  # pairs of truth and prediction in a row
 STEP_DIGITS = 7  # of the files' names

@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.training.ema import start_fraction
 from mdetr.training.learner import Learner, make_learner
 from mdetr.training.optimization import parameter_groups
@@ -17,7 +18,6 @@ from mdetr.training.own_data import import_own_data
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe import OptimizerSettings, Recipe
 from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
-from mdetr.training.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture

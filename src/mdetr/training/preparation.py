@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mdetr.data.held_out import check_disjoint, open_store
+from mdetr.data.mixture import Mixture, training_data
+from mdetr.data.skipping import TRAINING, BrokenExamples, without_unusable
+from mdetr.data.unusable import count_crowded, scored_tasks
 from mdetr.errors import RecipeError
-from mdetr.training.checks import count_crowded, scored_tasks
-from mdetr.training.datasets import Mixture, training_data
+from mdetr.evaluation.evaluator import Validation
 from mdetr.training.ema import start_fraction
-from mdetr.training.evaluation import Validation
-from mdetr.training.held_out import check_disjoint, open_store
 from mdetr.training.learner import Learner
 from mdetr.training.recipe import Recipe
 from mdetr.training.schedules import total_steps
-from mdetr.training.skipping import TRAINING, BrokenExamples, without_unusable
 
 _BY_RECORD = ("phrase_grounding", "referring", "question_answering", "segmentation")
 MAX_START_FRACTION = 0.1  # of the start weights in the saved average, above which a run is warned

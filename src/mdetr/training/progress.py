@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mdetr.training.evaluation import EVALUATED
+from mdetr.evaluation.evaluator import EVALUATED
 from mdetr.wording import score_in_words, value_in_words
 
 ROWS = 12  # of the table

@@ -15,8 +15,8 @@ from textwrap import wrap
 import torch
 import transformers
 
+from mdetr.evaluation.evaluator import EVALUATED
 from mdetr.files import atomic_write
-from mdetr.training.evaluation import EVALUATED
 from mdetr.wording import curve_in_words, is_count, score_in_words, value_in_words
 
 Curve = tuple[list[int], list[float]]

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
+from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
 from mdetr.training.distributed import make_accelerator, tensorboard_writer
 from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.failures import explained
@@ -21,10 +22,10 @@ from mdetr.training.own_data import import_own_data
 from mdetr.training.pictures import PredictionPictures
 from mdetr.training.preparation import prepare_data
 from mdetr.training.progress import Progress
-from mdetr.training.recipe import Recipe, check_files, to_yaml
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import check_files, to_yaml
 from mdetr.training.report import write_report
 from mdetr.training.run_folder import check_run_folder, last_checkpoint
-from mdetr.training.skipping import BROKEN_FILE, BrokenExamples
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
 

@@ -16,7 +16,7 @@ from mdetr.data.record import Record
 from mdetr.data.sources.photos import COCO_NAMES, is_held_out, read_photos
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.training.recipe import load_recipe
+from mdetr.training.recipe_file import load_recipe
 from tests.photos import (
     CAPTIONS,
     COCO,

@@ -12,14 +12,14 @@ import yaml
 from accelerate import Accelerator
 from PIL import Image
 
+from mdetr.data.settings import ValidationStore
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.store import write_store
+from mdetr.evaluation.evaluator import Validation, evaluate
 from mdetr.inference.grounder import Mdetr
-from mdetr.training.evaluation import Validation, evaluate
-from mdetr.training.recipe import ValidationStore
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, run_together
-from tests.training.conftest import small_recipe, torchrun
+from tests.small_training import small_recipe, torchrun
 
 
 def _log(run: Path) -> list[dict[str, float]]:

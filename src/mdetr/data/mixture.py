@@ -19,10 +19,10 @@ from mdetr.data.augment import (
 )
 from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
+from mdetr.data.held_out import open_store
+from mdetr.data.settings import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 from mdetr.data.store import Store
 from mdetr.processing.images import Size
-from mdetr.training.held_out import open_store
-from mdetr.training.recipe import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 
 
 class Mixture(ConcatDataset[Example]):

@@ -11,9 +11,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mdetr.data.examples import Example
+from mdetr.data.mixture import Mixture
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
-from mdetr.training.datasets import Mixture
 
 MAX_FRACTION = 0.01  # of the examples that may be broken
 BROKEN_FILE = "broken_examples.jsonl"

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdetr.data.settings import DataSettings, TrainStore, ValidationStore
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import DataSettings, TrainStore, ValidationStore
 
 HELD_OUT = 10  # one image in so many is for validation
 _COMPARED = 8  # images of one id whose contents are looked at

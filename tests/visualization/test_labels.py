@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdetr.ui.labels import Rectangle, place_labels
+from mdetr.visualization.labels import Rectangle, place_labels
 
 CANVAS = (640, 400)
 X, Y = st.integers(-50, 690), st.integers(-50, 450)

@@ -27,11 +27,11 @@ from transformers import DetrConfig, DetrForObjectDetection
 
 from mdetr.data.examples import Example
 from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.evaluation.evaluator import Validation, count_images, score_detection, share_of
 from mdetr.evaluation.metrics.detection import Found, NamedClass, class_of
 from mdetr.files import give_ordinary_permissions
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.rle import decode_masks
-from mdetr.training.evaluation import Validation, count_images, score_detection, share_of
 
 Labels = list[dict[str, Tensor]]
 DESCRIPTION, WEIGHTS = "baseline.json", "model.safetensors"
@@ -271,7 +271,7 @@ def evaluate_baseline(
     on_progress: Callable[[int], None] | None = None,
     on_example_scores: object = None,
 ) -> dict[str, float]:
-    """Score a baseline's detections, image by image; called as `mdetr.training.evaluation.evaluate`."""
+    """Score a baseline's detections, image by image; called as `mdetr.evaluation.evaluator.evaluate`."""
     was_training = model.training
     model.eval()
     share = share_of(accelerator, validation.num_images)

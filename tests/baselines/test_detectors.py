@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from mdetr.baselines.detectors import BASELINES, Baseline, BaselineCollator, is_baseline, load_baseline
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
 from mdetr.errors import CheckpointError, InvalidInputError
 from mdetr.evaluation.metrics.detection import NamedClass
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.rle import encode_masks
-from mdetr.training.baselines import BASELINES, Baseline, BaselineCollator, is_baseline, load_baseline
 
 CLASSES = [NamedClass(3, "cube", "c"), NamedClass(8, "ball", "f")]
 HEIGHT, WIDTH = 60, 80

@@ -12,9 +12,10 @@ import pytest
 
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
-from mdetr.training.recipe import Recipe, parse_recipe
+from mdetr.training.recipe import Recipe
+from mdetr.training.recipe_file import parse_recipe
 
-SCENES = Path(__file__).parents[1] / "fixtures" / "shapes"
+SCENES = Path(__file__).parent / "fixtures" / "shapes"
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +57,10 @@ def small_recipe(store: Path, **run: Any) -> dict[str, Any]:
         "hidden_size": 64,
         "encoder_layers": 1,
         "decoder_layers": 2,
-        "num_attention_heads": 4,
+        "encoder_attention_heads": 4,
         "encoder_ffn_dim": 128,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 128,
         "dropout": 0.0,
         "num_queries": 12,
         "alignment_size": 16,

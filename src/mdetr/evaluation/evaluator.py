@@ -14,6 +14,10 @@ from torch import Tensor
 
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example, ExampleDataset
+from mdetr.data.held_out import open_store
+from mdetr.data.settings import ValidationStore
+from mdetr.data.skipping import MAX_FRACTION, BrokenExamples, too_many, without_unusable
+from mdetr.data.unusable import unusable_texts
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.evaluation.distributed import gather_rows
 from mdetr.evaluation.example_scores import ExampleScore
@@ -23,10 +27,6 @@ from mdetr.inference.detection import ClassPrompts
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.images import placements
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.training.checks import unusable_texts
-from mdetr.training.held_out import open_store
-from mdetr.training.recipe import ValidationStore
-from mdetr.training.skipping import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 
 EVALUATED = "eval_"  # what the names of scores begin with in a run's log and metrics
 

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from mdetr.processing.detections import Grounding
-from mdetr.ui.plot import HEADING, PALETTE, _font, contact_sheet, draw_boxes, draw_comparison, draw_groundings
+from mdetr.visualization.plot import (
+    HEADING,
+    PALETTE,
+    _font,
+    contact_sheet,
+    draw_boxes,
+    draw_comparison,
+    draw_groundings,
+)
 
 TEXT = "a red cube and two balls"
 CUBE = Grounding("a red cube", ((0, 10),), (20, 60, 60, 90), 0.99)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mdetr.processing.detections import Grounding
-from mdetr.ui.labels import place_labels
+from mdetr.visualization.labels import place_labels
 
 # Okabe and Ito's colors, which color-blind readers can tell apart, and three more.
 PALETTE = (

@@ -1,0 +1,1 @@
+"""Baseline detectors of the paper's few-shot table."""

@@ -1,0 +1,1 @@
+"""Visualization: boxes, masks and phrases drawn on images."""
