@@ -27,9 +27,9 @@ from mdetr.data.mixture import training_data
 from mdetr.data.settings import TrainStore
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
+from mdetr.training.build import Components, build_components
 from mdetr.training.distributed import make_accelerator
 from mdetr.training.ema import ExponentialMovingAverage
-from mdetr.training.learner import Learner, make_learner
 from mdetr.training.loop import TrainingLoop
 from mdetr.training.optimization import parameter_groups
 from mdetr.training.progress import Progress
@@ -57,18 +57,18 @@ class Clock(Progress):
 
 def with_mdetr(recipe: Recipe, folder: Path) -> tuple[list[float], float]:
     """Seconds of each step of a run, and the share of them in which it waited for data."""
-    learner = make_learner(recipe)
+    components = build_components(recipe)
     dataset = training_data(recipe.data, recipe.seed)
     clock = Clock()
-    accelerator = make_accelerator(learner.model, recipe, folder)
-    TrainingLoop(accelerator, learner, recipe, folder, dataset, {}, progress=clock).run()
+    accelerator = make_accelerator(components.model, recipe, folder)
+    TrainingLoop(accelerator, components, recipe, folder, dataset, {}, progress=clock).run()
     return differences(clock.ends), median(clock.waits[1:])
 
 
 def with_a_plain_loop(recipe: Recipe) -> list[float]:
     """Seconds of each step of a loop that does no more than it must."""
-    learner = make_learner(recipe)
-    model = learner.model.to(memory_format=torch.channels_last).train()  # as the trainer has it
+    components = build_components(recipe)
+    model = components.model.to(memory_format=torch.channels_last).train()  # as the trainer has it
     settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
@@ -79,7 +79,7 @@ def with_a_plain_loop(recipe: Recipe) -> list[float]:
         data,
         settings.batch_size,
         shuffle=True,
-        collate_fn=learner.collator,
+        collate_fn=components.collator,
         num_workers=recipe.run.workers,
         persistent_workers=recipe.run.workers > 0,
         drop_last=True,
@@ -105,14 +105,14 @@ def differences(ends: list[float]) -> list[float]:
     return [later - sooner for sooner, later in zip(ends[WARM_UP:], ends[WARM_UP + 1 :], strict=False)]
 
 
-def seconds_of_average(learner: Learner, recipe: Recipe) -> float:
+def seconds_of_average(components: Components, recipe: Recipe) -> float:
     """The median time of moving the averaged weights by one step."""
     assert recipe.ema is not None
-    average = ExponentialMovingAverage(learner.model, recipe.ema.decay, recipe.ema.ramp)
+    average = ExponentialMovingAverage(components.model, recipe.ema.decay, recipe.ema.ramp)
     times = []
     for _ in range(50):
         start = time.perf_counter()
-        average.update(learner.model)
+        average.update(components.model)
         times.append(time.perf_counter() - start)
     return median(times)
 
@@ -147,7 +147,7 @@ def main() -> None:
             plain += with_a_plain_loop(recipe)
             times, wait = with_mdetr(recipe, Path(name) / f"run{turn}")
             ours, waits = ours + times, [*waits, wait]
-        average = seconds_of_average(make_learner(recipe), recipe)
+        average = seconds_of_average(build_components(recipe), recipe)
     images = recipe.optimizer.batch_size
     turns = f"{TURNS} turns of {arguments.steps} steps"
     print(f"{torch.get_num_threads()} threads, {images} images a step, {turns}")

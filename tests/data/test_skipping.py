@@ -19,7 +19,7 @@ from mdetr.data.store import Store, write_store
 from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import Validation, evaluate
 from mdetr.inference.grounder import Mdetr
-from mdetr.training.learner import make_learner
+from mdetr.training.build import build_components
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
@@ -127,13 +127,13 @@ def test_a_flipped_text_that_became_too_long_is_listed_while_training(store: Pat
     content = small_recipe(store)
     content["model"] = {"start_from": "clevr-tiny"}
     recipe = parse_recipe(content)
-    learner = make_learner(recipe)
+    components = build_components(recipe)
     mixture = training_data(recipe.data, seed=0)
-    learner.processor.max_text_tokens = (
-        min(len(learner.processor.tokenizer(r.text)["input_ids"]) for r in mixture[3].records) - 1
+    components.processor.max_text_tokens = (
+        min(len(components.processor.tokenizer(r.text)["input_ids"]) for r in mixture[3].records) - 1
     )
     broken = BrokenExamples(tmp_path / "broken.jsonl")
-    dataset = SkippingDataset(mixture, broken, learner.check)
+    dataset = SkippingDataset(mixture, broken, components.check)
     with pytest.raises(TrainingError, match="examples cannot be read"):
         dataset[3]
     assert "tokens, the model has positions for" in _lines(tmp_path / "broken.jsonl")[0]["reason"]
@@ -212,7 +212,7 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     content["model"]["config"]["num_queries"] = max(counts) - 1
     recipe = parse_recipe(content)
     said: list[str] = []
-    prepare_data(recipe, make_learner(recipe), said.append)
+    prepare_data(recipe, build_components(recipe), said.append)
     crowded = counts.count(max(counts))
     assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
 
@@ -228,6 +228,6 @@ def test_a_task_that_nothing_is_known_for_is_warned_of(store: Path, tmp_path: Pa
     }
     recipe = parse_recipe(content)
     said: list[str] = []
-    prepare_data(recipe, make_learner(recipe), said.append)
+    prepare_data(recipe, build_components(recipe), said.append)
     (warning,) = said
     assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")

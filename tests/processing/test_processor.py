@@ -24,7 +24,7 @@ from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.post_processing import post_process_boxes, read_back, tokenized_texts
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.rle import encode_masks
-from mdetr.training.tokenizer import train_bpe
+from mdetr.training.pretrained_parts import train_bpe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OFFICIAL = FIXTURES / "official"

@@ -14,12 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mdetr.data.mixture import training_data
+from mdetr.data.shape_grouping import make_sampler
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.distributed import batch_per_process, make_accelerator
-from mdetr.training.grouping import make_sampler
 from mdetr.training.optimization import parameter_groups, suited_rate
 from mdetr.training.recipe import OptimizerSettings, Recipe
 from mdetr.training.recipe_file import parse_recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mdetr.training.learner import make_learner
+from mdetr.training.build import build_components
 from mdetr.training.plan import TIMED, Group, Plan, make_plan
 from mdetr.training.recipe_file import parse_recipe
 from tests.small_training import small_recipe
@@ -21,7 +21,7 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
     recipe = parse_recipe(content)
     plan = make_plan(recipe, tmp_path)
     assert (plan.examples, plan.steps_per_epoch, plan.steps, plan.batch) == (8, 2, 6, 4)
-    model = make_learner(recipe).model
+    model = build_components(recipe).model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     assert {group.name for group in plan.groups} == {"backbone", "rest"}

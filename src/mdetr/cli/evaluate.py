@@ -167,8 +167,8 @@ def _evaluate(
 ) -> Scores:
     from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
     from mdetr.evaluation.evaluator import Validation
-    from mdetr.training.own_data import import_own_data
     from mdetr.training.pictures import draw_worst
+    from mdetr.training.preparation import import_own_data
 
     with accelerator.main_process_first():  # the others find what it made
         settings = import_own_data(settings, folder, training=False)

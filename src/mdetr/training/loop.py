@@ -27,24 +27,22 @@ from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
 from mdetr.data.mixture import Mixture
+from mdetr.data.shape_grouping import ShapeGroupedSampler, make_sampler
 from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
 from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import EVALUATED, Validation
 from mdetr.files import give_ordinary_permissions
+from mdetr.training.build import Components
 from mdetr.training.distributed import batch_per_process
 from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_tensor
 from mdetr.training.failures import checkpoint_errors
-from mdetr.training.grouping import ShapeGroupedSampler, make_sampler
-from mdetr.training.learner import Learner
 from mdetr.training.lora import merge_lora
-from mdetr.training.loss_parts import LossParts
-from mdetr.training.meters import Meters
-from mdetr.training.optimization import parameter_groups
+from mdetr.training.optimization import Schedule, parameter_groups, total_steps
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.run_folder import COMPLETE
-from mdetr.training.schedules import Schedule, total_steps
+from mdetr.training.throughput import LossParts, Throughput
 
 STATE_FILE, EMA_FILE, OPTIMIZER_FILE, SCALER_FILE = (
     "trainer_state.json",
@@ -86,7 +84,7 @@ class TrainingLoop:
 
     Args:
         accelerator: Of the processes that train together; see `make_accelerator`.
-        learner: The model, and what makes its batches and scores it.
+        components: The model, and what makes its batches and scores it.
         recipe: All settings.
         folder: The run's folder.
         dataset: Training examples.
@@ -101,7 +99,7 @@ class TrainingLoop:
     def __init__(
         self,
         accelerator: Accelerator,
-        learner: Learner,
+        components: Components,
         recipe: Recipe,
         folder: Path,
         dataset: Mixture,
@@ -110,24 +108,24 @@ class TrainingLoop:
         progress: Progress | None = None,
     ) -> None:
         self.accelerator = accelerator
-        self.learner, self.recipe, self.folder = learner, recipe, folder
+        self.components, self.recipe, self.folder = components, recipe, folder
         self.dataset, self.validations = dataset, validations
         self.draw, self.progress = draw, progress
-        self.state, self.meters = RunState(), Meters()
-        config = getattr(learner.model, "config", None)  # a baseline has none
+        self.state, self.throughput = RunState(), Throughput()
+        config = getattr(components.model, "config", None)  # a baseline has none
         self.losses = LossParts(getattr(config, "answer_types", None) or ())
         sharded = recipe.run.sharding == "fsdp"
         self.batch_size = batch_per_process(recipe, accelerator.num_processes)
 
         # Load the data; each process gets its part of every batch
         self.sampler = make_sampler(
-            dataset, recipe.data, recipe.optimizer.batch_size, recipe.seed, learner.resized
+            dataset, recipe.data, recipe.optimizer.batch_size, recipe.seed, components.resized
         )
         loader = DataLoader(
-            SkippingDataset(dataset, BrokenExamples(folder / BROKEN_FILE), learner.check),
+            SkippingDataset(dataset, BrokenExamples(folder / BROKEN_FILE), components.check),
             self.batch_size,
             sampler=self.sampler,
-            collate_fn=learner.collator,
+            collate_fn=components.collator,
             num_workers=recipe.run.workers,
             persistent_workers=recipe.run.workers > 0,
             pin_memory=accelerator.device.type == "cuda",
@@ -137,7 +135,7 @@ class TrainingLoop:
         )
 
         # Prepare the model and its optimizer
-        model = learner.model
+        model = components.model
         if isinstance(model, PreTrainedModel) and not sharded:
             nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
         settings = recipe.optimizer
@@ -212,7 +210,7 @@ class TrainingLoop:
             state.step += 1
             if self.ema is not None:
                 self.ema.update(self.bare_model)
-            self.meters.end_step()
+            self.throughput.end_step()
 
             # Log, evaluate, save
             last = state.step == self.total_steps
@@ -241,7 +239,7 @@ class TrainingLoop:
         try:
             with self._averaged() as model, self._autocast():
                 for name, validation in self.validations.items():
-                    scores = self.learner.evaluate(model, validation, self.batch_size, self.accelerator)
+                    scores = self.components.evaluate(model, validation, self.batch_size, self.accelerator)
                     metrics |= {f"{EVALUATED}{name}_{key}": value for key, value in scores.items()}
                 if self.draw is not None and self.accelerator.is_main_process:
                     self.draw(model, self.state.step)
@@ -258,7 +256,7 @@ class TrainingLoop:
                 new = folder.with_name(f"{folder.name}.new")
                 with without_bars():
                     cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
-                self.learner.processor.save_pretrained(new)
+                self.components.processor.save_pretrained(new)
                 shutil.rmtree(folder, ignore_errors=True)
                 new.rename(folder)
 
@@ -331,7 +329,7 @@ class TrainingLoop:
                 loader = self.accelerator.skip_first_batches(loader, done * parts)
             batches = iter(loader)
             for _ in range(min(self.steps_per_epoch - done, self.total_steps - self.state.step)):
-                with self.meters.waiting():
+                with self.throughput.waiting():
                     micro_batches = list(islice(batches, parts))
                 yield micro_batches
 
@@ -342,7 +340,7 @@ class TrainingLoop:
             TrainingError: It is not finite. The ids of the batch are in the run's folder.
         """
         records = batch.pop("records")
-        self.meters.see(batch)
+        self.throughput.see(batch)
         try:
             with self._autocast():
                 output = self.model(**batch)
@@ -365,7 +363,7 @@ class TrainingLoop:
         if gradient_norm is not None:
             values["grad_norm"] = gradient_norm
         values |= {f"lr_{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        self._log(values | self.meters.read(self.accelerator.num_processes))
+        self._log(values | self.throughput.read(self.accelerator.num_processes))
 
     def _log(self, values: Mapping[str, float]) -> None:
         state = self.state
@@ -399,7 +397,7 @@ class TrainingLoop:
                 model.save_pretrained(folder, state_dict=weights)
         else:
             save_model(model, str(folder / WEIGHTS_FILE))
-        self.learner.processor.save_pretrained(folder)
+        self.components.processor.save_pretrained(folder)
 
     def _remove_old_checkpoints(self) -> None:
         folders = [path.parent for path in self.folder.glob(f"checkpoint-*/{COMPLETE}")]

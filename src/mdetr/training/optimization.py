@@ -1,11 +1,15 @@
-"""Parameter groups of the optimizer, and their learning rates."""
+"""Parameter groups of the optimizer, their learning rates, and learning rate schedules."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from mdetr.errors import RecipeError
 from mdetr.training.recipe import OptimizerSettings
 
 PUBLISHED_RATE, PUBLISHED_SIZE = 1e-4, 100_000_000  # all published models are larger
@@ -56,3 +60,78 @@ def _rates(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
         "text_encoder": text_lr if settings.lr_text_encoder is None else settings.lr_text_encoder,
         "rest": lr,
     }
+
+
+MULTISTEP_PERIOD = 50  # epochs between the halvings of `multistep` after the first
+GROUPS = ("backbone", "text_encoder", "rest")
+
+
+def steps_per_epoch(settings: OptimizerSettings, examples: int) -> int:
+    """The steps of an epoch over a number of examples; what does not fill a batch is left out of it."""
+    return max(1, examples // settings.batch_size)
+
+
+def total_steps(settings: OptimizerSettings, examples: int) -> int:
+    """The steps of a run over a number of examples."""
+    if settings.steps is not None:
+        return settings.steps
+    return math.ceil((settings.epochs or 0) * steps_per_epoch(settings, examples))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rates of a run change.
+
+    name: "step" (a tenth after each `lr_drop` epochs), "multistep" (half at `lr_drop` and every 50 epochs
+        after), "linear_with_warmup" ("step", but the text encoder warms up and decays linearly to zero) or
+        "all_linear_with_warmup" (the latter for all groups).
+    lr_drop: in epochs. steps_per_epoch, total_steps: of the optimizer. warmup: share of all steps.
+    start_at_base: the released program sets the rates after each step, so that step 0 runs at the base rates,
+        warm-up or not. False begins the warm-up at step 0.
+
+    Source: arXiv 2104.12763, appendix A, and the released program.
+    """
+
+    name: str
+    lr_drop: int
+    steps_per_epoch: float
+    total_steps: int
+    warmup: float = 0.01
+    start_at_base: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in _FACTORS:
+            raise RecipeError(f"The schedule must be one of {', '.join(_FACTORS)}; found {self.name!r}.")
+
+    def factor(self, step: int, group: str) -> float:
+        """What multiplies the base rate of a group ("backbone", "text_encoder", "rest") at a step."""
+        if step == 0 and self.start_at_base:
+            return 1.0
+        return _FACTORS[self.name](self, step, group)
+
+    def _step(self, step: int, group: str) -> float:
+        return 0.1 ** (self._epoch(step) // self.lr_drop)
+
+    def _multistep(self, step: int, group: str) -> float:
+        past = self._epoch(step) - self.lr_drop
+        return 1.0 if past < 0 else 0.5 ** (1 + past // MULTISTEP_PERIOD)
+
+    def _linear(self, step: int, group: str) -> float:
+        warmup_steps = round(self.warmup * self.total_steps)
+        if step < warmup_steps:
+            return step / max(1, warmup_steps)
+        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warmup_steps))
+
+    def _linear_text_only(self, step: int, group: str) -> float:
+        return self._linear(step, group) if group == "text_encoder" else self._step(step, group)
+
+    def _epoch(self, step: int) -> int:
+        return int(step / self.steps_per_epoch)
+
+
+_FACTORS: dict[str, Callable[[Schedule, int, str], float]] = {
+    "step": Schedule._step,
+    "multistep": Schedule._multistep,
+    "linear_with_warmup": Schedule._linear_text_only,
+    "all_linear_with_warmup": Schedule._linear,
+}

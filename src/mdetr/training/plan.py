@@ -11,13 +11,11 @@ import torch
 from torch import nn
 
 from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
+from mdetr.training.build import Components, build_components
 from mdetr.training.ema import start_fraction
-from mdetr.training.learner import Learner, make_learner
-from mdetr.training.optimization import parameter_groups
-from mdetr.training.own_data import import_own_data
-from mdetr.training.preparation import prepare_data
+from mdetr.training.optimization import Schedule, parameter_groups, steps_per_epoch, total_steps
+from mdetr.training.preparation import import_own_data, prepare_data
 from mdetr.training.recipe import OptimizerSettings, Recipe
-from mdetr.training.schedules import Schedule, steps_per_epoch, total_steps
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture
@@ -103,10 +101,10 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
         RecipeError, InvalidInputError: something that the recipe names is missing or does not fit.
     """
     recipe = import_own_data(recipe, folder)
-    learner = make_learner(recipe)
+    components = build_components(recipe)
     notes: list[str] = []
     broken = BrokenExamples(folder / BROKEN_FILE)
-    mixture = prepare_data(recipe, learner, notes.append, broken).mixture
+    mixture = prepare_data(recipe, components, notes.append, broken).mixture
     optimizer = recipe.optimizer
     per_epoch = steps_per_epoch(optimizer, len(mixture))
     steps = total_steps(optimizer, len(mixture))
@@ -116,16 +114,16 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     )
     points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
     groups = []
-    for group in parameter_groups(learner.model, optimizer):
+    for group in parameter_groups(components.model, optimizer):
         sizes = [parameter.numel() for parameter in group["params"]]
         rates = tuple(group["lr"] * schedule.factor(point, group["name"]) for point in points)
         groups.append(Group(group["name"], len(sizes), sum(sizes), group["lr"], rates))
     trained = sum(group.parameters for group in groups)
-    all_of_them = sum(parameter.numel() for parameter in learner.model.parameters())
+    all_of_them = sum(parameter.numel() for parameter in components.model.parameters())
     copies = 1 + (recipe.ema is not None)
     batch = max(1, optimizer.batch_size // num_processes // recipe.run.gradient_accumulation)
-    examples = SkippingDataset(mixture, broken, learner.check)
-    seconds, timed, peak = _measure(learner, examples, min(batch, len(mixture)), optimizer)
+    examples = SkippingDataset(mixture, broken, components.check)
+    seconds, timed, peak = _measure(components, examples, min(batch, len(mixture)), optimizer)
     ema = recipe.ema
     return Plan(
         groups=tuple(groups),
@@ -144,11 +142,11 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
 
 
 def _measure(
-    learner: Learner, examples: SkippingDataset, batch_size: int, settings: OptimizerSettings
+    components: Components, examples: SkippingDataset, batch_size: int, settings: OptimizerSettings
 ) -> tuple[float, int, int | None]:
     """The median seconds of some steps after a warm-up, their number, and the most GPU memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model: nn.Module = learner.model.to(device).train()
+    model: nn.Module = components.model.to(device).train()
     # At a rate of 0 the optimizer does its work, and the model stays what it is.
     groups = [group | {"lr": 0.0} for group in parameter_groups(model, settings)]
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
@@ -158,7 +156,7 @@ def _measure(
     for step in range(WARM_UP + TIMED):
         # Other examples in each step, since batches differ in size; a small set begins anew.
         places = [(step * batch_size + place) % len(examples.mixture) for place in range(batch_size)]
-        batch = learner.collator([examples[place] for place in places])
+        batch = components.collator([examples[place] for place in places])
         batch.pop("records")
         inputs = {name: _moved(value, device) for name, value in batch.items()}
         started = time.perf_counter()

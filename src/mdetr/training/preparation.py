@@ -1,20 +1,26 @@
-"""Preparation of a run's data, without the records that the model cannot take."""
+"""Preparation of a run's data: stores of JSON Lines files, and no records that the model cannot take."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mdetr.data.held_out import check_disjoint, open_store
 from mdetr.data.mixture import Mixture, training_data
+from mdetr.data.settings import DataSettings, Part
 from mdetr.data.skipping import TRAINING, BrokenExamples, without_unusable
+from mdetr.data.sources.json_lines import read_json_lines
+from mdetr.data.store import Store, write_store
 from mdetr.data.unusable import count_crowded, scored_tasks
 from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import Validation
+from mdetr.training.build import Components
 from mdetr.training.ema import start_fraction
-from mdetr.training.learner import Learner
+from mdetr.training.optimization import total_steps
 from mdetr.training.recipe import Recipe
-from mdetr.training.schedules import total_steps
+from mdetr.training.recipe_file import is_json_lines
 
 _BY_RECORD = ("phrase_grounding", "referring", "question_answering", "segmentation")
 MAX_START_FRACTION = 0.1  # of the start weights in the saved average, above which a run is warned
@@ -29,13 +35,13 @@ class RunData:
 
 
 def prepare_data(
-    recipe: Recipe, learner: Learner, say: Callable[[str], object], broken: BrokenExamples | None = None
+    recipe: Recipe, components: Components, say: Callable[[str], object], broken: BrokenExamples | None = None
 ) -> RunData:
     """Open the data of a recipe without the records that the model cannot take.
 
     Args:
         recipe: Names the data.
-        learner: What is trained on them.
+        components: What is trained on them.
         say: Called with a sentence for each thing that a person should know before the run starts.
         broken: The list of what is left out; None to list nothing.
 
@@ -45,7 +51,7 @@ def prepare_data(
     """
     validations: dict[str, Validation] = {}
     for name, entry in recipe.data.validation.items():
-        validations[name] = validation = Validation.open(entry, learner.processor, name, broken)
+        validations[name] = validation = Validation.open(entry, components.processor, name, broken)
         if validation.note is not None:
             say(validation.note)
         fitting = scored_tasks(validation.dataset.store)
@@ -55,20 +61,20 @@ def prepare_data(
                 f"data.validation.{name}.tasks=[{', '.join(fitting)}]."
             )
     opened = list(map(open_store, recipe.data.train))
-    stores, note = without_unusable(TRAINING, opened, learner.unusable, broken)
+    stores, note = without_unusable(TRAINING, opened, components.unusable, broken)
     if note is not None:
         say(note)
     check_disjoint(recipe.data)
 
-    if learner.num_queries is not None:
-        crowded = sum(count_crowded(store, learner.num_queries) for store in stores)
+    if components.num_queries is not None:
+        crowded = sum(count_crowded(store, components.num_queries) for store in stores)
         if crowded:
             have = "1 text has" if crowded == 1 else f"{crowded:,} texts have"
             say(
-                f"{have} more boxes than the model has queries ({learner.num_queries}): in each step as many "
-                "boxes as queries are learned; set model.config.num_queries higher to learn all."
+                f"{have} more boxes than the model has queries ({components.num_queries}): in each step as "
+                "many boxes as queries are learned; set model.config.num_queries higher to learn all."
             )
-    mixture = training_data(recipe.data, recipe.seed, learner.image_size, stores)
+    mixture = training_data(recipe.data, recipe.seed, components.image_size, stores)
     if not len(mixture):
         raise RecipeError("There are no records to train on in any store of data.train; name others.")
     if recipe.ema is not None:
@@ -81,3 +87,65 @@ def prepare_data(
                 "train for more steps."
             )
     return RunData(mixture, validations)
+
+
+def import_own_data(recipe: Recipe, folder: Path, training: bool = True) -> Recipe:
+    """Make a store of each JSON Lines file that a recipe names, and hold out images for validation.
+
+    Where training and validation name the same file or store, each gets a part of its images, unless the
+    recipe allows shared images.
+
+    Args:
+        recipe: Whose `data.train` and `data.validation` may name files that end in .jsonl.
+        folder: The run's, in which the stores are made, or found again.
+        training: Whether the data to train on are wanted too.
+
+    Returns:
+        The recipe with stores for files.
+
+    Raises:
+        InvalidInputError, InvalidRecordError: A file is missing or has a line that breaks a rule.
+    """
+    data = _hold_out(recipe.data)
+    train = data.train
+    if training:
+        train = [replace(entry, store=_store_of(entry.store, folder)) for entry in train]
+    validation = {
+        name: replace(entry, store=_store_of(entry.store, folder)) for name, entry in data.validation.items()
+    }
+    return replace(recipe, data=replace(data, train=train, validation=validation))
+
+
+def _hold_out(data: DataSettings) -> DataSettings:
+    """The settings with a part of its images for each entry whose store is for training and validation."""
+    if data.allow_shared_images:
+        return data
+    trained_on = {entry.store.resolve() for entry in data.train if entry.part == "all"}
+    scored = {entry.store.resolve() for entry in data.validation.values() if entry.part == "all"}
+    shared = trained_on & scored
+
+    def part(store: Path, given: Part, of_shared: Part) -> Part:
+        return of_shared if given == "all" and store.resolve() in shared else given
+
+    train = [replace(entry, part=part(entry.store, entry.part, "train")) for entry in data.train]
+    validation = {
+        name: replace(entry, part=part(entry.store, entry.part, "validation"))
+        for name, entry in data.validation.items()
+    }
+    return replace(data, train=train, validation=validation)
+
+
+def _store_of(path: Path, folder: Path) -> Path:
+    """The store of a JSON Lines file, or the store that the path is."""
+    if not is_json_lines(path):
+        return path
+    target = folder / "stores" / f"{path.stem}-{_version(path)}"
+    if not target.exists():
+        write_store(target, read_json_lines(path, "all"), path.resolve().parent)
+    return Store.open(target).path
+
+
+def _version(path: Path) -> str:
+    """What tells a file from others of its name, and from what it was before a change."""
+    status = path.stat()
+    return f"{zlib.crc32(f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'.encode()):08x}"

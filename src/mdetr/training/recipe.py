@@ -99,7 +99,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, config=STRICT)
 class ScheduleSettings:
-    """How the learning rates change; see `mdetr.training.schedules`. lr_drop is in epochs."""
+    """How the learning rates change; see `mdetr.training.optimization`. lr_drop is in epochs."""
 
     name: Literal["step", "multistep", "linear_with_warmup", "all_linear_with_warmup"] = (
         "all_linear_with_warmup"

@@ -10,17 +10,18 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
+from mdetr.errors import RecipeError, TrainingError
+from mdetr.training.build import build_components
 from mdetr.training.distributed import make_accelerator, tensorboard_writer
 from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.failures import explained
-from mdetr.training.hub import make_repository, push
-from mdetr.training.learner import make_learner
 from mdetr.training.loop import TrainingLoop
-from mdetr.training.own_data import import_own_data
 from mdetr.training.pictures import PredictionPictures
-from mdetr.training.preparation import prepare_data
+from mdetr.training.preparation import import_own_data, prepare_data
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import check_files, to_yaml
@@ -57,12 +58,12 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)
     set_seed(recipe.seed)
-    learner = make_learner(recipe, checkpoint)
+    components = build_components(recipe, checkpoint)
     progress = Progress()
     say = progress.note if state.is_main_process else _say_nothing
     with state.main_process_first():  # the others find what it listed
-        data = prepare_data(recipe, learner, say, BrokenExamples(output / BROKEN_FILE))
-    accelerator = make_accelerator(learner.model, recipe, output)
+        data = prepare_data(recipe, components, say, BrokenExamples(output / BROKEN_FILE))
+    accelerator = make_accelerator(components.model, recipe, output)
     count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
     pictures = PredictionPictures(
         output / "pictures", data.validations, count, tensorboard_writer(accelerator)
@@ -70,7 +71,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     main = accelerator.is_main_process
     loop = TrainingLoop(
         accelerator,
-        learner,
+        components,
         recipe,
         output,
         data.mixture,
@@ -103,3 +104,48 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
 
 def _say_nothing(note: str) -> None:
     """What a process other than the first says."""
+
+
+# OSError, and all errors of whichever HTTP library the Hub's client uses
+_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError)
+
+
+def make_repository(name: str) -> None:
+    """See that a repository is there and may be written to, before a run starts.
+
+    Raises:
+        RecipeError: it cannot be made, or the Hub cannot be reached.
+    """
+    try:
+        HfApi().create_repo(name, exist_ok=True)
+    except _ERRORS as error:
+        raise RecipeError(
+            f"run.push_to_hub: {name} cannot be made on the Hub ({_first_line(error)}); "
+            "log in with 'hf auth login', or leave it out."
+        ) from None
+
+
+def push(name: str, model: Path, others: list[Path]) -> str:
+    """Upload a model's folder, and other files beside it, in one commit each.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        TrainingError: it did not work; nothing here is lost.
+    """
+    api = HfApi()
+    try:
+        url = api.upload_folder(repo_id=name, folder_path=model, commit_message="Add the model")
+        for file in others:
+            api.upload_file(path_or_fileobj=file, path_in_repo=file.name, repo_id=name)
+    except _ERRORS as error:
+        raise TrainingError(
+            f"The model is in {model}, but could not be pushed to {name} ({_first_line(error)}); try "
+            f"hf upload {name} {model}"
+        ) from None
+    return str(url.repo_url)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

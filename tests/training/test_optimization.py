@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdetr.errors import RecipeError
-from mdetr.training.schedules import Schedule
+from mdetr.training.optimization import Schedule
 
 
 def _factors(schedule: Schedule, group: str, steps: list[int]) -> list[float]:

@@ -1,8 +1,9 @@
-"""Components of a training run, built from a recipe: model, processor, collator, evaluation."""
+"""Building of the components of a run from its recipe: model, processor, collator, evaluation."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_baseline
+from mdetr.checkpoints.conversion import read_answers
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.held_out import open_store
@@ -22,16 +24,23 @@ from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import evaluate
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.inference.grounder import Mdetr
+from mdetr.model.answers import (
+    CLEVR_QUERIES,
+    CLEVR_TYPES,
+    CLEVR_VOCABULARY,
+    GQA_QUERIES,
+    GQA_TYPES,
+    TYPE,
+    UNIFIED,
+)
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.images import Size, resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.training.answer_space import answer_fields
-from mdetr.training.backbone_weights import load_backbone_weights, packaged_model
 from mdetr.training.lora import add_lora
+from mdetr.training.pretrained_parts import load_backbone_weights, packaged_model, train_bpe
 from mdetr.training.recipe import BpeSettings, ImageSettings, Recipe
-from mdetr.training.tokenizer import train_bpe
 
 
 def _nothing(store: Store) -> dict[int, str]:
@@ -39,7 +48,7 @@ def _nothing(store: Store) -> dict[int, str]:
 
 
 @dataclass(frozen=True)
-class Learner:
+class Components:
     """What is trained.
 
     model: called with a batch it gives an output with `loss` and `losses`.
@@ -73,7 +82,7 @@ class Learner:
         return resized_size(size, self.image_size["shortest_edge"], self.image_size.get("longest_edge"))
 
 
-def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
+def build_components(recipe: Recipe, checkpoint: Path | None = None) -> Components:
     """What a recipe trains, as at its start or, for a model that reads text, from a checkpoint."""
     do_resize = recipe.data.augmentation == "none"
     if recipe.model.baseline is not None:
@@ -87,7 +96,7 @@ def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
         with_masks = recipe.model.baseline == "maskrcnn"
         of_baseline = BaselineCollator(classes, processor, do_resize, with_masks)
         find = without_masks if with_masks else _nothing
-        return Learner(baseline, processor, of_baseline, evaluate_baseline, find)
+        return Components(baseline, processor, of_baseline, evaluate_baseline, find)
     lora = recipe.model.lora
     # with additions beside its layers a checkpoint is no model; the trainer reads its weights later
     if checkpoint is None or lora is not None:
@@ -106,7 +115,7 @@ def make_learner(recipe: Recipe, checkpoint: Path | None = None) -> Learner:
         reasons = unusable_answers(store, text_processor) | unusable_texts(store, text_processor)
         return (without_masks(store) if with_masks else {}) | reasons
 
-    return Learner(
+    return Components(
         model,
         text_processor,
         collator,
@@ -230,3 +239,51 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     if wanted == "roberta":
         return roberta_tokenizer()
     return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(packaged_model(wanted)))
+
+
+def answer_fields(wanted: str, stores: Sequence[Store]) -> dict[str, Any]:
+    """answer_queries, answer_types and answer_vocabulary of a new model.
+
+    Args:
+        wanted: "clevr"; "data", for all answers of the stores, by type where all have one; or the folder of
+            the released GQA answers. stores: to train on.
+
+    Raises:
+        RecipeError: the stores have no answers, or there is no such folder.
+    """
+    if wanted == "clevr":
+        return _fields(CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY)
+    if wanted != "data":
+        if not Path(wanted).is_dir():
+            raise RecipeError(f'model.answers: expected "clevr", "data" or a folder, found {wanted!r}.')
+        released = read_answers(wanted)
+        return _fields(GQA_QUERIES, GQA_TYPES, {kind: released[kind] for kind in GQA_TYPES})
+    counts: Counter[tuple[str | None, str]] = Counter()
+    for store in stores:
+        columns = store.columns(["answer_type", "answer"]).to_pydict().values()
+        counts.update((kind, answer) for kind, answer in zip(*columns, strict=True) if answer is not None)
+    if not counts:
+        raise RecipeError("model.answers: data: the training stores have no answers.")
+    if any(kind is None for kind, _ in counts):
+        answers = Counter[str]()
+        for (_, answer), count in counts.items():
+            answers[answer] += count
+        return _fields([UNIFIED], None, {UNIFIED: _by_count(answers)})
+    kinds = sorted({str(kind) for kind, _ in counts})
+    by_kind = {kind: Counter({a: n for (of, a), n in counts.items() if of == kind}) for kind in kinds}
+    vocabulary = {kind: _by_count(answers) for kind, answers in by_kind.items()}
+    if "binary" in vocabulary:
+        vocabulary["binary"] = CLEVR_VOCABULARY["binary"]  # one logit, of the second
+    return _fields([TYPE, *kinds], kinds, vocabulary)
+
+
+def _by_count(answers: Counter[str]) -> list[str]:
+    return sorted(answers, key=lambda answer: (-answers[answer], answer))
+
+
+def _fields(queries: Sequence[str], types: Sequence[str] | None, vocabulary: Any) -> dict[str, Any]:
+    return {
+        "answer_queries": list(queries),
+        "answer_types": None if types is None else list(types),
+        "answer_vocabulary": {name: list(words) for name, words in vocabulary.items()},
+    }

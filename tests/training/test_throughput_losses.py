@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from mdetr.training.loss_parts import LossParts
+from mdetr.training.throughput import LossParts
 
 TYPES = ("binary", "attr", "reg")
 

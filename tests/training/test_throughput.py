@@ -7,11 +7,11 @@ import time
 import pytest
 import torch
 
-from mdetr.training.meters import Meters
+from mdetr.training.throughput import Throughput
 
 
 def test_steps_are_counted_from_one_reading_to_the_next() -> None:
-    meters = Meters()
+    meters = Throughput()
     assert "images_per_second" not in meters.read()
     mask = torch.zeros(4, 10, 10, dtype=torch.int64)
     mask[:, :, :8] = 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from mdetr.training.tokenizer import train_bpe
+from mdetr.training.pretrained_parts import train_bpe
 
 TEXTS = ["a red cube and two blue spheres", "the blue sphere behind a red cube", "a cube"] * 4
 

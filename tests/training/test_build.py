@@ -12,7 +12,7 @@ from transformers import RobertaConfig, RobertaModel
 from mdetr.data.mixture import training_data
 from mdetr.errors import RecipeError
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.training.learner import make_learner
+from mdetr.training.build import build_components
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
 from tests.small_training import small_recipe
@@ -22,12 +22,12 @@ def _step(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], int]:
     """The gradients of a step, and how many activations were kept for its backward pass."""
     recipe = parse_recipe(content)
     torch.manual_seed(0)
-    learner = make_learner(recipe)
+    components = build_components(recipe)
     data = training_data(recipe.data, 0)
     data.set_epoch(0)
-    batch = learner.collator([data[0], data[1]])
+    batch = components.collator([data[0], data[1]])
     batch.pop("records")
-    weights = {tensor.untyped_storage().data_ptr() for tensor in learner.model.state_dict().values()}
+    weights = {tensor.untyped_storage().data_ptr() for tensor in components.model.state_dict().values()}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -36,11 +36,11 @@ def _step(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], int]:
             kept[place] = tensor.numel()
         return tensor
 
-    learner.model.train()
+    components.model.train()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = learner.model(**batch).loss
+        loss = components.model(**batch).loss
     loss.backward()
-    gradients = {n: p.grad for n, p in learner.model.named_parameters() if p.grad is not None}
+    gradients = {n: p.grad for n, p in components.model.named_parameters() if p.grad is not None}
     return gradients, sum(kept.values())
 
 
@@ -65,7 +65,7 @@ def test_a_baseline_has_no_additions(shapes_store: Path) -> None:
     content["model"] = {"baseline": "detr", "config": {}}
     content["data"]["validation"] = {}
     with pytest.raises(RecipeError, match="A baseline trains without"):
-        make_learner(parse_recipe(content))
+        build_components(parse_recipe(content))
 
 
 def test_an_image_size_changes_that_of_the_model_to_start_from(
@@ -74,13 +74,13 @@ def test_an_image_size_changes_that_of_the_model_to_start_from(
     content = small_recipe(shapes_store) | {"model": {"start_from": str(tiny_model_folder)}}
     start = MdetrProcessor.from_pretrained(tiny_model_folder).image_processor
     content["image"] = {}
-    assert make_learner(parse_recipe(content)).processor.image_processor.size == start.size
+    assert build_components(parse_recipe(content)).processor.image_processor.size == start.size
     content["image"] = {"shortest_edge": 77, "longest_edge": 200}
-    processor = make_learner(parse_recipe(content)).processor.image_processor
+    processor = build_components(parse_recipe(content)).processor.image_processor
     assert processor.size == content["image"]
     assert list(processor.image_mean) == list(start.image_mean)
     content["image"] = {"shortest_edge": 192}  # 96 x 160 was the size; the other side follows
-    processor = make_learner(parse_recipe(content)).processor.image_processor
+    processor = build_components(parse_recipe(content)).processor.image_processor
     assert processor.size == {"shortest_edge": 192, "longest_edge": 320}
 
 
@@ -118,7 +118,7 @@ def _starting_from(text_weights: Path, store: Path, layers: int) -> Recipe:
 def test_a_text_encoder_starts_from_some_of_the_layers_of_its_weights_in_full_precision(
     shapes_store: Path, text_weights: Path
 ) -> None:
-    encoder = make_learner(_starting_from(text_weights, shapes_store, 1)).model.text_encoder
+    encoder = build_components(_starting_from(text_weights, shapes_store, 1)).model.text_encoder
     source = RobertaModel.from_pretrained(text_weights, dtype=torch.float32).state_dict()
     own = encoder.state_dict()
     assert all(tensor.dtype == torch.float32 for tensor in own.values() if tensor.is_floating_point())
@@ -130,4 +130,4 @@ def test_a_text_encoder_larger_than_its_weights_is_refused(shapes_store: Path, t
     with pytest.raises(
         RecipeError, match=r"has no encoder\.layer\.2\..*; leave out what makes the encoder larger"
     ):
-        make_learner(_starting_from(text_weights, shapes_store, 3))
+        build_components(_starting_from(text_weights, shapes_store, 3))

