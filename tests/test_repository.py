@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,35 @@ def test_the_oldest_python_of_the_workflow_is_the_oldest_that_is_supported() -> 
     pythons = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert len(pythons) >= 3
     assert project["requires-python"] == f">={pythons[0]}"
+
+
+def test_the_architecture_page_shows_the_packages_as_they_are() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "draw_packages.py"), "--check"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_architecture_page_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    names = re.findall(r"`(mdetr\.[\w.]+)`", page)
+    assert len(names) > 40
+    missing = [name for name in names if not exists(name)]
+    assert not missing
+    walks = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    assert all(len(re.findall(r"^\d+\.", walk, re.MULTILINE)) < 10 for walk in walks)
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module or a class has."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
