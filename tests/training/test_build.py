@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import RobertaConfig, RobertaModel
 
-from mdetr.data.mixture import training_data
 from mdetr.errors import RecipeError
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.build import build_components
+from mdetr.training.datasets import training_data
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
 from tests.small_training import small_recipe

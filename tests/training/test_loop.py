@@ -13,18 +13,18 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from mdetr.data.mixture import training_data
-from mdetr.data.shape_grouping import make_sampler
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
+from mdetr.training.datasets import training_data
 from mdetr.training.distributed import batch_per_process, make_accelerator
 from mdetr.training.optimization import parameter_groups, suited_rate
 from mdetr.training.recipe import OptimizerSettings, Recipe
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
+from mdetr.training.shape_grouping import make_sampler
 from tests.model.models import small_model
 from tests.small_training import small_recipe
 

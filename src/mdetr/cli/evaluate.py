@@ -165,7 +165,7 @@ def _trained(recipe: Path) -> str:
 def _evaluate(
     settings: Recipe, model: _Model, folder: Path, accelerator: Accelerator, batch_size: int, worst: int
 ) -> Scores:
-    from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
+    from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
     from mdetr.evaluation.evaluator import Validation
     from mdetr.training.pictures import draw_worst
     from mdetr.training.preparation import import_own_data

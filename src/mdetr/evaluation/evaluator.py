@@ -12,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mdetr.data.broken_examples import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.held_out import open_store
 from mdetr.data.settings import ValidationStore
-from mdetr.data.skipping import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 from mdetr.data.unusable import unusable_texts
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.evaluation.distributed import gather_rows

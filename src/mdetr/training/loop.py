@@ -26,13 +26,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
-from mdetr.data.mixture import Mixture
-from mdetr.data.shape_grouping import ShapeGroupedSampler, make_sampler
-from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
+from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import EVALUATED, Validation
 from mdetr.files import give_ordinary_permissions
 from mdetr.training.build import Components
+from mdetr.training.datasets import Mixture
 from mdetr.training.distributed import batch_per_process
 from mdetr.training.early_stopping import EarlyStopper
 from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_tensor
@@ -42,6 +41,8 @@ from mdetr.training.optimization import Schedule, parameter_groups, total_steps
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.run_folder import COMPLETE
+from mdetr.training.shape_grouping import ShapeGroupedSampler, make_sampler
+from mdetr.training.skipping import SkippingDataset
 from mdetr.training.throughput import LossParts, Throughput
 
 STATE_FILE, EMA_FILE, OPTIMIZER_FILE, SCALER_FILE = (

@@ -10,12 +10,13 @@ from statistics import median
 import torch
 from torch import nn
 
-from mdetr.data.skipping import BROKEN_FILE, BrokenExamples, SkippingDataset
+from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.training.build import Components, build_components
 from mdetr.training.ema import start_fraction
 from mdetr.training.optimization import Schedule, parameter_groups, steps_per_epoch, total_steps
 from mdetr.training.preparation import import_own_data, prepare_data
 from mdetr.training.recipe import OptimizerSettings, Recipe
+from mdetr.training.skipping import SkippingDataset
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # of the schedule's picture

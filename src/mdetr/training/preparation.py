@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mdetr.data.broken_examples import TRAINING, BrokenExamples, without_unusable
 from mdetr.data.held_out import check_disjoint, open_store
-from mdetr.data.mixture import Mixture, training_data
 from mdetr.data.settings import DataSettings, Part
-from mdetr.data.skipping import TRAINING, BrokenExamples, without_unusable
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.data.unusable import count_crowded, scored_tasks
 from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import Validation
 from mdetr.training.build import Components
+from mdetr.training.datasets import Mixture, training_data
 from mdetr.training.ema import start_fraction
 from mdetr.training.optimization import total_steps
 from mdetr.training.recipe import Recipe

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from mdetr.data.skipping import BROKEN_FILE, BrokenExamples
+from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import RecipeError, TrainingError
 from mdetr.training.build import build_components
 from mdetr.training.distributed import make_accelerator, tensorboard_writer

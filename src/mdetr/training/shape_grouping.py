@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from mdetr.data.mixture import Mixture
 from mdetr.data.settings import DataSettings, FixedSizeAugmentation
 from mdetr.processing.images import Size
+from mdetr.training.datasets import Mixture
 
 WINDOW = 64  # batches, among which examples change places
 

@@ -11,19 +11,20 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
-from mdetr.data.mixture import training_data
+from mdetr.data.broken_examples import BrokenExamples
 from mdetr.data.settings import ValidationStore
-from mdetr.data.skipping import BrokenExamples, SkippingDataset
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import Store, write_store
 from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import Validation, evaluate
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.build import build_components
+from mdetr.training.datasets import training_data
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
+from mdetr.training.skipping import SkippingDataset
 from tests.small_training import SCENES, small_recipe
 
 

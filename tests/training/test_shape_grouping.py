@@ -10,9 +10,9 @@ import pytest
 from mdetr.data.augment import clevr_training_augmentation, published_training_augmentation
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
-from mdetr.data.shape_grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
 from mdetr.data.store import Store, write_store
 from mdetr.processing.images import Size
+from mdetr.training.shape_grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
 
 SIZES = (
     [(480, 640)] * 5

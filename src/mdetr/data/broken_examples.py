@@ -1,4 +1,4 @@
-"""Broken examples: skipped, listed and counted."""
+"""Broken examples: left out, listed and counted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from mdetr.data.examples import Example
-from mdetr.data.mixture import Mixture
 from mdetr.data.store import Store
-from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
+from mdetr.errors import TrainingError
 
 MAX_FRACTION = 0.01  # of the examples that may be broken
 BROKEN_FILE = "broken_examples.jsonl"
@@ -114,44 +111,3 @@ def without_unusable(
 def too_many(count: int, total: int) -> bool:
     """Whether more examples are broken than may be; one always may, unless there is no other."""
     return count >= total or count > max(1, MAX_FRACTION * total)
-
-
-class SkippingDataset(Dataset[Example]):
-    """Gives the next example instead of one that cannot be used, such as one whose image is damaged.
-
-    Args:
-        mixture: The examples.
-        broken: The list of those that could not be used.
-        check: Raises an `InvalidInputError` for an example that can be read but not be used.
-    """
-
-    def __init__(
-        self, mixture: Mixture, broken: BrokenExamples, check: Callable[[Example], object] | None = None
-    ) -> None:
-        self.mixture = mixture
-        self.broken = broken
-        self.check = check
-
-    def __len__(self) -> int:
-        return len(self.mixture)
-
-    def __getitem__(self, index: int) -> Example:
-        for place in range(index, index + len(self)):
-            try:
-                example = self.mixture[place % len(self)]
-                if self.check is not None:
-                    self.check(example)
-                return example
-            except (InvalidInputError, InvalidRecordError) as error:
-                self._write_down(place % len(self), str(error))
-        raise TrainingError("No example can be read.")
-
-    def _write_down(self, index: int, reason: str) -> None:
-        store, name = self.mixture.name_of(index)
-        self.broken.add_example(TRAINING, index, store, name, reason)
-        count = len(self.broken.unreadable(TRAINING))
-        if too_many(count, len(self)):
-            raise TrainingError(
-                f"{count:,} of {len(self):,} examples cannot be read, more than {MAX_FRACTION:.0%}; "
-                f"they are listed in {self.broken.file}."
-            )
