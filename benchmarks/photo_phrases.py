@@ -97,20 +97,17 @@ def _noun(name: str) -> str:
 def _predict(model: Mdetr, image: Tensor, mentions: Sequence[Mention]) -> tuple[Tensor, list[float]]:
     """The box (B, 4) in pixels of each mention's likeliest query, and the best score of any query."""
     texts = [mention.text for mention in mentions]
-    batch = model.processor(images=image, text=texts)
-    encoding = model.processor.tokenize(texts)
-    output = model.model(**batch)
+    batch = model.processor.prepare(images=image, text=texts)
+    output = model.model(**batch.inputs)
     assert output.logits is not None
     probabilities = output.logits.float().softmax(-1)
-    size = image.shape[-2], image.shape[-1]
+    found = model.processor.post_process_boxes(output, [place.given for place in batch.places])
     boxes = []
-    for row, (mention, (all_boxes, _, _)) in enumerate(
-        zip(mentions, model.processor.post_process_boxes(output, [size] * len(texts)), strict=True)
-    ):
+    for row, (mention, text) in enumerate(zip(mentions, batch.texts, strict=True)):
         start, end = mention.root or (0, len(mention.text))
-        tokens = {token for at in range(start, end) if (token := encoding.char_to_token(row, at)) is not None}
+        tokens = {token for at in range(start, end) if (token := text.first_token([at])) is not None}
         best = int(probabilities[row][:, sorted(tokens)].amax(-1).argmax())
-        boxes.append(all_boxes[best])
+        boxes.append(torch.from_numpy(found[row].boxes_xyxy[best]))
     return torch.stack(boxes), (1 - probabilities[..., -1]).amax(-1).tolist()
 
 

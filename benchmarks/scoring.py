@@ -20,7 +20,6 @@ from mdetr.data.record import Record
 from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
 from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
-from mdetr.processing.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer
 from mdetr.processing.rle import encode_masks
 
 CAPTIONS, PHRASES, QUERIES = 5_000, 3, 100
@@ -49,7 +48,7 @@ def _captions() -> tuple[int, float, float]:
     spans = (((0, 5),), ((9, 16),), ((22, 28),))
     starts = random.uniform(0, 200, (PHRASES, 2))
     boxes = tuple(map(tuple, np.concatenate([starts, starts + 80], 1).tolist()))
-    metric = PhraseGroundingMetric(MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer()))
+    metric = PhraseGroundingMetric()
     corners = random.uniform(0, 200, (PHRASES, QUERIES, 2))
     ranked = torch.from_numpy(np.concatenate([corners, corners + 80], 2)).float()
     records = [

@@ -102,10 +102,10 @@ def test_detr_learns_one_picture(processor: MdetrImageProcessor, example: Exampl
     batch.pop("records")
     losses = _train(model, batch, 60, 1e-3)
     assert losses[-1] < losses[0] / 2
-    numbers, corners, scores = model.eval().find(example.image, processor)
-    best = int(np.argmax(scores))
-    assert numbers[best] == 8
-    np.testing.assert_allclose(corners[best], BOX, atol=8)
+    found = model.eval().find(example.image, processor)
+    best = found[int(np.argmax(found.scores))]
+    assert best.name == "ball"
+    np.testing.assert_allclose(best.box, BOX, atol=8)
 
 
 def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
@@ -119,9 +119,9 @@ def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
     assert losses[-1] < losses[0]
     said = {"boxes": torch.tensor([BOX]) * 1.5, "labels": torch.tensor([2]), "scores": torch.tensor([0.75])}
     monkeypatch.setattr(model.eval().model, "forward", lambda images: [said])  # 60 x 80 became 90 x 120
-    numbers, corners, scores = model.find(example.image, processor)
-    assert (numbers.tolist(), scores.tolist()) == ([8], [0.75])
-    np.testing.assert_allclose(corners, [BOX], atol=1e-3)
+    found = model.find(example.image, processor)
+    assert (found.labels, found.scores.tolist()) == (("ball",), [0.75])
+    np.testing.assert_allclose(found.boxes_xyxy, [BOX], atol=1e-3)
 
 
 def test_mask_rcnn_looks_at_images_in_the_size_that_the_processor_gives_them(
@@ -147,9 +147,11 @@ def test_a_baseline_comes_back_from_disk(
     assert is_baseline(tmp_path)
     loaded, same_processor = load_baseline(tmp_path)
     assert loaded.classes == CLASSES
-    found = (part.find(example.image, p) for part, p in ((model, processor), (loaded.eval(), same_processor)))
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    ours = model.find(example.image, processor)
+    theirs = loaded.eval().find(example.image, same_processor)
+    assert ours.labels == theirs.labels
+    np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
     (tmp_path / "baseline.json").write_text("{}")
     with pytest.raises(CheckpointError, match="no baseline that loads"):
         load_baseline(tmp_path)

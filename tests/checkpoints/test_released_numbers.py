@@ -22,7 +22,7 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.images import placements
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.processing.targets import token_ranges
+from mdetr.processing.tokens import token_ranges, tokenized_texts
 from tests.model.reference import (
     FOLDER,
     captions,
@@ -210,13 +210,14 @@ def test_results(published: Published) -> None:
     with torch.no_grad():
         results = published.processor.post_process_boxes(output, SIZES)
     pixels = noise.boxes * 640
-    for row, (boxes, scores, referred) in enumerate(results):
-        assert _distance(scores, recorded["post_scores"][row]) < noise.logits
-        assert _distance(boxes, recorded["post_boxes"][row]) < pixels
+    for row, found in enumerate(results):
+        assert _distance(torch.from_numpy(found.scores), recorded["post_scores"][row]) < noise.logits
+        assert _distance(torch.from_numpy(found.boxes_xyxy), recorded["post_boxes"][row]) < pixels
         if "post_scores_refexp" in recorded:
+            referred = torch.from_numpy(found.referred_scores)
             assert _distance(referred, recorded["post_scores_refexp"][row]) < noise.logits
     if "flickr_top10" in recorded:
-        _assert_ranked(published, [boxes for boxes, _, _ in results], pixels)
+        _assert_ranked(published, [torch.from_numpy(found.boxes_xyxy) for found in results], pixels)
     if output.pred_masks is not None:
         given = placements(SIZES, published.inputs["pixel_mask"])
         every = [torch.arange(100)] * 3
@@ -228,11 +229,11 @@ def test_results(published: Published) -> None:
 
 def _assert_ranked(published: Published, boxes: list[torch.Tensor], pixels: float) -> None:
     """The ten best boxes of each phrase, in order."""
-    encoding = published.processor.tokenize(captions())
+    texts = tokenized_texts(published.processor.tokenize(captions()), captions())
     probabilities = published.output.logits.detach().softmax(-1)
     spans = json.loads((FOLDER / "inputs.json").read_text())["targets"]
     asked = [(row, phrase) for row, target in enumerate(spans) for phrase in target["spans"]]
     for (row, phrase), expected in zip(asked, published.recorded["flickr_top10"], strict=True):
-        scores = phrase_scores(probabilities[row], token_ranges(encoding, row, phrase))
+        scores = phrase_scores(probabilities[row], token_ranges(texts[row], phrase))
         best = scores.argsort(descending=True, stable=True)[:10]
         assert _distance(boxes[row][best], expected) < pixels

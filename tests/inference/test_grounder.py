@@ -19,6 +19,7 @@ from mdetr.inference import asking
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.answers import CLEVR_VOCABULARY
+from mdetr.processing.detections import Detections
 from tests.model.models import small_model
 
 TEXT = "a red cube and a ball"
@@ -419,8 +420,9 @@ def test_a_saved_model_finds_the_same(model: Mdetr, images: list[Image.Image], t
 
 def test_overlapping_boxes_of_one_class_are_merged_and_those_of_two_are_not() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9.5], [20, 20, 30, 44]])
-    found = [(boxes, torch.tensor([0.8, 0.9, 0.75])), (boxes, torch.tensor([0.1, 0.95, 0.2]))]
-    merged = merge_classes(["cat", "dog"], found, (40, 40), threshold=0.7, max_overlap=0.7)
+    scores = torch.tensor([0.8, 0.9, 0.75, 0.1, 0.95, 0.2])
+    found = Detections(torch.cat([boxes, boxes]).numpy(), scores.numpy(), labels=("cat",) * 3 + ("dog",) * 3)
+    merged = merge_classes(found, (40, 40), threshold=0.7, max_overlap=0.7)
     assert [(d.name, d.box) for d in merged] == [
         ("dog", (0, 0, 10, 9.5)),
         ("cat", (0, 0, 10, 9.5)),

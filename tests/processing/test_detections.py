@@ -112,3 +112,8 @@ def test_a_tool_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, package, None)  # what `import` takes for a package that is missing
     with pytest.raises(MissingDependencyError, match=f"pip install {package}"):
         getattr(three, f"to_{package}")()
+
+
+def test_no_places_give_no_things() -> None:
+    none = Detections(np.ones((3, 4)), np.ones(3), labels=("a", "b", "c"))[[]]
+    assert (len(none), none.labels, none.boxes_xyxy.shape) == (0, (), (0, 4))

@@ -21,9 +21,10 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.post_processing import post_process_boxes, read_back, tokenized_texts
+from mdetr.processing.post_processing import post_process_boxes
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.rle import encode_masks
+from mdetr.processing.tokens import read_back, tokenized_texts
 from mdetr.training.pretrained_parts import train_bpe
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -85,9 +86,11 @@ def test_boxes_and_scores_agree_with_the_published_program() -> None:
     recorded = _recorded("pretrain_r101")
     output = MdetrOutput(logits=recorded["pred_logits"], pred_boxes=recorded["pred_boxes"])
     results = post_process_boxes(output, SIZES)
-    torch.testing.assert_close(torch.stack([boxes for boxes, _, _ in results]), recorded["post_boxes"])
-    torch.testing.assert_close(torch.stack([scores for _, scores, _ in results]), recorded["post_scores"])
-    assert all(referred is None for _, _, referred in results)
+    boxes = torch.from_numpy(np.stack([found.boxes_xyxy for found in results]))
+    scores = torch.from_numpy(np.stack([found.scores for found in results]))
+    torch.testing.assert_close(boxes, recorded["post_boxes"])
+    torch.testing.assert_close(scores, recorded["post_scores"])
+    assert all(found.referred_scores is None for found in results)
 
 
 def test_referred_scores_agree_with_the_published_program() -> None:
@@ -97,8 +100,8 @@ def test_referred_scores_agree_with_the_published_program() -> None:
         pred_boxes=recorded["pred_boxes"],
         referred_logits=recorded["pred_isfinal"][..., 0],
     )
-    referred = [scores for _, _, scores in post_process_boxes(output, SIZES)]
-    torch.testing.assert_close(torch.stack(referred), recorded["post_scores_refexp"])  # type: ignore[arg-type]
+    referred = [torch.from_numpy(found.referred_scores) for found in post_process_boxes(output, SIZES)]
+    torch.testing.assert_close(torch.stack(referred), recorded["post_scores_refexp"])
 
 
 def test_bundled_tokenizer_gives_robertas_ids_and_offsets(processor: MdetrProcessor) -> None:

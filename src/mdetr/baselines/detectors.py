@@ -10,10 +10,10 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
@@ -28,8 +28,9 @@ from transformers import DetrConfig, DetrForObjectDetection
 from mdetr.data.examples import Example
 from mdetr.errors import CheckpointError, InvalidInputError
 from mdetr.evaluation.evaluator import Validation, count_images, score_detection, share_of
-from mdetr.evaluation.metrics.detection import Found, NamedClass, class_of
+from mdetr.evaluation.metrics.detection import NamedClass, class_of
 from mdetr.files import give_ordinary_permissions
+from mdetr.processing.detections import Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.rle import decode_masks
 
@@ -106,14 +107,14 @@ class Baseline(nn.Module, ABC):
         self.config_fields = config
 
     @torch.inference_mode()
-    def find(self, image: Tensor, processor: MdetrImageProcessor) -> Found:
-        """Find the things in one image, (3, H, W) uint8."""
+    def find(self, image: Tensor, processor: MdetrImageProcessor) -> Detections:
+        """Find the things in one image, (3, H, W) uint8; boxes may leave it."""
         batch = processor(images=[image], return_tensors="pt").to(next(self.parameters()).device)
         classes, boxes, scores = self._detect(batch["pixel_values"], batch["pixel_mask"])
-        numbers = np.array([named.number for named in self.classes])[classes.cpu().numpy()]
         height, width = image.shape[-2:]
         corners = box_convert(boxes.float().cpu(), "cxcywh", "xyxy") * torch.tensor([width, height] * 2)
-        return numbers, corners.numpy().astype(np.float32), scores.float().cpu().numpy()
+        labels = tuple(self.classes[place].name for place in classes.tolist())
+        return Detections(corners.numpy(), scores.float().cpu().numpy(), labels=labels)
 
     @abstractmethod
     def _detect(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -276,10 +277,7 @@ def evaluate_baseline(
     model.eval()
     share = share_of(accelerator, validation.num_images)
     unreadable: set[int] = set()
-
-    def find(image: Tensor) -> Found:
-        return model.find(image, validation.processor)
-
+    find = partial(model.find, processor=validation.processor)
     scores = score_detection(validation, share, find, unreadable, on_progress)
     model.train(was_training)
     return scores | count_images(validation, unreadable)

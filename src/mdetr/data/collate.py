@@ -10,7 +10,7 @@ import torch
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.processor import Batch, MdetrProcessor
 from mdetr.processing.targets import TargetInput
 
 
@@ -52,10 +52,15 @@ class Collator:
         Raises:
             InvalidInputError: A record cannot be used; it is named.
         """
-        records = [record for example in examples for record in example.records]
+        batch = dict(self.prepare(examples).inputs)
+        return {**batch, "records": records_of(examples)} if self.with_records else batch
+
+    def prepare(self, examples: Sequence[Example]) -> Batch:
+        """The same, with what post-processing needs to know, and without the records."""
+        records = records_of(examples)
         index = [image for image, example in enumerate(examples) for _ in example.records]
         try:
-            batch = self.processor(
+            return self.processor.prepare(
                 images=[example.image for example in examples],
                 text=[record.text for record in records],
                 targets=[self._target(record) for record in records] if self.with_targets else None,
@@ -66,7 +71,6 @@ class Collator:
             for example in examples:
                 self.check(example)  # names the record that is to blame
             raise
-        return {**batch, "records": records} if self.with_records else dict(batch)
 
     def check(self, example: Example) -> None:
         """See that an example's texts and answers can be collated.
@@ -89,6 +93,11 @@ class Collator:
         if not self.with_masks:
             target.pop("masks", None)
         return target
+
+
+def records_of(examples: Sequence[Example]) -> list[Record]:
+    """The records of all examples, in order."""
+    return [record for example in examples for record in example.records]
 
 
 def to_target(record: Record) -> TargetInput:

@@ -13,20 +13,23 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mdetr.data.broken_examples import MAX_FRACTION, BrokenExamples, too_many, without_unusable
-from mdetr.data.collate import Collator
+from mdetr.data.collate import Collator, records_of
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.held_out import open_store
+from mdetr.data.record import Record
 from mdetr.data.settings import ValidationStore
 from mdetr.data.unusable import unusable_texts
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.evaluation.distributed import gather_rows
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.evaluation.metrics.detection import DetectionMetric, Found, NamedClass, classes_of, read_classes
-from mdetr.evaluation.metrics.registry import DETECTION, METRICS, Metric, make_metric
+from mdetr.evaluation.metrics.contract import Metric
+from mdetr.evaluation.metrics.detection import DetectionMetric, NamedClass, classes_of, read_classes
+from mdetr.evaluation.metrics.registry import DETECTION, METRICS, make_metric
 from mdetr.inference.detection import ClassPrompts
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processing.images import placements
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.detections import Detections
+from mdetr.processing.prediction import Prediction
+from mdetr.processing.processor import Batch, MdetrProcessor
 
 EVALUATED = "eval_"  # what the names of scores begin with in a run's log and metrics
 
@@ -107,7 +110,7 @@ def evaluate(
     Raises:
         TrainingError: More than 1 % of the images, and more than one, cannot be read.
     """
-    metrics = {task: make_metric(task, validation.processor) for task in validation.tasks if task in METRICS}
+    metrics = {task: make_metric(task) for task in validation.tasks if task in METRICS}
     detection = DETECTION in validation.tasks
     share = share_of(accelerator, validation.num_images)
     unreadable: set[int] = set()
@@ -115,12 +118,13 @@ def evaluate(
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         if metrics:
-            collate = Collator(validation.processor, with_targets=False, with_records=True)
+            collate = Collator(validation.processor, with_targets=False)
             for start in range(0, len(share), batch_size):
                 places = share[start : start + batch_size]
                 examples = readable(validation, places, unreadable)
                 if examples:
-                    _score_batch(model, collate(examples), metrics, on_example_scores)
+                    batch, records = collate.prepare(examples), records_of(examples)
+                    _score_batch(model, batch, records, validation.processor, metrics, on_example_scores)
                 if on_progress is not None and not detection:
                     on_progress(len(places))
         scores = {
@@ -129,8 +133,9 @@ def evaluate(
             for name, value in metric.compute().items()
         }
         if detection:
-            find = _asker_of_classes(model, validation, batch_size)
-            scores |= score_detection(validation, share, find, unreadable, on_progress)
+            names = [named.name for named in classes_of_validation(validation)]
+            prompts = ClassPrompts(model, validation.processor, names, batch_size)
+            scores |= score_detection(validation, share, prompts.find, unreadable, on_progress)
     model.train(was_training)
     return scores | count_images(validation, unreadable)
 
@@ -165,16 +170,16 @@ def count_images(validation: Validation, unreadable: set[int]) -> dict[str, floa
 
 def _score_batch(
     model: MdetrForObjectDetection,
-    batch: dict[str, Any],
+    batch: Batch,
+    records: Sequence[Record],
+    processor: MdetrProcessor,
     metrics: Mapping[str, Metric],
     on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None,
 ) -> None:
-    records = batch.pop("records")
-    mask = batch["pixel_mask"][batch["image_index"]]
-    places = placements([(record.height, record.width) for record in records], mask)
-    output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+    output = model(**batch.inputs.to(model.device))
+    predictions = processor.post_process_predictions(output, batch.texts, batch.places)
     for task, metric in metrics.items():
-        example_scores = metric.update(output, records, places)
+        example_scores = metric.update(predictions, records)
         if on_example_scores is not None:
             on_example_scores(task, example_scores)
 
@@ -186,34 +191,21 @@ def classes_of_validation(validation: Validation) -> list[NamedClass]:
     return classes_of(validation.dataset.store)
 
 
-def _asker_of_classes(
-    model: MdetrForObjectDetection, validation: Validation, batch_size: int
-) -> Callable[[Tensor], Found]:
-    classes = classes_of_validation(validation)
-    prompts = ClassPrompts(model, validation.processor, [named.name for named in classes], batch_size)
-    numbers = np.array([named.number for named in classes])
-
-    def find(image: Tensor) -> Found:
-        _, found = prompts.find(image)
-        boxes, scores = (torch.stack(part).float().cpu() for part in zip(*found, strict=True))
-        return np.repeat(numbers, scores.shape[1]), boxes.reshape(-1, 4).numpy(), scores.flatten().numpy()
-
-    return find
-
-
 def score_detection(
     validation: Validation,
     share: Sequence[int],
-    find: Callable[[Tensor], Found],
+    find: Callable[[Tensor], Detections],
     unreadable: set[int],
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Score what is found in the images of this process's share; every process must call this together.
 
     Args:
-        validation: the images. share: the places of this process's. find: an image, (3, H, W) uint8, ->
-            detections. unreadable: gets the places of images that cannot be read. on_progress: called after
-            each image.
+        validation: the images.
+        share: the places of this process's.
+        find: finds every box of every class in an image, (3, H, W) uint8.
+        unreadable: gets the places of images that cannot be read.
+        on_progress: called after each image.
 
     Returns:
         "detection_figure" -> value.
@@ -221,7 +213,8 @@ def score_detection(
     metric = DetectionMetric(classes_of_validation(validation))
     for place in share:
         for example in readable(validation, [place], unreadable):
-            metric.update(example.records, find(example.image))
+            prediction = Prediction(find(example.image))
+            metric.update([prediction] * len(example.records), example.records)
         if on_progress is not None:
             on_progress(1)
     return {f"{DETECTION}_{name}": value for name, value in metric.compute().items()}

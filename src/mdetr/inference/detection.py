@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
-from torch import Tensor
 from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
-from mdetr.inference.asking import encode_images, encode_texts, load_for_model
-from mdetr.inference.stored_image import Picture
+from mdetr.inference.asking import LoadedImage, encode_images, encode_texts, load_for_model
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import Detections
 from mdetr.processing.images import ImageInput
@@ -46,30 +46,33 @@ class ClassPrompts:
             for batch in self._batches
         ]
 
+    def find(self, image: ImageInput) -> Detections:
+        """Find the things of all classes in one image, as `find_in`; the image is as for `load_image`."""
+        return self.find_in(load_for_model(self._processor, image))
+
     @torch.inference_mode()
-    def find(
-        self, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
-    ) -> tuple[Picture, list[tuple[Tensor, Tensor]]]:
+    def find_in(self, loaded: LoadedImage) -> Detections:
         """Find the things of all classes in one image, which is encoded once.
 
-        Args:
-            image: As for `load_image`.
-            keep: Whether the picture keeps its pixels even where these can be read again.
-            channel_order: Of arrays and tensors: "rgb" or "bgr".
-
         Returns:
-            The picture, and per name the boxes (Q, 4) x0, y0, x1, y1 in pixels, not cut at its border, and
-            their scores (Q,) = 1 - p(no object).
+            Every box of every class, class after class, with its label; boxes may leave the image.
         """
-        loaded = load_for_model(self._processor, image, keep, channel_order)
         (place,), features = encode_images(self._model, self._processor, [loaded])
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        found: dict[int, Detections] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
             shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))
             output = self._model.fuse(shared, texts)
-            scored = self._processor.post_process_boxes(output, [place.given] * len(batch))
-            found |= {index: (boxes, scores) for index, (boxes, scores, _) in zip(batch, scored, strict=True)}
-        return loaded.picture, [found[index] for index in range(len(found))]
+            of_batch = self._processor.post_process_boxes(output, [place.given] * len(batch))
+            found.update(zip(batch, of_batch, strict=True))
+        in_order = [found[index] for index in range(len(self.names))]
+        labels: list[str] = []
+        for name, of_class in zip(self.names, in_order, strict=True):
+            labels += [name] * len(of_class)
+        return Detections(
+            np.concatenate([of_class.boxes_xyxy for of_class in in_order]),
+            np.concatenate([of_class.scores for of_class in in_order]),
+            labels=tuple(labels),
+        )
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -86,34 +89,23 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def merge_classes(
-    names: Sequence[str],
-    found: Sequence[tuple[Tensor, Tensor]],
-    size: tuple[int, int],
-    threshold: float,
-    max_overlap: float,
+    found: Detections, size: tuple[int, int], threshold: float, max_overlap: float
 ) -> Detections:
-    """Put the boxes of all classes of an image together, best first.
+    """The boxes that count of those of all classes of an image, best first.
 
     Args:
-        names: N class names.
-        found: per name, the boxes (Q, 4) x0, y0, x1, y1 in pixels and the scores (Q,) of its prompt.
+        found: what `ClassPrompts.find` gives.
         size: (height, width) of the image.
         threshold: boxes with a score above this are kept.
         max_overlap: a box goes if its intersection over union with a better one of its class is above this.
     """
-    boxes = torch.cat([part for part, _ in found]).float()
-    scores = torch.cat([part for _, part in found]).float()
-    classes = torch.repeat_interleave(
-        torch.arange(len(found), device=boxes.device),
-        torch.tensor([len(part) for part, _ in found], device=boxes.device),
-    )
-    certain = scores > threshold
-    boxes, scores, classes = boxes[certain], scores[certain], classes[certain]
+    found = found[found.scores > np.float32(threshold)]
     height, width = size
-    boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
-    kept = batched_nms(boxes, scores, classes, max_overlap)
-    return Detections(
-        boxes[kept].cpu().numpy(),
-        scores[kept].cpu().numpy(),
-        labels=tuple(names[place] for place in classes[kept].tolist()),
+    limits = np.array([width, height, width, height], np.float32)
+    found = replace(found, boxes_xyxy=found.boxes_xyxy.clip(0, limits))
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(found.names))}
+    classes = torch.tensor([number_of[name] for name in found.names], dtype=torch.long)
+    kept = batched_nms(
+        torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.scores), classes, max_overlap
     )
+    return found[kept.numpy()]

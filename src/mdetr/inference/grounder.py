@@ -14,7 +14,7 @@ from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.inference.asking import Batch, Progress, Read, ask, ask_each
+from mdetr.inference.asking import Batch, Progress, Read, ask, ask_each, load_for_model
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
 from mdetr.inference.results import (
@@ -516,10 +516,9 @@ class Mdetr:
         )
 
         def detect(image: ImageInput, keep: bool) -> DetectionResult:
-            picture, found = prompts.find(image, keep, channel_order)
-            size = picture.height, picture.width
-            detections = merge_classes(prompts.names, found, size, limit, max_overlap)
-            return DetectionResult(picture, ", ".join(prompts.names), detections, prompts.names)
+            loaded = load_for_model(self.processor, image, keep, channel_order)
+            detections = merge_classes(prompts.find_in(loaded), loaded.given, limit, max_overlap)
+            return DetectionResult(loaded.picture, ", ".join(prompts.names), detections, prompts.names)
 
         return detect
 

@@ -61,8 +61,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
             max_text_tokens=model.config.num_token_positions,
         )
         prompts = ClassPrompts(model, processor, model_inputs["labels"], LABELS_AT_ONCE)
-        _, found = prompts.find(model_inputs["image"])
-        return model_inputs | {"found": found}
+        return model_inputs | {"found": prompts.find(model_inputs["image"])}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: list[dict[str, Any]], threshold: float = 0.1, top_k: int | None = None
@@ -72,9 +71,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
 
         (output,) = model_outputs
         image = output["image"]
-        found = merge_classes(
-            output["labels"], output["found"], (image.height, image.width), threshold, MAX_OVERLAP
-        )
+        found = merge_classes(output["found"], (image.height, image.width), threshold, MAX_OVERLAP)
         return [
             {
                 "score": row.score,

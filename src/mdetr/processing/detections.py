@@ -49,7 +49,7 @@ class Grounding:
 
 @dataclass(frozen=True, eq=False)
 class Detections(Sequence[Grounding]):
-    """What was found in one image, best first, as arrays of one length n.
+    """What was found in one image, best first where nothing else is said, as arrays of one length n.
 
     It is a sequence of rows: an integer gives a `Grounding`; a slice, a mask (n,) or several places give
     `Detections`.
@@ -115,7 +115,9 @@ class Detections(Sequence[Grounding]):
             x0, y0, x1, y1 = self.boxes_xyxy[index].tolist()
             spans = () if self.spans is None else self.spans[index]
             return Grounding(self.names[index], spans, (x0, y0, x1, y1), float(self.scores[index]))
-        places = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        if not isinstance(index, slice):
+            index = np.asarray(index) if len(index) else np.empty(0, np.intp)  # an empty list has no type
+        places = np.arange(len(self))[index]
         return Detections(
             self.boxes_xyxy[places],
             self.scores[places],

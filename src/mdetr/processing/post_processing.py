@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,77 +11,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert, box_iou
-from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from mdetr.errors import InvalidInputError
+from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import GAP, Detections, Span, Spans
 from mdetr.processing.images import Placement, Size
+from mdetr.processing.prediction import Prediction
+from mdetr.processing.tokens import TokenizedText
 from mdetr.processing.words import Words
 
 TargetSizes = Sequence[Size] | Tensor
 """(height, width) of each text's image in pixels, also as a tensor (B, 2)."""
 
 
-@dataclass(frozen=True)
-class TokenizedText:
-    """A text, and the characters that each of its tokens covers: none for special tokens and padding."""
-
-    text: str
-    token_spans: Sequence[Span]
-
-
-def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
-    """The texts of an encoding, with the characters of their tokens."""
-    return [
-        TokenizedText(
-            text,
-            [
-                (0, 0) if special else span
-                for span, special in zip(row.offsets, row.special_tokens_mask, strict=True)
-            ],
-        )
-        for text, row in zip(texts, encoding.encodings or (), strict=True)
-    ]
-
-
-def read_back(tokenizer: PreTrainedTokenizerBase, input_ids: Tensor) -> list[TokenizedText]:
-    """The texts that token ids (B, L) stand for, as the tokenizer spells them."""
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    texts: list[TokenizedText] = []
-    for ids in input_ids.tolist():
-        ordinary = [token for token in ids if token not in special]
-        # What each token adds to the text before it; a token may hold a part of a character only
-        text = _decode(tokenizer, ordinary)
-        ends = [
-            _common_length(text, _decode(tokenizer, ordinary[:count])) for count in range(len(ordinary) + 1)
-        ]
-        spans = iter(pairwise(ends))
-        texts.append(TokenizedText(text, [(0, 0) if token in special else next(spans) for token in ids]))
-    return texts
-
-
-def _common_length(a: str, b: str) -> int:
-    """How many characters two texts have in common from their start."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
-
-
-def post_process_boxes(
-    output: MdetrOutput, sizes: Sequence[Size]
-) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """Every query's box and scores, per text.
+@torch.no_grad()
+def post_process_boxes(output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
+    """Every query's box and scores, per text, in the order of the queries.
 
     Args:
         output: the model's, for B texts with Q queries.
         sizes: (height, width) of each text's image as given, in pixels.
 
     Returns:
-        Per text: boxes (Q, 4) x0, y0, x1, y1 in pixels, not clamped; scores (Q,) = 1 - p(no object); and
-        score * p(referred) (Q,), or None where the model does not predict it.
+        Per text Q boxes, which may leave the image, with their scores, and with score * p(referred) where the
+        model predicts it.
     """
     logits, pred_boxes = _logits(output), output.pred_boxes
     assert pred_boxes is not None
@@ -95,10 +48,14 @@ def post_process_boxes(
         [(width, height, width, height) for height, width in sizes], device=pred_boxes.device
     )
     boxes = box_convert(pred_boxes.float(), "cxcywh", "xyxy") * scale[:, None]  # (B, Q, 4)
+    arrays = [boxes.cpu().numpy(), scores.cpu().numpy()]
     if output.referred_logits is None:
-        return [(boxes[row], scores[row], None) for row in range(len(boxes))]
-    referred = scores * output.referred_logits.float().sigmoid()
-    return [(boxes[row], scores[row], referred[row]) for row in range(len(boxes))]
+        return list(map(Detections, *arrays))
+    referred = (scores * output.referred_logits.float().sigmoid()).cpu().numpy()
+    return [
+        Detections(of_boxes, of_scores, referred_scores=of_referred)
+        for of_boxes, of_scores, of_referred in zip(*arrays, referred, strict=True)
+    ]
 
 
 def post_process_grounding(
@@ -123,39 +80,31 @@ def post_process_grounding(
             Where no token is as probable, since a long phrase shares its probability among many, they are
             those at least half as probable as the likeliest.
     """
-    probabilities = _logits(output).float().softmax(-1).cpu()  # (B, Q, positions)
+    probabilities = _logits(output).detach().float().softmax(-1).cpu()  # (B, Q, positions)
     results: list[Detections] = []
-    for row, (tokenized, (boxes, scores, referred)) in enumerate(
-        zip(texts, post_process_boxes(output, sizes), strict=True)
-    ):
-        boxes, scores = _clamped(boxes.cpu(), sizes[row]), scores.cpu()
+    for row, (tokenized, queries) in enumerate(zip(texts, post_process_boxes(output, sizes), strict=True)):
+        queries = _clamped(queries, sizes[row])
+        boxes, scores = torch.from_numpy(queries.boxes_xyxy), torch.from_numpy(queries.scores)
         kept: list[int] = []
         spans_of_kept: list[Spans] = []
-        places: dict[Spans, Tensor] = {}  # the boxes of each phrase so far
+        boxes_of: dict[Spans, Tensor] = {}  # the boxes of each phrase so far
         for query in scores.argsort(descending=True, stable=True).tolist():
             if not scores[query] > threshold:
                 break
-            chances = probabilities[row, query, :-1]
-            least = token_threshold if chances.max() > token_threshold else float(chances.max()) / 2
-            tokens = (chances > least).nonzero()[:, 0].tolist()
+            # The words of this query
+            of_tokens = probabilities[row, query, :-1]
+            least = token_threshold if of_tokens.max() > token_threshold else float(of_tokens.max()) / 2
+            tokens = (of_tokens > least).nonzero()[:, 0].tolist()
             spans = _spans_of_tokens(tokenized, tokens)
-            place, others = boxes[query][None], places.get(spans, boxes[:0])
-            if (box_iou(place, others) > max_overlap).any():
+            # A better box of the same words at the same place stands for it
+            box, others = boxes[query][None], boxes_of.get(spans, boxes[:0])
+            if (box_iou(box, others) > max_overlap).any():
                 continue
-            places[spans] = torch.cat((others, place))
+            boxes_of[spans] = torch.cat((others, box))
             kept.append(query)
             spans_of_kept.append(spans)
-        results.append(
-            Detections(
-                boxes[kept].numpy(),
-                scores[kept].numpy(),
-                phrases=tuple(
-                    GAP.join(tokenized.text[start:end] for start, end in spans) for spans in spans_of_kept
-                ),
-                spans=tuple(spans_of_kept),
-                referred_scores=None if referred is None else referred.cpu()[kept].numpy(),
-            )
-        )
+        phrases = [GAP.join(tokenized.text[start:end] for start, end in spans) for spans in spans_of_kept]
+        results.append(replace(queries[kept], phrases=tuple(phrases), spans=tuple(spans_of_kept)))
     return results
 
 
@@ -194,12 +143,15 @@ def post_process_object_detection(
     likeliest = _logits(output)[..., :-1].argmax(-1)  # (B, Q)
     sizes = _sizes(target_sizes, len(likeliest))
     results: list[dict[str, Tensor]] = []
-    for size, tokens, (boxes, scores, _) in zip(
-        sizes, likeliest, post_process_boxes(output, sizes), strict=True
-    ):
-        order = scores.argsort(descending=True, stable=True)
-        kept = order[scores[order] > threshold]
-        results.append({"scores": scores[kept], "labels": tokens[kept], "boxes": _clamped(boxes[kept], size)})
+    for size, tokens, queries in zip(sizes, likeliest, post_process_boxes(output, sizes), strict=True):
+        found, order = _best_first(_clamped(queries, size), threshold)
+        results.append(
+            {
+                "scores": torch.from_numpy(found.scores).to(tokens.device),
+                "labels": tokens[order.to(tokens.device)],
+                "boxes": torch.from_numpy(found.boxes_xyxy).to(tokens.device),
+            }
+        )
     return results
 
 
@@ -232,12 +184,11 @@ def post_process_referring(
         Per text one thing or none, whose phrase is the whole text.
     """
     results: list[Detections] = []
-    scored = post_process_boxes(output, sizes)
-    for text, size, (boxes, scores, referred) in zip(texts, sizes, scored, strict=True):
-        ranking = scores if referred is None else referred
+    for text, size, queries in zip(texts, sizes, post_process_boxes(output, sizes), strict=True):
+        ranking = queries.scores if queries.referred_scores is None else queries.referred_scores
         best = int(ranking.argmax())
         kept = [best] if ranking[best] >= threshold else []
-        results.append(_of_whole_text(text, size, boxes, scores, referred, kept))
+        results.append(_of_whole_text(text, _clamped(queries, size)[kept]))
     return results
 
 
@@ -256,42 +207,60 @@ def post_process_segmentation(
         InvalidInputError: the model predicts no masks.
     """
     sizes = [place.given for place in places]
-    scored = post_process_boxes(output, sizes)
-    orders = [scores.cpu().argsort(descending=True, stable=True) for _, scores, _ in scored]
-    kept = [
-        order[scores.cpu()[order] > threshold] for order, (_, scores, _) in zip(orders, scored, strict=True)
-    ]
-    masks = post_process_masks(output, kept, places)
-    return [
-        _of_whole_text(text, size, *parts, queries.tolist(), found.numpy())
-        for text, size, parts, queries, found in zip(texts, sizes, scored, kept, masks, strict=True)
-    ]
+    results: list[Detections] = []
+    orders: list[Tensor] = []
+    for text, size, queries in zip(texts, sizes, post_process_boxes(output, sizes), strict=True):
+        found, order = _best_first(_clamped(queries, size), threshold)
+        results.append(_of_whole_text(text, found))
+        orders.append(order)
+    masks = post_process_masks(output, orders, places)
+    return [replace(found, masks=own.numpy()) for found, own in zip(results, masks, strict=True)]
 
 
-def _of_whole_text(
-    text: str,
-    size: Size,
-    boxes: Tensor,
-    scores: Tensor,
-    referred: Tensor | None,
-    kept: list[int],
-    masks: np.ndarray | None = None,
-) -> Detections:
-    """Some queries, all of whose words are the whole text."""
-    return Detections(
-        _clamped(boxes.cpu()[kept], size).numpy(),
-        scores.cpu()[kept].numpy(),
-        phrases=(text,) * len(kept),
-        spans=(((0, len(text)),),) * len(kept),
-        masks=masks,
-        referred_scores=None if referred is None else referred.cpu()[kept].numpy(),
-    )
+def post_process_predictions(
+    output: MdetrOutput,
+    texts: Sequence[TokenizedText],
+    places: Sequence[Placement],
+    answers: AnswerSpace,
+) -> list[Prediction]:
+    """All that the model predicts for each text, for metrics.
+
+    Args:
+        output: the model's, for B texts.
+        texts: the texts with their tokens.
+        places: how each text's image lies in the batch.
+        answers: what the model can answer.
+    """
+    probabilities = _logits(output).detach().float().softmax(-1).cpu().numpy()
+    queries = post_process_boxes(output, [place.given for place in places])
+    segments: Sequence[Detections | None] = [None] * len(texts)
+    if output.pred_masks is not None:
+        segments = post_process_segmentation(output, [text.text for text in texts], places)
+    given: Sequence[str | None] = [None] * len(texts)
+    if output.answer_logits is not None:
+        given = [answer for answer, _, _ in answers.decode(output.answer_logits)]
+    parts = zip(queries, texts, probabilities, segments, given, strict=True)
+    return [Prediction(*of_text) for of_text in parts]
 
 
-def _clamped(boxes: Tensor, size: Size) -> Tensor:
-    """Boxes (n, 4), cut at the border of an image of (height, width)."""
+def _best_first(queries: Detections, threshold: float) -> tuple[Detections, Tensor]:
+    """The queries with a score above a threshold, best first, and their places (n,) int64."""
+    scores = torch.from_numpy(queries.scores)
+    order = scores.argsort(descending=True, stable=True)
+    kept = order[scores[order] > threshold]
+    return queries[kept.numpy()], kept
+
+
+def _of_whole_text(text: str, found: Detections) -> Detections:
+    """The same things, all of whose words are the whole text."""
+    return replace(found, phrases=(text,) * len(found), spans=(((0, len(text)),),) * len(found))
+
+
+def _clamped(found: Detections, size: Size) -> Detections:
+    """The same things, their boxes cut at the border of an image of (height, width)."""
     height, width = size
-    return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
+    limits = np.array([width, height, width, height], np.float32)
+    return replace(found, boxes_xyxy=found.boxes_xyxy.clip(0, limits))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,35 @@ from mdetr.processing.post_processing import (
     post_process_grounded_object_detection,
     post_process_grounding,
     post_process_masks,
+    post_process_predictions,
     post_process_referring,
     post_process_segmentation,
-    read_back,
-    tokenized_texts,
 )
+from mdetr.processing.prediction import Prediction
 from mdetr.processing.targets import TargetInput, make_targets
 from mdetr.processing.texts import as_texts, check_text
+from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 
 
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of RoBERTa and DistilRoBERTa, which the published models read with; needs no network."""
     return RobertaTokenizer.from_pretrained(Path(__file__).parents[1] / "assets" / "roberta")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The model's arguments, with what post-processing needs to know of them.
+
+    Attributes:
+        inputs: The arguments of `forward`.
+        texts: B texts with their tokens.
+        places: How the image of each text lies in the batch; without texts, how each image does.
+    """
+
+    inputs: BatchFeature
+    texts: Sequence[TokenizedText]
+    places: Sequence[Placement]
 
 
 class MdetrProcessor(ProcessorMixin):
@@ -126,36 +143,42 @@ class MdetrProcessor(ProcessorMixin):
             raise InvalidInputError(
                 f'return_tensors must be "pt" (PyTorch tensors); found {return_tensors!r}.'
             )
-        batch = BatchFeature()
-        sizes: list[Size] = []
+        return self.prepare(images, text, targets, do_resize, image_index).inputs
+
+    def prepare(
+        self,
+        images: ImageInput | Sequence[ImageInput] | None = None,
+        text: str | Sequence[str] | None = None,
+        targets: TargetInput | Sequence[TargetInput] | None = None,
+        do_resize: bool = True,
+        image_index: Tensor | Sequence[int] | None = None,
+    ) -> Batch:
+        """The same as a call gives, with what post-processing needs to know; arguments as for a call."""
+        inputs = BatchFeature()
+        placed: list[Placement] = []
         if images is not None:
             loaded = [load_image(image) for image in as_list(images)]
             if not loaded:
                 raise InvalidInputError("Expected at least one image, found an empty list.")
+            inputs.update(self.image_processor(loaded, do_resize=do_resize))
             sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
-            batch.update(self.image_processor(loaded, do_resize=do_resize))
-        if text is not None:
-            texts = as_texts(text)
-            encoding = self.tokenize(texts)
-            batch.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
-            index = _image_of_text(image_index, len(texts), len(sizes))
-            if index is not None:
-                batch["image_index"] = index
-            if targets is not None:
-                if not sizes:
-                    raise InvalidInputError("Targets need their images, to which their boxes are relative.")
-                given = [targets] if isinstance(targets, Mapping) else list(targets)
-                images_of_texts = range(len(texts)) if index is None else index.tolist()
-                placed = placements(sizes, batch["pixel_mask"])
-                batch["targets"] = make_targets(
-                    encoding,
-                    texts,
-                    given,
-                    [placed[i] for i in images_of_texts],
-                    self.max_text_tokens,
-                    self.answers,
-                )
-        return batch
+            placed = placements(sizes, inputs["pixel_mask"])
+        if text is None:
+            return Batch(inputs, [], placed)
+        several = as_texts(text)
+        encoding = self.tokenize(several)
+        texts = tokenized_texts(encoding, several)
+        inputs.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
+        index = _image_of_text(image_index, len(texts), len(placed))
+        if index is not None:
+            inputs["image_index"] = index
+            placed = [placed[i] for i in index.tolist()] if placed else []
+        if targets is not None:
+            if not placed:
+                raise InvalidInputError("Targets need their images, to which their boxes are relative.")
+            given = [targets] if isinstance(targets, Mapping) else list(targets)
+            inputs["targets"] = make_targets(texts, given, placed, self.max_text_tokens, self.answers)
+        return Batch(inputs, texts, placed)
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """The encoding of texts, padded to the longest.
@@ -267,9 +290,13 @@ class MdetrProcessor(ProcessorMixin):
         """See `post_process_segmentation`; a threshold of None is the model's own."""
         return post_process_segmentation(output, texts, places, self.threshold_or_default(threshold))
 
-    def post_process_boxes(
-        self, output: MdetrOutput, sizes: Sequence[Size]
-    ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    def post_process_predictions(
+        self, output: MdetrOutput, texts: Sequence[TokenizedText], places: Sequence[Placement]
+    ) -> list[Prediction]:
+        """See `post_process_predictions`."""
+        return post_process_predictions(output, texts, places, self.answers)
+
+    def post_process_boxes(self, output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
         """See `post_process_boxes`."""
         return post_process_boxes(output, sizes)
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as tv
-from transformers import BatchEncoding
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import Targets
 from mdetr.processing.images import Placement
 from mdetr.processing.rle import decode_masks
+from mdetr.processing.tokens import TokenizedText, exact_token_ranges, token_ranges
 
 
 class TargetInput(TypedDict):
@@ -36,8 +36,7 @@ class TargetInput(TypedDict):
 
 
 def make_targets(
-    encoding: BatchEncoding,
-    texts: Sequence[str],
+    texts: Sequence[TokenizedText],
     targets: Sequence[TargetInput],
     places: Sequence[Placement],
     num_positions: int,
@@ -46,8 +45,8 @@ def make_targets(
     """Turn the targets of B texts into tensors.
 
     Args:
-        encoding: of the texts.
-        texts, targets, places: B each; `places` says how each text's image lies in the batch.
+        texts, targets, places: B each; the texts are padded to one number of tokens, and `places` says how
+            each text's image lies in the batch.
         num_positions: token positions of the model.
         answers: what the model can answer.
 
@@ -58,7 +57,7 @@ def make_targets(
         raise InvalidInputError(
             f"Expected a target for each of the {len(texts)} texts, found {len(targets)}."
         )
-    num_texts, num_tokens = encoding["input_ids"].shape
+    num_texts, num_tokens = len(texts), len(texts[0].token_spans)
     num_boxes = max(len(target["boxes"]) for target in targets)
     boxes = torch.zeros(num_texts, num_boxes, 4)
     box_mask = torch.zeros(num_texts, num_boxes, dtype=torch.bool)
@@ -68,7 +67,7 @@ def make_targets(
     referred_mask = torch.zeros(num_texts, dtype=torch.bool)
     answer_ids = torch.full((num_texts, 2), -1)
     for row, (text, target, place) in enumerate(zip(texts, targets, places, strict=True)):
-        _check_target(target, text)
+        _check_target(target, text.text)
         height, width = place.given
         count = len(target["boxes"])
         box_mask[row, :count] = True
@@ -76,9 +75,9 @@ def make_targets(
             xyxy = torch.tensor(target["boxes"], dtype=torch.float32)
             boxes[row, :count] = box_convert(xyxy, "xyxy", "cxcywh") / torch.tensor([width, height] * 2)
         for box, spans in enumerate(target["spans"]):
-            for first, last in token_ranges(encoding, row, spans):
+            for first, last in token_ranges(text, spans):
                 positive_map[row, box, first : last + 1] = True
-            for first, last in exact_token_ranges(encoding, row, spans):
+            for first, last in exact_token_ranges(text, spans):
                 alignment_map[row, box, first : last + 1] = True
         referred = target.get("is_referred")
         if referred is not None:
@@ -122,46 +121,6 @@ def _pad_masks(targets: Sequence[TargetInput], places: Sequence[Placement], num_
             resized = tv.resize(masks.to(torch.uint8), [height, width], tv.InterpolationMode.NEAREST)
             padded[row, : len(masks), :height, :width] = resized.bool()
     return padded
-
-
-def token_ranges(encoding: BatchEncoding, row: int, spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The first and last token of each span of text `row`, for soft tokens.
-
-    A span that begins or ends between tokens is moved by one or two characters to its inside; one that still
-    does so is left out.
-
-    Source: arXiv 2104.12763, section 2.2.2; the moves are those that the published models were trained with.
-    """
-    ranges: list[tuple[int, int]] = []
-    for start, end in spans:
-        first = _first_token(encoding, row, (start, start + 1, start + 2))
-        last = _first_token(encoding, row, (end - 1, end - 2, end - 3))
-        if first is not None and last is not None:
-            ranges.append((first, last))
-    return ranges
-
-
-def exact_token_ranges(
-    encoding: BatchEncoding, row: int, spans: Sequence[Sequence[int]]
-) -> list[tuple[int, int]]:
-    """The first and last token of each span of text `row`, for alignment.
-
-    A span that begins or ends between tokens is left out.
-    """
-    ranges: list[tuple[int, int]] = []
-    for start, end in spans:
-        first = _first_token(encoding, row, (start,))
-        last = _first_token(encoding, row, (end - 1,))
-        if first is not None and last is not None:
-            ranges.append((first, last))
-    return ranges
-
-
-def _first_token(encoding: BatchEncoding, row: int, characters: Sequence[int]) -> int | None:
-    for character in characters:
-        if character >= 0 and (token := encoding.char_to_token(row, character)) is not None:
-            return token
-    return None
 
 
 def _check_target(target: TargetInput, text: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.transforms.v2.functional import to_pil_image
 
-from mdetr.data.collate import Collator
+from mdetr.data.collate import Collator, records_of
 from mdetr.data.examples import Example
 from mdetr.data.store import Store
 from mdetr.evaluation.evaluator import Validation
@@ -65,12 +65,12 @@ class PredictionPictures:
         validation = self.validations[name]
         read = filter(None, map(validation.read, range(validation.num_images)))
         examples = [_first_text(example) for example in islice(read, self.count)]
-        batch = Collator(validation.processor, with_targets=False, with_records=True)(examples)
-        records = batch.pop("records")
+        batch = Collator(validation.processor, with_targets=False).prepare(examples)
+        records = records_of(examples)
         was_training = model.training
         model.eval()
         with torch.inference_mode():
-            output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
+            output = model(**batch.inputs.to(model.device))
         model.train(was_training)
         texts, sizes = [record.text for record in records], [(r.height, r.width) for r in records]
         found = validation.processor.post_process_grounding(output, texts, sizes, threshold=self.threshold)

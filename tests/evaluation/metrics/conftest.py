@@ -1,4 +1,4 @@
-"""Captions with answers as a model would give them, for the metrics."""
+"""Captions with predictions as a model would give them, for the metrics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from mdetr.data.record import Record
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.images import Placement
+from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.processing.targets import token_ranges
+from mdetr.processing.tokens import token_ranges, tokenized_texts
 
 LIKELY = 6.0
 
@@ -34,13 +36,15 @@ def make_record() -> Callable[..., Record]:
 
 
 @pytest.fixture
-def say(processor: MdetrProcessor) -> Callable[..., MdetrOutput]:
-    """A maker of outputs: per text, a list of (box in pixels, words it speaks of or None for no object)."""
+def say(processor: MdetrProcessor) -> Callable[..., list[Prediction]]:
+    """A maker of predictions: per text, a list of (box in pixels, its words or None for no object)."""
 
     def make(
-        texts: Sequence[str], answers: Sequence[Sequence[tuple[tuple[float, ...], str | None]]]
-    ) -> MdetrOutput:
-        encoding = processor.tokenize(texts)
+        texts: Sequence[str],
+        answers: Sequence[Sequence[tuple[tuple[float, ...], str | None]]],
+        referred_logits: torch.Tensor | None = None,
+    ) -> list[Prediction]:
+        tokenized = tokenized_texts(processor.tokenize(texts), texts)
         logits = torch.zeros(len(texts), len(answers[0]), 256)
         boxes = torch.zeros(len(texts), len(answers[0]), 4)
         for row, (text, queries) in enumerate(zip(texts, answers, strict=True)):
@@ -52,9 +56,13 @@ def say(processor: MdetrProcessor) -> Callable[..., MdetrOutput]:
                     logits[row, query, -1] = 2 * LIKELY
                     continue
                 start = text.index(words)
-                for first, last in token_ranges(encoding, row, [(start, start + len(words))]):
+                for first, last in token_ranges(tokenized[row], [(start, start + len(words))]):
                     # Among queries of the same words, the earlier is the surer one.
                     logits[row, query, first : last + 1] = LIKELY - 0.1 * query
-        return MdetrOutput(logits=logits, pred_boxes=boxes)
+        output = MdetrOutput(logits=logits, pred_boxes=boxes, referred_logits=referred_logits)
+        size = (100, 200)
+        return processor.post_process_predictions(
+            output, tokenized, [Placement(size, size, size)] * len(texts)
+        )
 
     return make

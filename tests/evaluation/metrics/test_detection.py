@@ -17,13 +17,14 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.evaluation.metrics import detection
 from mdetr.evaluation.metrics.detection import (
     DetectionMetric,
-    Found,
     NamedClass,
     class_of,
     classes_of,
     image_number,
     read_classes,
 )
+from mdetr.processing.detections import Detections
+from mdetr.processing.prediction import Prediction
 
 CLASSES = [NamedClass(1, "cat", "r"), NamedClass(2, "dog", "f"), NamedClass(5, "bird", "c")]
 CAT, DOG, NOWHERE = (10.0, 10.0, 50.0, 50.0), (60.0, 20.0, 90.0, 60.0), (0.0, 90.0, 5.0, 99.0)
@@ -51,21 +52,26 @@ def _record(image: int, number: int, *boxes: tuple[float, ...], **facts: Any) ->
     )
 
 
-def _say(*found: tuple[tuple[float, ...], float]) -> Found:
+def _say(*found: tuple[tuple[float, ...], float]) -> Detections:
     """One box and its score for each class."""
     return _flat(torch.tensor([[box] for box, _ in found]), torch.tensor([[score] for _, score in found]))
 
 
-def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Found:
+def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Detections:
     """Boxes (N, Q, 4) and scores (N, Q) of the first N classes."""
-    numbers = np.repeat([named.number for named in CLASSES[: len(scores)]], scores.shape[1])
-    return numbers, boxes.reshape(-1, 4).numpy(), scores.flatten().numpy()
+    labels = np.repeat([named.name for named in CLASSES[: len(scores)]], scores.shape[1])
+    return Detections(boxes.reshape(-1, 4).numpy(), scores.flatten().numpy(), labels=tuple(labels))
+
+
+def _update(metric: DetectionMetric, records: list[Record], found: Detections) -> None:
+    """Score one image."""
+    assert metric.update([Prediction(found)] * len(records), records) == []
 
 
 def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
     metric = DetectionMetric(CLASSES)
-    metric.update([_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
-    metric.update([_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
+    _update(metric, [_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
+    _update(metric, [_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
     scores = metric.compute()
     assert (
         scores["AP"] == scores["fixed_AP"] == pytest.approx(1)
@@ -75,8 +81,8 @@ def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
 
 def test_a_box_of_a_class_that_is_absent_is_wrong() -> None:
     metric = DetectionMetric(CLASSES)
-    metric.update([_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
-    metric.update([_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
+    _update(metric, [_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
+    _update(metric, [_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
     assert metric.compute()["AP"] == pytest.approx(0.5)
 
 
@@ -84,13 +90,13 @@ def test_a_surplus_box_is_wrong_only_where_all_are_annotated() -> None:
     for exhaustive, expected in ((True, 0.5), (False, 1.0)):
         metric = DetectionMetric(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
-        metric.update([_record(1, 1, CAT, exhaustive=exhaustive)], _flat(boxes, scores))
+        _update(metric, [_record(1, 1, CAT, exhaustive=exhaustive)], _flat(boxes, scores))
         assert metric.compute()["AP"] == pytest.approx(expected)
 
 
 def test_areas_are_those_that_the_data_set_tells() -> None:
     metric = DetectionMetric(CLASSES[:1])
-    metric.update([_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
+    _update(metric, [_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
     scores = metric.compute()
     assert (scores["APs"], scores["APm"]) == pytest.approx((1, -1))  # the box alone has 1600
 
@@ -98,13 +104,13 @@ def test_areas_are_those_that_the_data_set_tells() -> None:
 def test_the_limits_are_of_an_image_or_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "PER_IMAGE", 1)
     metric = DetectionMetric(CLASSES[:2])
-    metric.update([_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
+    _update(metric, [_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
     scores = metric.compute()
     assert (scores["APr"], scores["APf"], scores["fixed_APr"]) == pytest.approx((0, 1, 1))
     monkeypatch.setattr(detection, "PER_CLASS", 1)
     metric = DetectionMetric(CLASSES[:1])
     for image, score in ((1, 0.5), (2, 0.6)):
-        metric.update([_record(image, 1, CAT)], _say((CAT, score)))
+        _update(metric, [_record(image, 1, CAT)], _say((CAT, score)))
     scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert scores["fixed_AR"] == 0.5
@@ -124,7 +130,7 @@ def test_without_negatives_every_class_counts_everywhere() -> None:
         )
 
     metric = DetectionMetric([NamedClass(1, "cat"), NamedClass(2, "dog")])
-    metric.update([coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
+    _update(metric, [coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
     scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
@@ -162,7 +168,7 @@ def _score(images: range) -> DetectionMetric:
         wobble = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(image)) * 20
         boxes = torch.tensor([CAT, DOG, NOWHERE])[:, None] + wobble
         records = [_record(image, 1, CAT), _record(image, 2, DOG) if image % 2 else _record(image, 5)]
-        metric.update(records, _flat(boxes, wobble[..., 0] / 20))
+        _update(metric, records, _flat(boxes, wobble[..., 0] / 20))
     return metric
 
 
@@ -185,5 +191,19 @@ def test_what_is_found_in_a_crowd_is_not_wrong() -> None:
     for crowds, expected in (([[1, *NOWHERE]], 1.0), ([], 0.5)):
         metric = DetectionMetric(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
-        metric.update([_record(1, 1, CAT, crowds=crowds)], _flat(boxes, scores))
+        _update(metric, [_record(1, 1, CAT, crowds=crowds)], _flat(boxes, scores))
         assert metric.compute()["AP"] == pytest.approx(expected)
+
+
+def test_an_image_counts_once_however_many_of_its_records_are_scored() -> None:
+    metric = DetectionMetric(CLASSES)
+    found = Prediction(_say((CAT, 0.9), (DOG, 0.8), (NOWHERE, 0.1)))
+    metric.update([found, found], [_record(1, 1, CAT), _record(1, 2, DOG)])
+    assert metric.compute()["AP"] == pytest.approx(1)  # a second cat or dog would be wrong
+
+
+def test_boxes_without_the_name_of_a_class_and_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="no labels"):
+        DetectionMetric(CLASSES).update([Prediction(Detections([CAT], [0.9]))], [_record(1, 1, CAT)])
+    with pytest.raises(InvalidInputError, match="Two classes have the name 'cat'"):
+        DetectionMetric([*CLASSES, NamedClass(9, "cat")])

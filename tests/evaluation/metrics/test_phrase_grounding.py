@@ -12,10 +12,15 @@ import torch
 from mdetr.data.record import Phrase
 from mdetr.data.sources.flickr30k import read_flickr30k
 from mdetr.errors import InvalidInputError
-from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric, phrase_scores, phrases_of
-from mdetr.evaluation.metrics.predictions import predictions_of
+from mdetr.evaluation.metrics.phrase_grounding import (
+    PhraseGroundingMetric,
+    phrase_scores,
+    phrases_of,
+    rank_for_phrase,
+)
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.targets import token_ranges
+from mdetr.processing.images import Placement
+from mdetr.processing.tokens import tokenized_texts
 
 OFFICIAL = Path(__file__).parents[2] / "fixtures" / "official"
 TEXT = "a red cube left of two blue balls"
@@ -28,15 +33,15 @@ def caption(make_record):
     return make_record(TEXT, boxes=(LEFT, MIDDLE, RIGHT), spans=((CUBE,), (BALLS,), (BALLS,)))
 
 
-def score(processor, output, records, protocol="any_box") -> dict[str, float]:
-    metric = PhraseGroundingMetric(processor, protocol)
-    metric.update(output, records)
+def score(predictions, records, protocol="any_box") -> dict[str, float]:
+    metric = PhraseGroundingMetric(protocol)
+    metric.update(predictions, records)
     return metric.compute()
 
 
-def test_every_phrase_found_first_gives_recall_one(processor, say, caption):
+def test_every_phrase_found_first_gives_recall_one(say, caption):
     output = say([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls"), (NOWHERE, None)]])
-    assert score(processor, output, [caption]) == {
+    assert score(output, [caption]) == {
         "recall@1": 1.0,
         "recall@5": 1.0,
         "recall@10": 1.0,
@@ -45,9 +50,9 @@ def test_every_phrase_found_first_gives_recall_one(processor, say, caption):
     }
 
 
-def test_a_box_tied_to_other_words_is_found_later_or_never(processor, say, caption):
+def test_a_box_tied_to_other_words_is_found_later_or_never(say, caption):
     wrong = [(NOWHERE, "a red cube"), (LEFT, "two blue balls"), (NOWHERE, "two blue balls")]
-    recall = score(processor, say([TEXT], [wrong]), [caption])
+    recall = score(say([TEXT], [wrong]), [caption])
     assert recall == {
         "recall@1": 0.0,
         "recall@5": 0.5,
@@ -57,13 +62,13 @@ def test_a_box_tied_to_other_words_is_found_later_or_never(processor, say, capti
     }
 
 
-def test_merged_boxes_want_the_box_that_encloses_all(processor, say, caption):
+def test_merged_boxes_want_the_box_that_encloses_all(say, caption):
     both = (100, 20, 190, 60)
     one_ball = say([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls")]])
     all_balls = say([TEXT], [[(LEFT, "a red cube"), (both, "two blue balls")]])
-    assert score(processor, one_ball, [caption], "merged_boxes")["recall@1"] == 0.5
-    assert score(processor, all_balls, [caption], "merged_boxes")["recall@1"] == 1.0
-    assert score(processor, all_balls, [caption], "any_box")["recall@1"] == 0.5
+    assert score(one_ball, [caption], "merged_boxes")["recall@1"] == 0.5
+    assert score(all_balls, [caption], "merged_boxes")["recall@1"] == 1.0
+    assert score(all_balls, [caption], "any_box")["recall@1"] == 0.5
 
 
 def test_boxes_with_the_same_spans_are_one_phrase_and_boxes_without_spans_none(make_record):
@@ -77,19 +82,19 @@ def test_phrases_that_evaluation_asks_about_come_before_spans_and_need_a_box(mak
     assert phrases_of(record) == asked[:1]
 
 
-def test_referring_expressions_are_not_scored(processor, say, make_record):
+def test_referring_expressions_are_not_scored(say, make_record):
     record = make_record(TEXT, boxes=(LEFT,), spans=((CUBE,),), is_referred=(True,))
-    assert score(processor, say([TEXT], [[(LEFT, "a red cube")]]), [record]) == {}
+    assert score(say([TEXT], [[(LEFT, "a red cube")]]), [record]) == {}
 
 
-def test_texts_of_different_lengths_are_scored_each_with_its_own_tokens(processor, say, caption, make_record):
+def test_texts_of_different_lengths_are_scored_each_with_its_own_tokens(say, caption, make_record):
     text = "balls and a cube"
     other = make_record(text, boxes=(RIGHT, LEFT), spans=(((0, 5),), ((10, 16),)))
     output = say(
         [text, TEXT],
         [[(RIGHT, "balls"), (LEFT, "a cube")], [(MIDDLE, "two blue balls"), (LEFT, "a red cube")]],
     )
-    assert score(processor, output, [other, caption])["recall@1"] == 1.0
+    assert score(output, [other, caption])["recall@1"] == 1.0
 
 
 def test_a_phrase_is_as_likely_as_its_likeliest_token():
@@ -98,26 +103,26 @@ def test_a_phrase_is_as_likely_as_its_likeliest_token():
     assert phrase_scores(probabilities, []).tolist() == [0.0, 0.0]
 
 
-def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_them(processor, make_record):
+def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_them(processor):
     arrays = {k: torch.from_numpy(v) for k, v in np.load(OFFICIAL / "forward" / "pretrain_r101.npz").items()}
     inputs = json.loads((OFFICIAL / "inputs.json").read_text())
-    texts, sizes = inputs["captions"], [(640, 480), (225, 300), (500, 400)]
-    records = [make_record(text, width=w, height=h) for text, (w, h) in zip(texts, sizes, strict=True)]
+    texts, sizes = inputs["captions"], [(480, 640), (300, 225), (400, 500)]
+    places = [Placement(size, size, size) for size in sizes]
+    tokenized = tokenized_texts(processor.tokenize(texts), texts)
     output = MdetrOutput(logits=arrays["pred_logits"], pred_boxes=arrays["pred_boxes"])
-    found, encoding = predictions_of(output, records), processor.tokenize(texts)
+    predictions = processor.post_process_predictions(output, tokenized, places)
     phrases = [(row, spans) for row, target in enumerate(inputs["targets"]) for spans in target["spans"]]
     for best, (row, spans) in zip(arrays["flickr_top10"], phrases, strict=True):
-        scores = phrase_scores(found[row].token_probabilities, token_ranges(encoding, row, spans))
-        ranked = found[row].boxes[scores.argsort(descending=True)]
+        ranked = torch.from_numpy(rank_for_phrase(predictions[row], spans).boxes_xyxy)
         torch.testing.assert_close(ranked[:10], best, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("protocol", ["any_box", "merged_boxes"])
-def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_type(processor, protocol):
+def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_type(protocol):
     fixtures = Path(__file__).parents[2] / "fixtures"
     expected = json.loads((fixtures / "tasks" / "flickr30k_by_type.json").read_text())[protocol]
     recorded = iter(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
-    metric = PhraseGroundingMetric(processor, protocol)
+    metric = PhraseGroundingMetric(protocol)
     for record in read_flickr30k(fixtures / "sources" / "flickr30k", "test"):
         metric.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
     assert next(recorded, None) is None
@@ -130,12 +135,12 @@ def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_ty
             assert found[name] == pytest.approx(value, abs=1e-6), name
 
 
-def test_an_unknown_protocol_is_refused(processor):
+def test_an_unknown_protocol_is_refused():
     with pytest.raises(InvalidInputError, match="any_box, merged_boxes"):
-        PhraseGroundingMetric(processor, "some_box")
+        PhraseGroundingMetric("some_box")
 
 
-def test_a_batch_scored_with_another_batchs_records_is_refused(processor, say, caption):
+def test_a_batch_scored_with_another_batchs_records_is_refused(say, caption):
     output = say([TEXT], [[(LEFT, "a red cube")]])
     with pytest.raises(InvalidInputError, match="for 2 records, found it for 1 texts"):
-        score(processor, output, [caption, caption])
+        score(output, [caption, caption])

@@ -9,22 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch import distributed, multiprocessing
 
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.question_answering import QuestionAnsweringMetric
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
+from mdetr.processing.detections import Detections
+from mdetr.processing.prediction import Prediction
 
 WORDS = ["yes", "no", "red", "blue"]
-
-
-@pytest.fixture(scope="module")
-def answering() -> MdetrProcessor:
-    return MdetrProcessor(MdetrImageProcessor(), roberta_tokenizer(), answer_vocabulary={"answer": WORDS})
 
 
 def _question(id: str, answer: str | None, answer_type: str | None = "attr", **facts: Any) -> Record:
@@ -47,15 +40,13 @@ def _question(id: str, answer: str | None, answer_type: str | None = "attr", **f
     )
 
 
-def _say(*answers: str) -> MdetrOutput:
-    logits = torch.zeros(len(answers), len(WORDS))
-    for row, answer in enumerate(answers):
-        logits[row, WORDS.index(answer)] = 5
-    return MdetrOutput(answer_logits={"answer": logits})
+def _say(*answers: str | None) -> list[Prediction]:
+    nothing = Detections(np.empty((0, 4)), np.empty(0))
+    return [Prediction(nothing, answer=answer) for answer in answers]
 
 
-def test_accuracy_in_all_and_by_kind(answering: MdetrProcessor) -> None:
-    metric = QuestionAnsweringMetric(answering)
+def test_accuracy_in_all_and_by_kind() -> None:
+    metric = QuestionAnsweringMetric()
     records = [
         _question("1", "yes", "binary", question_type="exist"),
         _question("2", "no", "binary", question_type="exist"),
@@ -83,21 +74,21 @@ def test_accuracy_in_all_and_by_kind(answering: MdetrProcessor) -> None:
     )
 
 
-def test_captions_are_passed_over(answering: MdetrProcessor) -> None:
-    metric = QuestionAnsweringMetric(answering)
+def test_captions_are_passed_over() -> None:
+    metric = QuestionAnsweringMetric()
     caption = Record("mine", "val", "1", "a.png", "1", 9, 9, "a cat")
     assert metric.update(_say("yes"), [caption]) == []
     assert metric.compute() == {}
 
 
-def test_a_model_without_answers_is_refused(processor: MdetrProcessor) -> None:
+def test_a_model_without_answers_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="gives no answers"):
-        QuestionAnsweringMetric(processor).update(MdetrOutput(), [_question("1", "yes")])
+        QuestionAnsweringMetric().update(_say(None), [_question("1", "yes")])
 
 
-def test_gqas_other_scores(answering: MdetrProcessor) -> None:
+def test_gqas_other_scores() -> None:
     """Worked out by hand from the definitions (arXiv 1902.09506, section 4.4)."""
-    metric = QuestionAnsweringMetric(answering)
+    metric = QuestionAnsweringMetric()
     color = {"group": "color", "valid": ["red", "blue"], "plausible": ["red"]}
     records = [
         _question("a", "red", entailed=["a", "b", "c"], **color),
@@ -130,19 +121,19 @@ def _answer(metric: QuestionAnsweringMetric, numbers: range) -> dict[str, float]
     return metric.compute()
 
 
-def test_two_processes_give_what_one_would(answering: MdetrProcessor, tmp_path: Path) -> None:
-    alone = _answer(QuestionAnsweringMetric(answering), range(9))
+def test_two_processes_give_what_one_would(tmp_path: Path) -> None:
+    alone = _answer(QuestionAnsweringMetric(), range(9))
     assert len(alone) == 7
     assert alone["num_questions"] == 9
     (tmp_path / "alone.json").write_text(json.dumps(alone))
-    multiprocessing.start_processes(_check_merge, (answering, str(tmp_path)), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(_check_merge, (str(tmp_path),), nprocs=2, start_method="fork")
 
 
-def _check_merge(rank: int, answering: MdetrProcessor, folder: str) -> None:
+def _check_merge(rank: int, folder: str) -> None:
     alone = json.loads((Path(folder) / "alone.json").read_text())
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for shares in ((range(0, 9, 2), range(1, 9, 2)), (range(0), range(9))):
-        together = _answer(QuestionAnsweringMetric(answering), shares[rank])
+        together = _answer(QuestionAnsweringMetric(), shares[rank])
         assert together.keys() == alone.keys()
         np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-6)
     distributed.destroy_process_group()

@@ -16,9 +16,9 @@ def expression(make_record):
     return make_record(TEXT, boxes=(CUBE, BALL), spans=(((0, 8),), ((17, 25),)), is_referred=(True, False))
 
 
-def score(output, records) -> dict[str, float]:
+def score(predictions, records) -> dict[str, float]:
     metric = ReferringMetric()
-    metric.update(output, records)
+    metric.update(predictions, records)
     return metric.compute()
 
 
@@ -31,8 +31,7 @@ def test_the_surest_box_is_the_answer(say, expression):
 
 
 def test_a_model_that_says_which_box_is_referred_to_is_ranked_by_that_too(say, expression):
-    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]])
-    output.referred_logits = torch.tensor([[-4.0, 4.0]])
+    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]], torch.tensor([[-4.0, 4.0]]))
     assert score(output, [expression])["precision@1"] == 1.0
 
 
@@ -59,8 +58,7 @@ def test_captions_and_expressions_that_denote_nothing_are_not_scored(say, make_r
 
 
 def test_the_head_and_its_absence_are_both_told(say, expression):
-    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]])
-    output.referred_logits = torch.tensor([[-4.0, 4.0]])
+    output = say([TEXT], [[(BALL, "the ball"), (CUBE, "the cube")]], torch.tensor([[-4.0, 4.0]]))
     scores = score(output, [expression])
     assert (scores["precision@1"], scores["precision_without_head@1"]) == (1.0, 0.0)
     assert scores["precision_without_head@5"] == 1.0

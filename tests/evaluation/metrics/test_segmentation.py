@@ -12,8 +12,12 @@ from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.detections import Detections
 from mdetr.processing.images import Placement
+from mdetr.processing.prediction import Prediction
+from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.rle import encode_masks
+from mdetr.processing.tokens import tokenized_texts
 
 HEIGHT, WIDTH = 40, 80
 
@@ -68,7 +72,7 @@ def test_figures_are_those_of_the_definition() -> None:
     )
 
 
-def test_masks_of_sure_queries_are_joined() -> None:
+def test_masks_of_sure_queries_are_joined(processor: MdetrProcessor) -> None:
     logits = torch.zeros(1, 3, 256)
     logits[0, 2, -1] = 20  # the third query sees no object
     masks = torch.full((1, 3, HEIGHT // 4, WIDTH // 4), -9.0)
@@ -76,13 +80,15 @@ def test_masks_of_sure_queries_are_joined() -> None:
     boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
     output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
     place = Placement((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    texts = tokenized_texts(processor.tokenize(["zebra"]), ["zebra"])
+    predictions = processor.post_process_predictions(output, texts, [place])
     metric = SegmentationMetric()
-    (scored,) = metric.update(output, [_record("1", (0, 0, 40, 20))], [place])
+    (scored,) = metric.update(predictions, [_record("1", (0, 0, 40, 20))])
     assert scored.score > 0.9
     assert len(scored.found) == 2
     assert metric.compute()["box_mean_iou"] == 1
     plain = Record("mine", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
-    assert metric.update(output, [plain], [place]) == []
+    assert metric.update(predictions, [plain]) == []
 
 
 def test_nothing_found_is_no_overlap() -> None:
@@ -91,6 +97,7 @@ def test_nothing_found_is_no_overlap() -> None:
     assert metric.compute()["cumulative_iou"] == 0
 
 
-def test_what_is_missing_is_said() -> None:
-    with pytest.raises(InvalidInputError, match="how the images lie in the batch"):
-        SegmentationMetric().update(MdetrOutput(), [])
+def test_a_model_without_masks_is_refused() -> None:
+    plain = Prediction(Detections([[0, 0, 40, 20]], [0.9]))  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="predicts no masks"):
+        SegmentationMetric().update([plain], [_record("1", (0, 0, 40, 20))])

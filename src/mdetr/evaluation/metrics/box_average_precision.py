@@ -14,10 +14,8 @@ from mdetr.data.record import Record
 from mdetr.errors import MissingDependencyError
 from mdetr.evaluation.distributed import RecordRows
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.evaluation.metrics.predictions import predictions_of
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.images import Placement
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.evaluation.metrics.contract import paired
+from mdetr.processing.prediction import Prediction
 
 
 class AveragePrecisionMetric:
@@ -29,34 +27,31 @@ class AveragePrecisionMetric:
     Source: arXiv 2104.12763, section 3 (evaluation during pre-training); the metric is COCO's.
     """
 
-    def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
+    def __init__(self) -> None:
         self._true = RecordRows(columns=4)  # x0, y0, width, height
         self._found = RecordRows(columns=5)  # the same and the score
 
-    def update(
-        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[ExampleScore]:
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            output: of the model, for B texts.
+            predictions: of the model, for B texts.
             records: the B records of these texts, in order.
-            places: not needed by this task.
 
         Returns:
             Nothing: the precision is one of all records.
 
         Raises:
-            InvalidInputError: there are more or fewer records than texts.
+            InvalidInputError: there are more or fewer records than predictions.
         """
-        for record, found in zip(records, predictions_of(output, records), strict=True):
+        for prediction, record in paired(predictions, records):
             if record.is_referred is not None:
                 continue
             true = torch.tensor(record.boxes).reshape(-1, 4)
             self._true.add(record, box_convert(true, "xyxy", "xywh").numpy())
-            boxes = box_convert(found.boxes, "xyxy", "xywh")
-            self._found.add(record, torch.cat([boxes, found.scores[:, None]], 1).numpy())
+            found = prediction.detections
+            boxes = box_convert(torch.from_numpy(found.boxes_xyxy), "xyxy", "xywh")
+            self._found.add(record, np.column_stack([boxes.numpy(), found.scores]))
         return []
 
     def compute(self) -> dict[str, float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mdetr.data.record import Record
 from mdetr.data.sources.converting import numbered, read_entries
@@ -18,12 +18,12 @@ from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import RecordRows, gather_rows, hash_of
+from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.average_precision import FREQUENCIES, Asked, Boxes, detection_precision
+from mdetr.evaluation.metrics.contract import paired
+from mdetr.processing.detections import Detections
+from mdetr.processing.prediction import Prediction
 
-Part = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Detections: (n, 2) of image and class, (n, 5) of corners and score."""
-Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
-"""n detections in an image: numbers of their classes, corners (n, 4) in pixels, scores."""
 _DIGITS = 18  # of a number that 64 bits hold
 PER_IMAGE = 300  # detections that the LVIS API looks at
 PER_CLASS = 10_000  # detections over the whole set that "fixed AP" looks at (arXiv 2102.01066)
@@ -92,43 +92,76 @@ class DetectionMetric:
     """
 
     def __init__(self, classes: Sequence[NamedClass]) -> None:
-        """Args: classes: that are looked for."""
+        """Start without any image.
+
+        Args:
+            classes: that are looked for.
+
+        Raises:
+            InvalidInputError: two of them have one name.
+        """
         self._classes = classes
+        self._number_of = {named.name: named.number for named in classes}
+        if len(self._number_of) < len(classes):
+            counts = Counter(named.name for named in classes)
+            raise InvalidInputError(
+                f"Two classes have the name {counts.most_common(1)[0][0]!r}; give each class its own."
+            )
         self._asked = RecordRows(columns=3, dtype=np.int64)  # image, class, exhaustive (-1: complete data)
         self._true = RecordRows(columns=2, dtype=np.int64)  # image, class
         self._true_boxes = RecordRows(columns=6)  # corners, area, whether it is a crowd
-        self._of_images: list[Part] = []
+        self._of_images: list[Boxes] = []
         self._of_classes = _Best(PER_CLASS)
 
-    def update(self, records: Sequence[Record], found: Found) -> None:
-        """Score an image.
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
+        """Score some images.
 
         Args:
-            records: all of the image, one for each class that is known to be in it or not.
-            found: detections: the numbers of their classes (n,), corners (n, 4) in pixels, and scores (n,).
+            predictions: of each record's image, for all classes, with labels; the records of an image share
+                theirs.
+            records: all of these images, one for each class that is known to be in an image or not.
+
+        Returns:
+            Nothing: the precision is one of all images.
+
+        Raises:
+            InvalidInputError: there are more or fewer records than predictions, or these have no labels.
         """
-        image = image_number(records[0])
-        for record in records:
-            named, exhaustive = class_of(record)
-            asked = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
-            self._asked.add(record, np.array([asked]))
-            facts = json.loads(record.extra or "{}")
-            corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
-            areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-            crowds = np.array(facts.get("crowds") or (), dtype=np.float32).reshape(-1, 5)  # class and corners
-            numbers = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
-            sides = crowds[:, 3:] - crowds[:, 1:3]
-            rows = np.concatenate(
-                [np.column_stack([corners, areas]), np.column_stack([crowds[:, 1:], sides.prod(1)])]
-            )
-            self._true.add(record, np.column_stack([np.full_like(numbers, image), numbers]))
-            self._true_boxes.add(record, np.column_stack([rows, np.arange(len(rows)) >= len(corners)]))
-        numbers, corners, scores = found
-        keys = np.stack([np.full_like(numbers, image), numbers], 1).astype(np.int64)
-        rows = np.column_stack([corners, scores]).astype(np.float32)
-        best = np.argsort(-rows[:, 4], kind="stable")[:PER_IMAGE]
-        self._of_images.append((keys[best], rows[best]))
-        self._of_classes.add(keys, rows)
+        scored: set[int] = set()
+        for prediction, record in paired(predictions, records):
+            image = image_number(record)
+            self._add_truth(image, record)
+            if image not in scored:
+                self._add_detections(image, prediction.detections)
+                scored.add(image)
+        return []
+
+    def _add_truth(self, image: int, record: Record) -> None:
+        named, exhaustive = class_of(record)
+        asked = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
+        self._asked.add(record, np.array([asked]))
+        facts = json.loads(record.extra or "{}")
+        corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
+        areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+        crowds = np.array(facts.get("crowds") or (), dtype=np.float32).reshape(-1, 5)  # class and corners
+        numbers = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
+        sides = crowds[:, 3:] - crowds[:, 1:3]
+        rows = np.concatenate(
+            [np.column_stack([corners, areas]), np.column_stack([crowds[:, 1:], sides.prod(1)])]
+        )
+        self._true.add(record, np.column_stack([np.full_like(numbers, image), numbers]))
+        self._true_boxes.add(record, np.column_stack([rows, np.arange(len(rows)) >= len(corners)]))
+
+    def _add_detections(self, image: int, found: Detections) -> None:
+        if found.labels is None:
+            raise InvalidInputError("Detection by name needs the class of each box; these have no labels.")
+        known = np.array([label in self._number_of for label in found.labels], dtype=bool)
+        numbers = [self._number_of[label] for label in found.labels if label in self._number_of]
+        classes = np.array(numbers, dtype=np.int64)
+        boxes = Boxes(np.full_like(classes, image), classes, found.boxes_xyxy[known], found.scores[known])
+        best = np.argsort(-boxes.values, kind="stable")[:PER_IMAGE]
+        self._of_images.append(boxes.at(best))
+        self._of_classes.add(boxes)
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.
@@ -163,33 +196,31 @@ class _Best:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[Part] = []
+        self._parts: list[Boxes] = []
         self._waiting = 0
 
-    def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Add detections of one image: keys (n, 2) image and class, rows (n, 5) corners and score."""
-        self._parts.append((keys, rows))
-        self._waiting += len(keys)
-        held = len(self._parts[0][0])
+    def add(self, boxes: Boxes) -> None:
+        """Add the detections of one image."""
+        self._parts.append(boxes)
+        self._waiting += len(boxes)
+        held = len(self._parts[0])
         if self._waiting > max(2 * held, 4_000_000):  # sort seldom: the cost of a detection stays constant
             self._cut()
 
     def gathered(self) -> Boxes:
         """The best of all processes."""
         self._cut()
-        found = _gathered(self._parts)
-        keys = np.stack([found.images, found.classes], 1)
-        self._parts = [(keys, np.column_stack([found.corners, found.values]))]
+        self._parts = [_gathered(self._parts)]
         self._cut()
-        return _boxes(*self._parts[0])
+        return self._parts[0]
 
     def _cut(self) -> None:
-        keys, rows = _joined(self._parts)
-        order = np.lexsort((keys[:, 0], -rows[:, 4], keys[:, 1]))
-        classes = keys[order, 1]
+        boxes = _joined(self._parts)
+        order = np.lexsort((boxes.images, -boxes.values, boxes.classes))
+        classes = boxes.classes[order]
         rank = np.arange(len(classes)) - np.searchsorted(classes, classes)
         kept = np.sort(order[rank < self._limit])
-        self._parts, self._waiting = [(keys[kept], rows[kept])], len(kept)
+        self._parts, self._waiting = [boxes.at(kept)], len(kept)
 
 
 def image_number(record: Record) -> int:
@@ -198,18 +229,21 @@ def image_number(record: Record) -> int:
     return int(record.image_id) if is_number else hash_of(record.image_id)
 
 
-def _joined(parts: Sequence[Part]) -> Part:
-    keys = np.concatenate([np.empty((0, 2), dtype=np.int64), *(keys for keys, _ in parts)])
-    return keys, np.concatenate([np.empty((0, 5), dtype=np.float32), *(rows for _, rows in parts)])
+def _joined(parts: Sequence[Boxes]) -> Boxes:
+    """The detections of many images as one."""
+    integers, floats = np.empty(0, dtype=np.int64), np.empty((0, 4), dtype=np.float32)
+    return Boxes(
+        np.concatenate([integers, *(part.images for part in parts)]),
+        np.concatenate([integers, *(part.classes for part in parts)]),
+        np.concatenate([floats, *(part.corners for part in parts)]),
+        np.concatenate([floats[:, 0], *(part.values for part in parts)]),
+    )
 
 
-def _gathered(parts: Sequence[Part]) -> Boxes:
+def _gathered(parts: Sequence[Boxes]) -> Boxes:
     """The detections of all processes, in an order that does not depend on who found them."""
-    mine, of_mine = _joined(parts)
-    keys, rows = gather_rows(mine), gather_rows(of_mine)
+    own = _joined(parts)
+    keys = gather_rows(np.column_stack([own.images, own.classes]))
+    rows = gather_rows(np.column_stack([own.corners, own.values]))
     order = np.argsort(keys[:, 0], kind="stable")
-    return _boxes(keys[order], rows[order])
-
-
-def _boxes(keys: NDArray[np.int64], rows: NDArray[np.float32]) -> Boxes:
-    return Boxes(keys[:, 0], keys[:, 1], rows[:, :4], rows[:, 4])
+    return Boxes(keys[order, 0], keys[order, 1], rows[order, :4], rows[order, 4])

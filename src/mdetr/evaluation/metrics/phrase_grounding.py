@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,13 +15,11 @@ from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore, words_of
-from mdetr.evaluation.metrics.predictions import predictions_of
+from mdetr.evaluation.metrics.contract import paired
 from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, share_within
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.detections import Grounding
-from mdetr.processing.images import Placement
-from mdetr.processing.processor import MdetrProcessor
-from mdetr.processing.targets import token_ranges
+from mdetr.processing.detections import Detections
+from mdetr.processing.prediction import Prediction
+from mdetr.processing.tokens import token_ranges
 
 ALL = "all"  # the group of all phrases
 GroundingProtocol = Literal["any_box", "merged_boxes"]
@@ -40,11 +39,10 @@ class PhraseGroundingMetric:
     Source: arXiv 2104.12763, section 4.1 (Flickr30k Entities), with both protocols of its table 3.
     """
 
-    def __init__(self, processor: MdetrProcessor, protocol: GroundingProtocol = "any_box") -> None:
+    def __init__(self, protocol: GroundingProtocol = "any_box") -> None:
         """Start without any record.
 
         Args:
-            processor: the model's own, which says which tokens a phrase has.
             protocol: "any_box", where a box is right that overlaps some true box by half; or "merged_boxes",
                 where it must so overlap the one box that encloses them all.
 
@@ -55,38 +53,29 @@ class PhraseGroundingMetric:
             raise InvalidInputError(
                 f"Expected one of {', '.join(_TRUTHS)} as protocol of phrase grounding, found {protocol!r}."
             )
-        self._processor = processor
         self._truth_of = _TRUTHS[protocol]
         self._places = GroupedRows(columns=1)
 
-    def update(
-        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[ExampleScore]:
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            output: of the model, for B texts.
+            predictions: of the model, for B texts.
             records: the B records of these texts, in order.
-            places: not needed by this task.
 
         Returns:
             For each record with phrases, the share of them whose first box is right.
 
         Raises:
-            InvalidInputError: there are more or fewer records than texts.
+            InvalidInputError: there are more or fewer records than predictions.
         """
-        encoding = self._processor.tokenize([record.text for record in records])
         example_scores = []
-        for row, (record, found) in enumerate(zip(records, predictions_of(output, records), strict=True)):
-            phrases = phrases_of(record)
+        for prediction, record in paired(predictions, records):
             ranked, best = [], []
-            for phrase in phrases:
-                scores = phrase_scores(found.token_probabilities, token_ranges(encoding, row, phrase.spans))
-                order = scores.argsort(descending=True, stable=True)
-                ranked.append(found.boxes[order])
-                x0, y0, x1, y1 = ranked[-1][0].tolist()
-                words = words_of(record.text, phrase.spans)
-                best.append(Grounding(words, phrase.spans, (x0, y0, x1, y1), float(scores[order[0]])))
+            for phrase in phrases_of(record):
+                found = rank_for_phrase(prediction, phrase.spans)
+                ranked.append(torch.from_numpy(found.boxes_xyxy))
+                best.append(replace(found[0], phrase=words_of(record.text, phrase.spans), spans=phrase.spans))
             places_of_hits = self.score_phrases(record, ranked)
             if places_of_hits:
                 right = sum(place < 1 for place in places_of_hits) / len(places_of_hits)
@@ -156,6 +145,20 @@ def phrases_of(record: Record) -> tuple[Phrase, ...]:
         if spans:
             boxes_of.setdefault(spans, []).append(index)
     return tuple(Phrase(spans, tuple(indices)) for spans, indices in boxes_of.items())
+
+
+def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
+    """All queries, best first, scored by how likely each speaks of a phrase of the text.
+
+    Raises:
+        InvalidInputError: the prediction is not of a text.
+    """
+    if prediction.text is None or prediction.token_probabilities is None:
+        raise InvalidInputError("Phrases need the probabilities of tokens; these predictions hold none.")
+    probabilities = torch.from_numpy(prediction.token_probabilities)
+    scores = phrase_scores(probabilities, token_ranges(prediction.text, spans))
+    order = scores.argsort(descending=True, stable=True).numpy()
+    return replace(prediction.detections[order], scores=scores.numpy()[order])
 
 
 def phrase_scores(token_probabilities: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:

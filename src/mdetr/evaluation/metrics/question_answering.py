@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdetr.data.record import Record
+from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows, RecordRows, hash_of, record_key
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.images import Placement
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.evaluation.metrics.contract import paired
+from mdetr.processing.prediction import Prediction
 
 ALL = "all"  # the group of all questions
 
@@ -36,9 +36,7 @@ class QuestionAnsweringMetric:
     section 4.4) and CLEVR (arXiv 1612.06890).
     """
 
-    def __init__(self, processor: MdetrProcessor) -> None:
-        """Args: processor: the model's own, which knows its answers."""
-        self._processor = processor
+    def __init__(self) -> None:
         self._right = GroupedRows(columns=1)
         self._choices = GroupedRows(columns=1)
         self._by_record = RecordRows(columns=1)
@@ -47,15 +45,12 @@ class QuestionAnsweringMetric:
             columns=3, dtype=np.int64
         )  # hashes of the group, the true and the given one
 
-    def update(
-        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[ExampleScore]:
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            output: of the model, for B texts.
+            predictions: of the model, for B texts.
             records: the B records of these texts, in order.
-            places: not needed by this task.
 
         Returns:
             For each question, whether its answer is right; NaN where the right one is not known.
@@ -63,15 +58,20 @@ class QuestionAnsweringMetric:
         Raises:
             InvalidInputError: the model gives no answers.
         """
-        given = self._processor.post_process_answers(output)
         example_scores = []
-        for record, (answer, _, _) in zip(records, given, strict=True):
+        for prediction, record in paired(predictions, records):
             facts = json.loads(record.extra or "{}")
+            if record.answer is None and not _is_question(facts):
+                continue
+            answer = prediction.answer
+            if answer is None:
+                raise InvalidInputError(
+                    "This model gives no answers; take one that was trained for question answering."
+                )
             if record.answer is not None:
                 self.score_answer(record, answer, facts)
-            if record.answer is not None or _is_question(facts):
-                right = math.nan if record.answer is None else float(answer == record.answer)
-                example_scores.append(ExampleScore(record, right, answer=answer))
+            right = math.nan if record.answer is None else float(answer == record.answer)
+            example_scores.append(ExampleScore(record, right, answer=answer))
         return example_scores
 
     def score_answer(self, record: Record, answer: str, facts: dict[str, Any]) -> None:

@@ -11,12 +11,10 @@ from torchvision.ops import box_iou, generalized_box_iou
 from mdetr.data.record import Box, Record
 from mdetr.evaluation.distributed import RecordRows
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.evaluation.metrics.predictions import predictions_of
+from mdetr.evaluation.metrics.contract import paired
 from mdetr.evaluation.metrics.ranking import first_hit, order_by_score, share_within
-from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Grounding
-from mdetr.processing.images import Placement
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.prediction import Prediction
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10, dtype=np.float32)  # of COCO's average precision
 
@@ -32,38 +30,37 @@ class ReferringMetric:
     generalized IoU at 0.5; the field's definition, IoU, is never lower.
     """
 
-    def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
+    def __init__(self) -> None:
         self._places = RecordRows(columns=5)  # by IoU, by generalized IoU, without the head, best IoU, boxes
 
-    def update(
-        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[ExampleScore]:
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            output: of the model, for B texts.
+            predictions: of the model, for B texts.
             records: the B records of these texts, in order.
-            places: not needed by this task.
 
         Returns:
             For each referring expression, whether the first box is right.
 
         Raises:
-            InvalidInputError: there are more or fewer records than texts.
+            InvalidInputError: there are more or fewer records than predictions.
         """
         example_scores = []
-        for record, found in zip(records, predictions_of(output, records), strict=True):
+        for prediction, record in paired(predictions, records):
             truth = referred_boxes(record)
             if not truth:
                 continue
             true_boxes = torch.tensor(truth)
-            plain = found.boxes[order_by_score(found.scores, found.boxes)]
-            scores = found.scores if found.referred_scores is None else found.referred_scores
-            order = order_by_score(scores, found.boxes)
-            ranked = found.boxes[order]
+            found = prediction.detections
+            boxes, plain_scores = torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.scores)
+            has_head = found.referred_scores is not None
+            scores = plain_scores if not has_head else torch.from_numpy(found.referred_scores)
+            plain = boxes[order_by_score(plain_scores, boxes)]
+            order = order_by_score(scores, boxes)
+            ranked = boxes[order]
             hits = [first_hit(ranked, true_boxes, overlap) for overlap in (box_iou, generalized_box_iou)]
-            without = np.nan if found.referred_scores is None else first_hit(plain, true_boxes)
+            without = first_hit(plain, true_boxes) if has_head else np.nan
             best = float(box_iou(ranked[:1], true_boxes).max())
             self._places.add(record, np.array([[*hits, without, best, len(truth)]]))
             x0, y0, x1, y1 = ranked[0].tolist()

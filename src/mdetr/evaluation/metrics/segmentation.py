@@ -13,16 +13,11 @@ from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.evaluation.metrics.predictions import predictions_of
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.detections import Grounding
-from mdetr.processing.images import Placement
-from mdetr.processing.post_processing import post_process_masks
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.evaluation.metrics.contract import paired
+from mdetr.processing.prediction import Prediction
 from mdetr.processing.rle import decode_masks
 
 ALL = "all"  # the group of all phrases
-THRESHOLD = 0.7  # of 1 - p(no object), above which a query's mask counts
 PRECISIONS = (0.5, 0.7, 0.9)
 SMALL, LARGE, MANY = 0.02, 0.2, 5  # shares of the image, and instances, that PhraseCut's subsets are made by
 
@@ -37,45 +32,35 @@ class SegmentationMetric:
     Source: arXiv 2104.12763, section 4.2.2; the metrics are PhraseCut's (arXiv 2008.01187, section 5).
     """
 
-    def __init__(self, processor: MdetrProcessor | None = None) -> None:
-        """Args: processor: not needed by this task; taken so that all metrics are made alike."""
+    def __init__(self) -> None:
         self._rows = GroupedRows(columns=4)  # pixels in both and in any: of masks, of boxes
 
-    def update(
-        self, output: MdetrOutput, records: Sequence[Record], places: Sequence[Placement] | None = None
-    ) -> list[ExampleScore]:
+    def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            output: of the model, for B texts.
+            predictions: of the model, for B texts.
             records: the B records of these texts, in order.
-            places: how each record's image lies in the batch.
 
         Returns:
             For each record with masks, the IoU of its mask.
 
         Raises:
-            InvalidInputError: the model predicts no masks, or `places` is missing.
+            InvalidInputError: the model predicts no masks, or there are more or fewer records than
+                predictions.
         """
-        if places is None:
-            raise InvalidInputError("Scoring masks needs to know how the images lie in the batch.")
-        found = predictions_of(output, records)
-        kept = [(prediction.scores > THRESHOLD).nonzero()[:, 0] for prediction in found]
-        masks = post_process_masks(output, kept, places)
         example_scores = []
-        for record, prediction, queries, mask in zip(records, found, kept, masks, strict=True):
+        for prediction, record in paired(predictions, records):
             if not record.masks:
                 continue
-            boxes = prediction.boxes[queries]
-            overlap = self.score_masks(record, mask.any(0), boxes)
-            whole = ((0, len(record.text)),)
-            said = tuple(
-                Grounding(record.text, whole, (x0, y0, x1, y1), score)
-                for (x0, y0, x1, y1), score in zip(
-                    boxes.tolist(), prediction.scores[queries].tolist(), strict=True
+            segments = prediction.segments
+            if segments is None or segments.masks is None:
+                raise InvalidInputError(
+                    "This model predicts no masks; take one that was trained for segmentation."
                 )
-            )
-            example_scores.append(ExampleScore(record, overlap, said))
+            joined = torch.from_numpy(segments.masks.any(0))
+            overlap = self.score_masks(record, joined, torch.from_numpy(segments.boxes_xyxy))
+            example_scores.append(ExampleScore(record, overlap, tuple(segments)))
         return example_scores
 
     def score_masks(self, record: Record, mask: Tensor, boxes: Tensor) -> float:
