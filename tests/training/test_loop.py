@@ -90,6 +90,14 @@ def test_a_resumed_run_equals_one_that_never_stopped(shapes_store: Path, tmp_pat
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_one_process_has_nothing_to_shard(shapes_store: Path, tmp_path: Path) -> None:
+    content = small_recipe(shapes_store, sharding="fsdp")
+    content["optimizer"] |= {"steps": 2}
+    folder = train(parse_recipe(content), tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint-2" / "optimizer.pt").is_file()
+    assert MdetrForObjectDetection.from_pretrained(folder)
+
+
 def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
     short = replace(recipe, optimizer=replace(recipe.optimizer, steps=3))  # in the middle of an epoch
     folder = train(short, tmp_path / "run")

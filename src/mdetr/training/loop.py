@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import load_fsdp_optimizer, save_fsdp_optimizer
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
@@ -115,7 +115,7 @@ class TrainingLoop:
         self.state, self.throughput = RunState(), Throughput()
         config = getattr(components.model, "config", None)  # a baseline has none
         self.losses = LossParts(getattr(config, "answer_types", None) or ())
-        sharded = recipe.run.sharding == "fsdp"
+        sharded = accelerator.distributed_type == DistributedType.FSDP
         self.batch_size = batch_per_process(recipe, accelerator.num_processes)
 
         # Load the data; each process gets its part of every batch
