@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mdetr.inference import asking
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.answers import CLEVR_VOCABULARY
+from mdetr.processing import images as processing_images
 from mdetr.processing.detections import Detections
 from tests.model.models import small_model
 
@@ -570,3 +572,29 @@ def test_what_is_no_text_is_refused(
         model.detect(images[0], names)  # type: ignore[call-overload]
     with pytest.raises(InvalidInputError, match=message):
         model.processor(text=text) if text is not None else model.ground(images, text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_one_image_and_one_caption_are_loaded_tokenized_and_laid_out_once(
+    bundled: Mdetr, batched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: Counter[str] = Counter()
+
+    def count_calls(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            counts[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count_calls(Image, "open")
+    count_calls(type(bundled.processor.tokenizer), "__call__")
+    count_calls(processing_images, "Placement")
+    if batched:
+        (result,) = bundled.ground_batch([PICTURE], [CAPTION])
+    else:
+        result = bundled.ground(PICTURE, CAPTION)
+    assert len(result)
+    assert counts == {"open": 1, "__call__": 1, "Placement": 1}

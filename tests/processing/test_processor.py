@@ -20,6 +20,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.detections import Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.post_processing import post_process_boxes
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
@@ -67,6 +68,16 @@ def _recorded_inputs() -> tuple[list[np.ndarray], list[str], list[dict[str, Any]
         referred = [bool(value) for value in target["is_referred"]]
         targets.append({"boxes": boxes, "spans": target["spans"], "is_referred": referred})
     return images, description["captions"], targets
+
+
+def _ground(
+    processor: MdetrProcessor,
+    output: MdetrOutput,
+    texts: list[str],
+    sizes: list[tuple[int, int]],
+    **thresholds: float,
+) -> list[Detections]:
+    return processor.post_process_grounding(output, processor.tokenize_each(texts), sizes, **thresholds)
 
 
 def test_targets_agree_with_the_published_program(processor: MdetrProcessor) -> None:
@@ -187,8 +198,8 @@ def test_special_tokens_in_a_text_are_plain_text(processor: MdetrProcessor, text
     letters = [place for place, character in enumerate(text) if character != " "]
     tokens = [encoding.char_to_token(0, place) for place in letters]
     assert tokens == sorted(tokens)  # every character has its token
-    (found,) = processor.post_process_grounding(
-        _output_for({0: list(range(1, len(inside) + 1))}), [text], [(9, 9)], token_threshold=1e-3
+    (found,) = _ground(
+        processor, _output_for({0: list(range(1, len(inside) + 1))}), [text], [(9, 9)], token_threshold=1e-3
     )
     assert found[0].phrase == text
 
@@ -278,7 +289,7 @@ def test_any_fast_tokenizer_serves() -> None:
     made = processor(GREY, text, {"boxes": [(0, 0, 9, 9)], "spans": [[(4, 8)]]})
     tokens = made["targets"]["positive_map"][0, 0].nonzero()[:, 0]
     assert tokenizer.convert_ids_to_tokens(made["input_ids"][0, tokens]) == ["Ġblue"]
-    found = processor.post_process_grounding(_output_for({0: tokens.tolist()}), [text], [(50, 100)])
+    found = _ground(processor, _output_for({0: tokens.tolist()}), [text], [(50, 100)])
     assert found[0][0].phrase == "blue"
 
 
@@ -296,7 +307,7 @@ def _output_for(tokens_of_query: dict[int, list[int]], num_queries: int = 3) -> 
 def test_grounding_reads_words_off_the_token_distribution(processor: MdetrProcessor) -> None:
     text = "the tall man in the red hat"  # tokens: <s> the tall man in the red hat </s>
     output = _output_for({0: [2, 3, 6, 7], 2: [1, 2, 3]})
-    (found,) = processor.post_process_grounding(output, [text], [(100, 200)])
+    (found,) = _ground(processor, output, [text], [(100, 200)])
     assert [grounding.phrase for grounding in found] == ["tall man ... red hat", "the tall man"]
     assert found[0].spans == ((4, 12), (20, 27))
     assert found[0].box == (50.0, 25.0, 150.0, 75.0)
@@ -306,12 +317,12 @@ def test_grounding_reads_words_off_the_token_distribution(processor: MdetrProces
 def test_a_long_phrase_whose_tokens_share_the_probability_is_read_too(processor: MdetrProcessor) -> None:
     text = "the very tall man in the old red hat with a broad green ribbon"
     output = _output_for({0: list(range(1, 15))})  # 1/14 each, less than the threshold of 0.1
-    (found,) = processor.post_process_grounding(output, [text], [(9, 9)])
+    (found,) = _ground(processor, output, [text], [(9, 9)])
     assert [grounding.phrase for grounding in found] == [text]
 
 
 def test_special_tokens_and_padding_never_give_words(processor: MdetrProcessor) -> None:
-    (found,) = processor.post_process_grounding(_output_for({0: [0, 3, 40]}), ["a cat"], [(9, 9)])
+    (found,) = _ground(processor, _output_for({0: [0, 3, 40]}), ["a cat"], [(9, 9)])
     assert (found[0].phrase, found[0].spans) == ("", ())
 
 
@@ -319,14 +330,14 @@ def test_boxes_of_groundings_stay_in_the_image(processor: MdetrProcessor) -> Non
     output = _output_for({0: [2]})
     assert output.pred_boxes is not None
     output.pred_boxes[0, 0] = torch.tensor([0.9, 0.1, 0.6, 0.6])
-    (found,) = processor.post_process_grounding(output, ["a cat"], [(100, 200)])
+    (found,) = _ground(processor, output, ["a cat"], [(100, 200)])
     assert found[0].box == pytest.approx((120, 0, 200, 40))
 
 
 def test_threshold_decides_what_is_shown(processor: MdetrProcessor) -> None:
     output = _output_for({0: [1], 1: [2]})
-    assert len(processor.post_process_grounding(output, ["a cat"], [(9, 9)], threshold=0.9999)[0]) == 0
-    assert len(processor.post_process_grounding(output, ["a cat"], [(9, 9)])[0]) == 2
+    assert len(_ground(processor, output, ["a cat"], [(9, 9)], threshold=0.9999)[0]) == 0
+    assert len(_ground(processor, output, ["a cat"], [(9, 9)])[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -347,7 +358,7 @@ def test_a_tokens_word_belongs_to_the_phrase_as_a_whole(
 ) -> None:
     encoding, start = processor.tokenize([text]), text.index(picked)
     tokens = {encoding.char_to_token(0, place) for place in range(start, start + len(picked))} - {None}
-    (found,) = processor.post_process_grounding(_output_for({0: sorted(tokens)}), [text], [(9, 9)])
+    (found,) = _ground(processor, _output_for({0: sorted(tokens)}), [text], [(9, 9)])
     assert found[0].phrase == phrase
 
 
@@ -366,7 +377,7 @@ def test_words_of_a_box_are_read_back_from_its_positive_map(words: list[str], da
     made = processor(GREY, text, {"boxes": [(0, 0, 9, 9)], "spans": [[span]]})["targets"]
     tokens = made["positive_map"][0, 0].nonzero()[:, 0].tolist()
     output = _output_for({0: tokens})
-    (found,) = processor.post_process_grounding(output, [text], [(9, 9)], token_threshold=1e-3)
+    (found,) = _ground(processor, output, [text], [(9, 9)], token_threshold=1e-3)
     assert found[0].spans == (span,)
     assert found[0].phrase == text[slice(*span)]
 
@@ -407,9 +418,7 @@ def test_a_span_never_cuts_a_word(pairs: list[tuple[str, str]], own: bool, data:
     encoding = processor.tokenize([text])
     length = int(encoding["attention_mask"].sum())
     tokens = data.draw(st.sets(st.integers(1, length - 2), min_size=1, max_size=6))
-    (found,) = processor.post_process_grounding(
-        _output_for({0: sorted(tokens)}), [text], [(9, 9)], token_threshold=1e-3
-    )
+    (found,) = _ground(processor, _output_for({0: sorted(tokens)}), [text], [(9, 9)], token_threshold=1e-3)
     spans = found[0].spans
     assert not {place for span in spans for place in span} & inside
     assert all(text[start:end] == text[start:end].strip() != "" for start, end in spans)
@@ -427,11 +436,11 @@ def test_boxes_of_the_same_words_that_lie_on_each_other_are_one(processor: Mdetr
     output = _output_for({0: [1], 1: [1], 2: [2]})
     assert output.pred_boxes is not None
     output.pred_boxes[0, 1, 0] += 0.02  # overlaps the first by 0.92
-    (found,) = processor.post_process_grounding(output, ["a cat"], [(100, 200)])
+    (found,) = _ground(processor, output, ["a cat"], [(100, 200)])
     assert [grounding.phrase for grounding in found] == ["a", "cat"]
-    assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)], max_overlap=1)[0]) == 3
+    assert len(_ground(processor, output, ["a cat"], [(100, 200)], max_overlap=1)[0]) == 3
     output.pred_boxes[0, 1, 0] += 0.2  # overlaps it by 0.39
-    assert len(processor.post_process_grounding(output, ["a cat"], [(100, 200)])[0]) == 3
+    assert len(_ground(processor, output, ["a cat"], [(100, 200)])[0]) == 3
 
 
 def _two(size: int = 8) -> list[np.ndarray]:
@@ -506,7 +515,7 @@ def test_grounded_detections_have_grounding_dinos_keys_and_the_boxes_of_ground(
     text = "the tall man in the red hat"
     output = _output_for({0: [2, 3, 6, 7], 2: [1, 2, 3]})
     output.input_ids = processor.tokenize([text])["input_ids"]
-    (expected,) = processor.post_process_grounding(output, [text], [(100, 200)])
+    (expected,) = _ground(processor, output, [text], [(100, 200)])
     (found,) = processor.post_process_grounded_object_detection(output, target_sizes=[(100, 200)])
     assert set(found) == {"scores", "boxes", "text_labels", "labels"}
     assert found["text_labels"] == found["labels"] == ["tall man ... red hat", "the tall man"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice, repeat, zip_longest
 from typing import Any, TypeVar, cast
 
 import torch
@@ -26,7 +26,8 @@ from mdetr.processing.images import (
     unwrapped,
 )
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.processing.texts import as_texts, check_text
+from mdetr.processing.texts import as_texts
+from mdetr.processing.tokens import TokenizedText
 
 R = TypeVar("R")
 Progress = Callable[[int], None]
@@ -36,11 +37,16 @@ LOOK_AHEAD = 4  # batches that an image may wait for others of its shape
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of image and text, and how the images lie in the batch."""
+    """Pairs of image and text, with the texts' tokens, and how the images lie in the batch."""
 
     images: Sequence[Picture]
     places: Sequence[Placement]
-    texts: Sequence[str]
+    texts: Sequence[TokenizedText]
+
+    @property
+    def captions(self) -> list[str]:
+        """The texts alone."""
+        return [text.text for text in self.texts]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -71,7 +77,7 @@ class _Pair:
 
     place: int
     image: LoadedImage
-    text: str
+    text: TokenizedText
 
 
 Read = Callable[[MdetrOutput, Batch], list[R]]
@@ -111,15 +117,16 @@ def ask(
     images = as_list(image)
     texts = as_texts(text)
     count = _number_of_pairs(len(images), len(texts))
-    for start in range(0, len(texts), 1000):
-        processor.tokenize(texts[start : start + 1000])  # refuses what cannot be read before any work is done
+    tokenized: list[TokenizedText] = []
+    for start in range(0, len(texts), 1000):  # refuses what cannot be read before any work is done
+        tokenized += processor.tokenize_each(texts[start : start + 1000])
     if not count:
         return []
     steps: Iterator[list[R]]
     if len(images) == 1:
-        steps = _ask_one_image(model, processor, images[0], texts, batch_size, read, channel_order)
+        steps = _ask_one_image(model, processor, images[0], tokenized, batch_size, read, channel_order)
     else:
-        pairs = zip(images, texts * (count // len(texts)), strict=True)
+        pairs = zip(images, tokenized * (count // len(tokenized)), strict=True)
         steps = _ask_images(model, processor, pairs, batch_size, read, channel_order)
     results: list[R] = []
     for step in steps:
@@ -151,22 +158,23 @@ def ask_each(
     """
     _check_batch_size(batch_size)
     steps: Iterator[list[R]]
+    several: Iterable[TokenizedText]
     if isinstance(texts, str):
-        processor.tokenize([texts])
-    elif not isinstance(texts, Iterable):
-        as_texts(texts)  # refuses it
+        several = processor.tokenize_each([texts])
+    else:
+        if not isinstance(texts, Iterable):
+            as_texts(texts)  # refuses it
+        several = _tokenized(processor, texts)
     if is_single(images):
-        several = [texts] if isinstance(texts, str) else _checked(processor, texts)
-        steps = _ask_one_image(
-            model, processor, cast(ImageInput, images), several, batch_size, read, channel_order
-        )
+        image = cast(ImageInput, images)
+        steps = _ask_one_image(model, processor, image, several, batch_size, read, channel_order)
     else:
         given = cast(Iterable[ImageInput], images)
-        pairs: Iterable[tuple[ImageInput, str]]
+        pairs: Iterable[tuple[ImageInput, TokenizedText]]
         if isinstance(texts, str):
-            pairs = ((image, texts) for image in given)
+            pairs = zip(given, repeat(next(iter(several))), strict=False)
         else:
-            pairs = _paired(given, _checked(processor, texts))
+            pairs = _paired(given, several)
         steps = _ask_images(model, processor, pairs, batch_size, read, channel_order)
     return (result for step in steps for result in step)
 
@@ -176,14 +184,14 @@ def _check_batch_size(batch_size: int) -> None:
         raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
 
 
-def _checked(processor: MdetrProcessor, texts: Iterable[str]) -> Iterator[str]:
+def _tokenized(processor: MdetrProcessor, texts: Iterable[str]) -> Iterator[TokenizedText]:
     for text in texts:
-        check_text(text)
-        processor.tokenize([text])
-        yield text
+        yield from processor.tokenize_each([text])
 
 
-def _paired(images: Iterable[ImageInput], texts: Iterable[str]) -> Iterator[tuple[ImageInput, str]]:
+def _paired(
+    images: Iterable[ImageInput], texts: Iterable[TokenizedText]
+) -> Iterator[tuple[ImageInput, TokenizedText]]:
     """Images and texts of one number, which shows at the end."""
     missing: Any = object()
     for place, (image, text) in enumerate(zip_longest(images, texts, fillvalue=missing)):
@@ -197,7 +205,7 @@ def _ask_one_image(
     model: MdetrForObjectDetection,
     processor: MdetrProcessor,
     image: ImageInput,
-    texts: Iterable[str],
+    texts: Iterable[TokenizedText],
     batch_size: int,
     read: Read[R],
     channel_order: str,
@@ -217,7 +225,7 @@ def _ask_one_image(
 def _ask_images(
     model: MdetrForObjectDetection,
     processor: MdetrProcessor,
-    pairs: Iterable[tuple[ImageInput, str]],
+    pairs: Iterable[tuple[ImageInput, TokenizedText]],
     batch_size: int,
     read: Read[R],
     channel_order: str,
@@ -300,16 +308,19 @@ def encode_images(
 
 @torch.inference_mode()
 def encode_texts(
-    model: MdetrForObjectDetection, processor: MdetrProcessor, texts: Sequence[str]
+    model: MdetrForObjectDetection, processor: MdetrProcessor, texts: Sequence[TokenizedText]
 ) -> TextFeatures:
     """The features of texts."""
-    inputs = processor(text=texts).to(model.device)
+    inputs = processor.pad_texts(texts).to(model.device)
     return model.encode_text(inputs["input_ids"], inputs["attention_mask"])
 
 
 @torch.inference_mode()
 def _fuse(
-    model: MdetrForObjectDetection, processor: MdetrProcessor, features: ImageFeatures, texts: Sequence[str]
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    features: ImageFeatures,
+    texts: Sequence[TokenizedText],
 ) -> MdetrOutput:
     return model.fuse(features, encode_texts(model, processor, texts))
 

@@ -42,7 +42,7 @@ class ClassPrompts:
         order = sorted(range(len(names)), key=lambda place: len(names[place]))
         self._batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         self._texts = [
-            encode_texts(model, processor, [class_prompt(names[place]) for place in batch])
+            encode_texts(model, processor, processor.tokenize_each([class_prompt(names[n]) for n in batch]))
             for batch in self._batches
         ]
 

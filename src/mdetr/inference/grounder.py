@@ -457,7 +457,7 @@ class Mdetr:
 
         def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
             found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
-            return list(map(GroundingResult, batch.images, batch.texts, found))
+            return list(map(GroundingResult, batch.images, batch.captions, found))
 
         return read
 
@@ -465,8 +465,8 @@ class Mdetr:
         _check_share("threshold", threshold)
 
         def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
-            found = self.processor.post_process_referring(output, batch.texts, batch.sizes, threshold)
-            return list(map(ReferringResult, batch.images, batch.texts, found))
+            found = self.processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
+            return list(map(ReferringResult, batch.images, batch.captions, found))
 
         return read
 
@@ -480,7 +480,7 @@ class Mdetr:
             return [
                 AnswerResult(picture, question, detections, *answer)
                 for picture, question, detections, answer in zip(
-                    batch.images, batch.texts, found, answers, strict=True
+                    batch.images, batch.captions, found, answers, strict=True
                 )
             ]
 
@@ -491,8 +491,8 @@ class Mdetr:
         self._require(Task.SEGMENTATION)
 
         def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
-            found = self.processor.post_process_segmentation(output, batch.texts, batch.places, limit)
-            return list(map(SegmentationResult, batch.images, batch.texts, found))
+            found = self.processor.post_process_segmentation(output, batch.captions, batch.places, limit)
+            return list(map(SegmentationResult, batch.images, batch.captions, found))
 
         return read
 

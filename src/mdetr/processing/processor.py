@@ -46,7 +46,7 @@ from mdetr.processing.post_processing import (
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.targets import TargetInput, make_targets
 from mdetr.processing.texts import as_texts, check_text
-from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts
+from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts, unpadded_texts
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 
 
@@ -160,7 +160,8 @@ class MdetrProcessor(ProcessorMixin):
             loaded = [load_image(image) for image in as_list(images)]
             if not loaded:
                 raise InvalidInputError("Expected at least one image, found an empty list.")
-            inputs.update(self.image_processor(loaded, do_resize=do_resize))
+            resized = [self.image_processor.resize(image) if do_resize else image for image in loaded]
+            inputs.update(self.image_processor.pad(resized))
             sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
             placed = placements(sizes, inputs["pixel_mask"])
         if text is None:
@@ -213,6 +214,20 @@ class MdetrProcessor(ProcessorMixin):
                 )
         return encoding
 
+    def tokenize_each(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """The tokens of texts, without padding; see `tokenize` for what is refused."""
+        return unpadded_texts(self.tokenize(texts), texts)
+
+    def pad_texts(self, texts: Sequence[TokenizedText]) -> BatchEncoding:
+        """The input_ids and attention_mask (B, L) of texts that are tokenized, padded to the longest."""
+        return self.tokenizer.pad(
+            {"input_ids": [list(text.input_ids) for text in texts]},
+            padding="longest",
+            pad_to_multiple_of=self.pad_text_to_multiple,
+            return_tensors="pt",
+            verbose=False,
+        )
+
     def threshold_or_default(self, threshold: float | None) -> float:
         """A threshold, or for None the model's own.
 
@@ -227,7 +242,7 @@ class MdetrProcessor(ProcessorMixin):
     def post_process_grounding(
         self,
         output: MdetrOutput,
-        texts: Sequence[str],
+        texts: Sequence[TokenizedText],
         sizes: Sequence[Size],
         threshold: float | None = None,
         token_threshold: float = 0.1,
@@ -235,8 +250,7 @@ class MdetrProcessor(ProcessorMixin):
     ) -> list[Detections]:
         """See `post_process_grounding`; a threshold of None is the model's own."""
         limit = self.threshold_or_default(threshold)
-        tokenized = tokenized_texts(self.tokenize(texts), texts)
-        return post_process_grounding(output, tokenized, sizes, limit, token_threshold, max_overlap)
+        return post_process_grounding(output, texts, sizes, limit, token_threshold, max_overlap)
 
     def post_process_grounded_object_detection(
         self,

@@ -15,10 +15,17 @@ from mdetr.processing.detections import Span
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text, and the characters that each of its tokens covers: none for special tokens and padding."""
+    """A text with its tokens.
+
+    Attributes:
+        text: The text.
+        token_spans: The characters that each token covers: none for special tokens and padding.
+        input_ids: The tokens.
+    """
 
     text: str
     token_spans: Sequence[Span]
+    input_ids: Sequence[int]
 
     @cached_property
     def _token_of_character(self) -> list[int | None]:
@@ -38,17 +45,26 @@ class TokenizedText:
 
 
 def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
-    """The texts of an encoding, with the characters of their tokens."""
-    return [
-        TokenizedText(
-            text,
-            [
-                (0, 0) if special else span
-                for span, special in zip(row.offsets, row.special_tokens_mask, strict=True)
-            ],
+    """The texts of an encoding with their tokens, padding included."""
+    results: list[TokenizedText] = []
+    for text, row in zip(texts, encoding.encodings or (), strict=True):
+        covered = zip(row.offsets, row.special_tokens_mask, strict=True)
+        spans = [(0, 0) if special else span for span, special in covered]
+        results.append(TokenizedText(text, spans, row.ids))
+    return results
+
+
+def unpadded_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
+    """The texts of an encoding with their tokens, without padding."""
+    results: list[TokenizedText] = []
+    for padded, row in zip(tokenized_texts(encoding, texts), encoding.encodings or (), strict=True):
+        kept = [place for place, is_token in enumerate(row.attention_mask) if is_token]
+        spans, ids = (
+            [padded.token_spans[place] for place in kept],
+            [padded.input_ids[place] for place in kept],
         )
-        for text, row in zip(texts, encoding.encodings or (), strict=True)
-    ]
+        results.append(TokenizedText(padded.text, spans, ids))
+    return results
 
 
 def read_back(tokenizer: PreTrainedTokenizerBase, input_ids: Tensor) -> list[TokenizedText]:
@@ -63,7 +79,8 @@ def read_back(tokenizer: PreTrainedTokenizerBase, input_ids: Tensor) -> list[Tok
             _common_length(text, _decode(tokenizer, ordinary[:count])) for count in range(len(ordinary) + 1)
         ]
         spans = iter(pairwise(ends))
-        texts.append(TokenizedText(text, [(0, 0) if token in special else next(spans) for token in ids]))
+        of_tokens = [(0, 0) if token in special else next(spans) for token in ids]
+        texts.append(TokenizedText(text, of_tokens, ids))
     return texts
 
 

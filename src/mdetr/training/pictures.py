@@ -72,8 +72,9 @@ class PredictionPictures:
         with torch.inference_mode():
             output = model(**batch.inputs.to(model.device))
         model.train(was_training)
-        texts, sizes = [record.text for record in records], [(r.height, r.width) for r in records]
-        found = validation.processor.post_process_grounding(output, texts, sizes, threshold=self.threshold)
+        sizes = [place.given for place in batch.places]
+        processor = validation.processor
+        found = processor.post_process_grounding(output, batch.texts, sizes, threshold=self.threshold)
         answers: list[str | None] = [None] * len(records)
         if output.answer_logits is not None:
             given = [answer for answer, _, _ in validation.processor.post_process_answers(output)]
