@@ -229,7 +229,7 @@ def test_bad_records_can_be_left_out_and_listed(tmp_path: Path) -> None:
     three = [make_record(0), bad, make_record(2), make_record(0)]
     store = write_store(tmp_path / "store", three, tmp_path, on_bad=errors.append)
     assert [record.id for record in store] == ["0", "2"]
-    assert ["text is empty" in str(errors[0]), "comes twice" in str(errors[1])] == [True, True]
+    assert ["text is empty" in str(errors[0]), "is a duplicate" in str(errors[1])] == [True, True]
 
 
 def test_an_existing_store_is_kept_unless_it_shall_be_replaced(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_in_no_image_no_class_is_found(model: Mdetr) -> None:
     [
         ([], "There is no class name; give at least one"),
         (["cat", " "], "Class name 2 of 2 is empty; leave it out"),
-        (["cat", "dog", "cat"], "The class name 'cat' comes twice; give each name once"),
+        (["cat", "dog", "cat"], "The class name 'cat' is a duplicate; give each name once"),
         ([None], "Expected a text, found NoneType"),
     ],
 )

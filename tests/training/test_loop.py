@@ -120,7 +120,7 @@ def test_an_unfinished_checkpoint_is_passed_over(recipe: Recipe, tmp_path: Path)
 
 def test_a_run_is_not_overwritten_and_nothing_cannot_be_resumed(recipe: Recipe, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run")
-    with pytest.raises(TrainingError, match="holds a run already"):
+    with pytest.raises(TrainingError, match="already holds a run"):
         train(recipe, tmp_path / "run")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         train(recipe, tmp_path / "other", resume=True)

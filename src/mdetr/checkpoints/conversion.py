@@ -58,7 +58,7 @@ def convert(
             `gqa_answer2id_by_type.json`, which name GQA's answers; numbered if left out.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not a released MDETR; or the folder is there already.
+        CheckpointError: the file is missing, damaged or not a released MDETR; or the folder already exists.
     """
     target = Path(folder)
     if target.exists():

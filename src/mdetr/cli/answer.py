@@ -42,7 +42,7 @@ def answer(
     device: Device = None,
     dtype: Dtype = Precision.FLOAT32,
 ) -> None:
-    """Answer a question about an image, and find the things that it speaks of.
+    """Answer a question about an image, and find the things that it refers to.
 
     Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """

@@ -46,12 +46,12 @@ def combine(
     ] = False,
     processes: Annotated[int, typer.Option(min=1, help="How many work side by side.")] = os.cpu_count() or 1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that is there already.")
+        bool, typer.Option("--overwrite", help="Replace a store that already exists.")
     ] = False,
 ) -> None:
     """Put the captions of each image together, as the pre-training data of the paper were made.
 
-    A run that was stopped goes on where it was when it is started again.
+    A run that was stopped resumes when it is started again.
 
     Example: mdetr data combine stores/refcoco stores/gqa --output stores/combined --exclude stores/gqa-val
     """

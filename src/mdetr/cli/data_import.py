@@ -44,7 +44,7 @@ def import_data(
         typer.Option("--embed-images", help="Put the images into the store, which then needs no other file."),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a store that is there already.")
+        bool, typer.Option("--overwrite", help="Replace a store that already exists.")
     ] = False,
 ) -> None:
     """Read a data set's original files into a store.

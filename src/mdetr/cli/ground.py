@@ -49,7 +49,7 @@ def ground(
     device: Device = None,
     dtype: Dtype = Precision.FLOAT32,
 ) -> None:
-    """Find the things that a text speaks of, and say which words each belongs to.
+    """Find the things that a text mentions, and say which words each belongs to.
 
     Example: mdetr ground shapes.png "a red cube and two metal balls" --output found.png
     """

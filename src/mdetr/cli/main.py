@@ -65,7 +65,7 @@ def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
-    """Find in an image the things that a text speaks of.
+    """Find in an image the things that a text mentions.
 
     Example: mdetr ground --example --output found.png
     """

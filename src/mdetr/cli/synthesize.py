@@ -20,7 +20,7 @@ def synthesize(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     width: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 240,
     height: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 160,
-    questions: Annotated[int, typer.Option(min=0, help="How many of a scene at the most.")] = 0,
+    questions: Annotated[int, typer.Option(min=0, help="At most how many for a scene.")] = 0,
     look: Annotated[
         str, typer.Option(help='"home", or "unseen": cameras, lights and grounds that "home" never has.')
     ] = "home",

@@ -47,7 +47,7 @@ class Collator:
 
         Returns:
             The arguments of `MdetrForObjectDetection.forward`, in which `image_index` (B,) says which of the
-            I images each record speaks of; and "records", a list of B, if wanted.
+            I images each record is about; and "records", a list of B, if wanted.
 
         Raises:
             InvalidInputError: A record cannot be used; it is named.

@@ -22,7 +22,7 @@ def combine_records(
 ) -> list[Record]:
     """Put the captions of one image together in as few as can be.
 
-    Two captions conflict if a box of one overlaps a box of the other by more than half: they may speak of one
+    Two captions conflict if a box of one overlaps a box of the other by more than half: they may refer to one
     thing in different words, and one query cannot say both. The captions are colored greedily, those with
     most conflicts first, and those of one color become one caption.
 

@@ -2,7 +2,7 @@
 
 Rows are first dealt out to parts by their image, so that a part fits in memory with all texts of its images;
 then the parts are combined, several at a time. Each finished file stays until the store is complete, so that
-a run that was stopped goes on where it was.
+a run that was stopped resumes.
 """
 
 from __future__ import annotations

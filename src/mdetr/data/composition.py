@@ -110,7 +110,7 @@ class ComposeTexts:
 
     A record of class names is one that lists in its extra fields what is absent ("absent": [...]); its
     boxes' words are their class names. Other records, such as captions, stay as they are. It follows what
-    moves the boxes, since it speaks of left and right, and measures colors on the pixels.
+    moves the boxes, since it mentions left and right, and measures colors on the pixels.
 
     Attributes:
         texts: How many texts an image gets.

@@ -24,7 +24,7 @@ Augmentation = Callable[[Tensor, Records, Generator], tuple[Tensor, Records]]
 
 @dataclass(frozen=True)
 class Example:
-    """An image, (3, H, W) uint8, and the records that speak of it."""
+    """An image, (3, H, W) uint8, and the records about it."""
 
     image: Tensor
     records: Records

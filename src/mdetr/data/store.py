@@ -243,7 +243,7 @@ def write_store(
         rows_per_shard: how many rows go to one file.
 
     Raises:
-        InvalidRecordError: a record breaks a rule, or comes twice, and `on_bad` is None.
+        InvalidRecordError: a record breaks a rule, or is a duplicate, and `on_bad` is None.
         InvalidInputError: `path` exists already.
     """
     folder = Path(path)
@@ -325,7 +325,8 @@ def _valid_records(records: Iterable[Record], on_bad: OnBad | None) -> Iterator[
             key = hash((record.source, record.split, record.id))
             if key in seen:
                 raise InvalidRecordError(
-                    f"Record {record.id!r} of source {record.source!r}, split {record.split!r}, comes twice."
+                    f"Record {record.id!r} of source {record.source!r}, split {record.split!r} is a "
+                    "duplicate."
                 )
             seen.add(key)
         except InvalidRecordError as error:

@@ -29,7 +29,7 @@ class ClassPrompts:
         """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once.
 
         Raises:
-            InvalidInputError: there is no name, one is no text, or comes twice.
+            InvalidInputError: there is no name, one is not text, or is a duplicate.
         """
         names = as_texts(names)
         _check_names(names)
@@ -76,7 +76,7 @@ class ClassPrompts:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """See that there are names, that each can be read, and that none comes twice."""
+    """See that there are names, that each can be read, and that none is a duplicate."""
     if not names:
         raise InvalidInputError("There is no class name; give at least one.")
     for place, name in enumerate(names, start=1):
@@ -85,7 +85,7 @@ def _check_names(names: Sequence[str]) -> None:
         check_text(name)
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
-        raise InvalidInputError(f"The class name {repeated!r} comes twice; give each name once.")
+        raise InvalidInputError(f"The class name {repeated!r} is a duplicate; give each name once.")
 
 
 def merge_classes(

@@ -148,7 +148,7 @@ class Mdetr:
         on_progress: Progress | None = None,
         channel_order: str = "rgb",
     ) -> GroundingResult | list[GroundingResult]:
-        """Find the things that a text speaks of, and the words that each belongs to.
+        """Find the things that a text mentions, and the words that each belongs to.
 
         Args:
             image: a path, an address, bytes, an open file, a PIL image, an array or a tensor; see
@@ -244,7 +244,7 @@ class Mdetr:
         on_progress: Progress | None = None,
         channel_order: str = "rgb",
     ) -> AnswerResult | list[AnswerResult]:
-        """Answer a question, and find the things that it speaks of; arguments and errors as for `ground`.
+        """Answer a question, and find the things that it refers to; arguments and errors as for `ground`.
 
         Raises:
             InvalidInputError: the model was not trained to answer questions.
@@ -350,7 +350,7 @@ class Mdetr:
             channel_order: as for `ground`.
 
         Raises:
-            InvalidInputError: an image cannot be used, there is no name, or one comes twice.
+            InvalidInputError: an image cannot be used, there is no name, or a name is a duplicate.
 
         Source: arXiv 2104.12763, section 4.2.4 (LVIS).
         """

@@ -54,7 +54,7 @@ def soft_token_loss(logits: Tensor, targets: Tensor, matches: Matches, eos_coeff
 
 @torch.no_grad()
 def cardinality_error(logits: Tensor, box_mask: Tensor) -> Tensor:
-    """Count by how many the queries that speak of an object differ from the boxes, on average over the texts.
+    """Count by how many the queries that predict an object differ from the boxes, on average over the texts.
 
     Args:
         logits: (D, B, Q, T) float32.

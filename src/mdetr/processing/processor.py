@@ -130,7 +130,7 @@ class MdetrProcessor(ProcessorMixin):
             targets: per text; see `TargetInput`.
             do_resize: whether images are resized as the configuration says.
             return_tensors: "pt"; nothing else is offered.
-            image_index: (B,) the image that each text speaks of.
+            image_index: (B,) the image that each text is about.
 
         Returns:
             pixel_values (I, 3, H, W), pixel_mask (I, H, W), input_ids and attention_mask (B, L), and where

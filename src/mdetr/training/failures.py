@@ -22,7 +22,7 @@ _SILENT = re.compile(r"Timed out waiting|Connection (closed|reset) by peer|Conne
 
 _CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # in what torch says of a full disk
 
-RESUME = "the last checkpoint is kept; go on with --resume"
+RESUME = "the last checkpoint is kept; continue with --resume"
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _explain(error: Exception, timeout: float) -> str | None:
     # a pipe to a dead worker breaks; between processes of a run there are no Python connections
     if _DEAD_WORKER.search(text) or isinstance(error, (ConnectionError, EOFError)):
         return (
-            "A process that reads data died, most often for want of memory: set run.workers lower "
+            "A process that reads data died, most often for lack of memory: set run.workers lower "
             f"({RESUME})."
         )
     if isinstance(error, torch.OutOfMemoryError):

@@ -79,7 +79,7 @@ class Plan:
         )
         told.append(f"{self.state_bytes / 2**30:.2f} GiB for weights, gradients, moments and average")
         if self.peak_bytes is not None:
-            told.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at the most in one step")
+            told.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at most in one step")
         steps = "1 step" if self.timed == 1 else f"{self.timed} steps"
         told.append(
             f"a step of {self.batch} examples takes {self.seconds:.2f} s here (median of {steps} after a "

@@ -253,7 +253,7 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _dataclass_in(annotation: Any) -> Any:
-    """The settings class that an annotation such as `list[TrainStore]` or `EmaSettings | None` speaks of."""
+    """The settings class that an annotation such as `list[TrainStore]` or `EmaSettings | None` names."""
     if is_dataclass(annotation):
         return annotation
     return next((found for item in get_args(annotation) if (found := _dataclass_in(item))), None)

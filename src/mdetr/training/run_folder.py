@@ -24,7 +24,9 @@ def check_run_folder(folder: Path, resume: bool) -> None:
     if resume:
         last_checkpoint(folder)
     elif has_checkpoint(folder):
-        raise TrainingError(f"{folder} holds a run already: go on with --resume, or name another --output.")
+        raise TrainingError(
+            f"{folder} already holds a run: continue with --resume, or choose another --output."
+        )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise TrainingError(f"{existing} is a file and no folder for a run; name another --output.")

@@ -39,7 +39,7 @@ def read_clevr(
 ) -> Iterator[Record]:
     """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
 
-    A question's record has its answer, and a box for each object that its program speaks of, with its noun
+    A question's record has its answer, and a box for each object that its program refers to, with its noun
     phrase. A caption's has a box for each object that it mentions, in the order of mention. A referring
     expression's has the object that it singles out and those it uses to do so; `is_referred` is true for the
     first only. Images are relative to `root`. Scenes say the boxes ("bbox"); for the published ones, which do

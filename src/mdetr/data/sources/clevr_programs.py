@@ -30,7 +30,7 @@ Output = Any
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A set of objects that a program speaks of; span: its noun phrase in the text, if one is found."""
+    """A set of objects that a program refers to; span: its noun phrase in the text, if one is found."""
 
     objects: tuple[int, ...]
     span: Span | None
@@ -101,7 +101,7 @@ def _run(
 def find_mentions(
     program: Sequence[Mapping[str, Any]], outputs: Sequence[Output], text: str
 ) -> list[Mention]:
-    """The sets of objects that a program speaks of, each with its noun phrase.
+    """The sets of objects that a program refers to, each with its noun phrase.
 
     A set is what all filters leave of a scene, a relation, a union or an intersection. The text names the
     sets from the program's last step back to its first; each takes the next phrase that says its attributes.

@@ -29,7 +29,7 @@ SIZES = {480 * 320: (480, 320), 320 * 240: (320, 240)}  # pixels of a mask -> wi
 def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) -> Iterator[Record]:
     """Read the referring expressions of one split.
 
-    A record has the boxes and masks of all objects that the expression's program speaks of; `is_referred` is
+    A record has the boxes and masks of all objects that the expression's program refers to; `is_referred` is
     true for those that the expression as a whole denotes, one or several. Images are relative to `root`.
 
     Args:

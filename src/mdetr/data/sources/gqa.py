@@ -185,7 +185,7 @@ def _facts(question: Fields) -> dict[str, Any]:
 
 
 def _spans_of_objects(question: Fields, text: str, graph: _Graph) -> dict[str, list[Span]]:
-    """The objects that a question speaks of, those of its image, and the characters of each."""
+    """The objects that a question refers to, those of its image, and the characters of each."""
     annotations = _part(question, "annotations")
     spans: dict[str, list[Span]] = {}
     for place, thing in (annotations.value("question", None) or {}).items():

@@ -27,7 +27,7 @@ from mdetr.errors import InvalidInputError, InvalidRecordError
 
 SOURCE = "visual_genome"
 SAME_REGION = 0.5  # IoU over which two regions with the same words are one
-INSIDE = 0.5  # share of an object that lies in a region that may speak of it
+INSIDE = 0.5  # share of an object that lies in a region that may describe it
 UNINFORMATIVE = frozenset({"wall", "side", "building"})
 OUTSIDE = "regions outside their image"
 SAYS_NOTHING = "regions whose phrase is empty, or of nothing but wall, side or building"

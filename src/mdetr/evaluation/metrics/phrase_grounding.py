@@ -148,7 +148,7 @@ def phrases_of(record: Record) -> tuple[Phrase, ...]:
 
 
 def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
-    """All queries, best first, scored by how likely each speaks of a phrase of the text.
+    """All queries, best first, scored by how likely each belongs to a phrase of the text.
 
     Raises:
         InvalidInputError: the prediction is not of a text.
@@ -162,7 +162,7 @@ def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
 
 
 def phrase_scores(token_probabilities: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
-    """Say how likely each query speaks of a phrase: the most likely of its tokens.
+    """Say how likely each query belongs to a phrase: the most likely of its tokens.
 
     Args:
         token_probabilities: (Q, T).
