@@ -123,6 +123,18 @@ def test_texts_come_in_the_styles_that_people_type(scenes: list[Scene]) -> None:
     assert 0.1 < np.mean([not article.search(text) for text in expressions]) < 0.3
 
 
+def test_verbs_agree_with_their_nouns(scenes: list[Scene]) -> None:
+    found = 0
+    for scene in scenes:
+        for sentence in _captions(scene):
+            verb = re.match(r"(?:there|here|where) (is|are) ", sentence.text, re.IGNORECASE)
+            if verb:
+                found += 1
+                (start, end), _ = sentence.phrases[0]
+                assert (verb[1] == "are") == sentence.text[start:end].endswith("s"), sentence.text
+    assert found > 20
+
+
 def test_what_is_said_to_be_absent_is_not_there(scenes: list[Scene]) -> None:
     found = 0
     for scene in scenes:

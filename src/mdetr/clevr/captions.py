@@ -307,7 +307,7 @@ class SceneGrammar:
             frame: What stands before them.
             between: What stands between two; left out, commas and "and".
         """
-        if phrases[0].is_plural:
+        if phrases[0].words.endswith("s"):  # a bare "ball" may stand for several, too
             frame = re.sub(r"\b(there|here|where) is\b", r"\1 are", frame)
         text = frame.split("{}")[0]
         spans: list[tuple[tuple[int, int], tuple[int, ...]]] = []
