@@ -83,6 +83,7 @@ KINDS: dict[str, Callable[[Record, int], Record]] = {
     "clevr-cogent": _asked_of_shapes,
     "clevr.yaml": _asked_of_shapes,
     "clevr-tiny-qa": _asked_or_not,
+    "clevr-tiny-varied": _asked_or_not,
 }
 
 
