@@ -55,7 +55,7 @@ def fill(folder: Path, document: str) -> None:
 
 
 def _save_models(folder: Path) -> None:
-    for name in ("path/to/model", "runs/clevr-tiny-qa/model"):
+    for name in ("path/to/model", "runs/clevr-tiny-qa/model", "runs/clevr-tiny-varied/model"):
         shutil.copytree(ASSETS / "models" / "clevr-tiny", folder / name)
     # Released models, as if they had been downloaded.
     downloaded = folder / "home" / "models"
