@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -13,9 +12,9 @@ from torch import Generator, Tensor
 from mdetr.data.class_names import GARMENTS, KINDS, UNCOUNTABLE, class_name, similar_groups
 from mdetr.data.colors import COLORS, SIMILAR_COLORS, color_of
 from mdetr.data.examples import Records
+from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Box, Record, Span
 
-ABSENT = "absent"  # the key of a record's extra fields that lists names of what its image does not show
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 COLORED = (GARMENTS - {"hair", "accessories", "bracelet", "necklace", "watch", "ring", "belt"}) | {
     *("car", "truck", "bus", "train", "motorcycle", "boat", "dog", "cat", "horse", "cow", "bird", "couch"),
@@ -120,11 +119,11 @@ class ComposeTexts:
 
     def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
         """Keep the image; compose the texts."""
-        named = [record for record in records if _absent(record) is not None]
+        named = [record for record in records if protocol_fields(record).absent is not None]
         if not named or image.device.type == "meta":  # only the shape is asked for
             return image, records
         rng = Random(int(torch.randint(2**31, (), generator=generator)))
-        captions = [record for record in records if _absent(record) is None]
+        captions = [record for record in records if protocol_fields(record).absent is None]
         captions = rng.sample(captions, min(len(captions), self.texts // 2))
         scene = scene_of(named[0], image)
         composed = [compose(named[0], scene, rng, number) for number in range(self.texts - len(captions))]
@@ -140,7 +139,7 @@ def scene_of(record: Record, image: Tensor) -> Scene:
         if name in FURRY and color not in FUR:
             color = None
         things.append(Thing(name, box, color))
-    return Scene(tuple(things), _absent(record) or (), record.width, record.height)
+    return Scene(tuple(things), protocol_fields(record).absent or (), record.width, record.height)
 
 
 def compose(record: Record, scene: Scene, rng: Random, number: int) -> Record:
@@ -455,12 +454,3 @@ def _noun_phrase(rng: Random, name: str, count: int, adjective: str | None = Non
         return rng.choice(("", "", "the ")) + phrase
     article = "an " if phrase[0] in "aeiou" else "a "
     return rng.choice(("", "", article, article, "the ")) + phrase
-
-
-def _absent(record: Record) -> tuple[str, ...] | None:
-    """What a record of class names says is not in its image; None for other records."""
-    if record.extra is None:
-        return None
-    extra = json.loads(record.extra)
-    absent = extra.get(ABSENT) if isinstance(extra, dict) else None
-    return None if absent is None else tuple(absent)

@@ -38,7 +38,7 @@ class Record:
     is_referred: per box, whether the text as a whole denotes it; None where the source does not say.
     masks: per box, COCO compressed RLE counts.
     phrases: what evaluation asks about, where it differs from `spans`.
-    extra: JSON with ids that a protocol needs.
+    extra: JSON with what a protocol needs, which `protocol_fields` reads, and ids of the source.
     """
 
     source: str

@@ -117,7 +117,7 @@ def _answer(metric: QuestionAnsweringMetric, numbers: range) -> dict[str, float]
             "valid": WORDS[:2],
         }
         record = _question(str(number), truth, "binary" if number % 4 < 2 else "attr", **facts)
-        metric.score_answer(record, said, facts)
+        metric.score_answer(record, said)
     return metric.compute()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
-from mdetr.data.composition import ABSENT, Thing, compose, scene_of
+from mdetr.data.composition import Thing, compose, scene_of
 from mdetr.data.record import Box, Record, Span
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, read_entries
 from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text
@@ -404,7 +404,7 @@ def _list_of_names(entry: Entry, things: Sequence[Thing], split: str) -> list[Re
         text=text,
         boxes=tuple(boxes[index] for index in kept),
         spans=tuple(((starts[things[i].name], starts[things[i].name] + len(things[i].name)),) for i in kept),
-        extra=json.dumps({ABSENT: _absent_names(entry, things)}),
+        extra=json.dumps({"absent": _absent_names(entry, things)}),
     )
     return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Record
 from mdetr.data.sources.converting import numbered, read_entries
 from mdetr.data.sources.fields import Fields
@@ -44,10 +44,10 @@ def class_of(record: Record) -> tuple[NamedClass, bool | None]:
     Raises:
         InvalidInputError: the record does not ask for a class.
     """
-    facts = json.loads(record.extra or "{}")
-    if "category_id" in facts:
-        named = NamedClass(int(facts["category_id"]), str(facts["name"]), str(facts.get("frequency") or ""))
-        return named, bool(facts.get("exhaustive", True))
+    fields = protocol_fields(record)
+    if fields.category_id is not None:
+        named = NamedClass(fields.category_id, fields.name or record.text, fields.frequency)
+        return named, fields.exhaustive
     if record.category_ids:
         return NamedClass(record.category_ids[0], record.text), None
     raise InvalidInputError(
@@ -140,10 +140,10 @@ class DetectionMetric:
         named, exhaustive = class_of(record)
         asked = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
         self._asked.add(record, np.array([asked]))
-        facts = json.loads(record.extra or "{}")
+        fields = protocol_fields(record)
         corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
-        areas = facts.get("areas") or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-        crowds = np.array(facts.get("crowds") or (), dtype=np.float32).reshape(-1, 5)  # class and corners
+        areas = fields.areas or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+        crowds = np.array(fields.crowds, dtype=np.float32).reshape(-1, 5)  # class and corners
         numbers = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
         sides = crowds[:, 3:] - crowds[:, 1:3]
         rows = np.concatenate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Phrase, Record, Spans
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
@@ -119,15 +119,15 @@ class PhraseGroundingMetric:
 
 def _true_boxes(record: Record) -> list[Tensor]:
     """The boxes of each phrase: as annotated, where the source keeps them, before any were made one."""
-    annotated = json.loads(record.extra or "{}").get("phrase_boxes")
+    annotated = protocol_fields(record).phrase_boxes
     if annotated is not None:
         return [torch.tensor(boxes) for boxes in annotated]
     return [torch.tensor([record.boxes[i] for i in phrase.box_indices]) for phrase in phrases_of(record)]
 
 
-def _types(record: Record) -> list[list[str]]:
-    types: list[list[str]] | None = json.loads(record.extra or "{}").get("phrase_types")
-    return types if types is not None else [[] for _ in phrases_of(record)]
+def _types(record: Record) -> Sequence[Sequence[str]]:
+    types = protocol_fields(record).phrase_types
+    return types if types is not None else [()] * len(phrases_of(record))
 
 
 def phrases_of(record: Record) -> tuple[Phrase, ...]:

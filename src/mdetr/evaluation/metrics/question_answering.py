@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows, RecordRows, hash_of, record_key
@@ -60,8 +59,7 @@ class QuestionAnsweringMetric:
         """
         example_scores = []
         for prediction, record in paired(predictions, records):
-            facts = json.loads(record.extra or "{}")
-            if record.answer is None and not _is_question(facts):
+            if record.answer is None and not protocol_fields(record).is_question:
                 continue
             answer = prediction.answer
             if answer is None:
@@ -69,31 +67,32 @@ class QuestionAnsweringMetric:
                     "This model gives no answers; take one that was trained for question answering."
                 )
             if record.answer is not None:
-                self.score_answer(record, answer, facts)
+                self.score_answer(record, answer)
             right = math.nan if record.answer is None else float(answer == record.answer)
             example_scores.append(ExampleScore(record, right, answer=answer))
         return example_scores
 
-    def score_answer(self, record: Record, answer: str, facts: dict[str, Any]) -> None:
-        """Score the answer to one question; `facts` is what its `extra` says."""
+    def score_answer(self, record: Record, answer: str) -> None:
+        """Score the answer to one question."""
+        fields = protocol_fields(record)
         right = np.array([[answer == record.answer]], dtype=np.float32)
         kinds = [ALL, f"answer_type={record.answer_type}"]
-        kinds += [f"{name}={facts[name]}" for name in ("question_type", "structural") if facts.get(name)]
+        kinds += [f"question_type={fields.question_type}"] if fields.question_type else []
+        kinds += [f"structural={fields.structural}"] if fields.structural else []
         for kind in kinds:
             self._right.add(kind, record, right)
-        for name, choices in (("validity", "valid"), ("plausibility", "plausible")):
-            if choices in facts:
-                self._choices.add(name, record, np.array([[answer in facts[choices]]], dtype=np.float32))
-        if "entailed" in facts:
+        for name, choices in (("validity", fields.valid), ("plausibility", fields.plausible)):
+            if choices is not None:
+                self._choices.add(name, record, np.array([[answer in choices]], dtype=np.float32))
+        if fields.entailed is not None:
             self._by_record.add(record, right)
-            follow = [record_key(record.source, record.split, str(n)) for n in facts["entailed"]]
+            follow = [record_key(record.source, record.split, id) for id in fields.entailed]
             own = record_key(record.source, record.split, record.id)
             keys = [key for key in follow if key != own]
             self._entailed.add(record, np.array(keys, dtype=np.int64)[:, None])
-        if facts.get("group"):
-            group = str(facts["group"])
-            said = [hash_of(f"{group}\0{text}") for text in (record.answer, answer)]
-            self._answers.add(record, np.array([[hash_of(group), *said]], dtype=np.int64))
+        if fields.group:
+            hashes = [hash_of(f"{fields.group}\0{text}") for text in (record.answer, answer)]
+            self._answers.add(record, np.array([[hash_of(fields.group), *hashes]], dtype=np.int64))
 
     def compute(self) -> dict[str, float]:
         """Put the scores of all processes together; every process must call this at the same time.
@@ -118,10 +117,6 @@ class QuestionAnsweringMetric:
         if len(answers):
             scores["distribution"] = _distribution(answers)
         return scores
-
-
-def _is_question(facts: dict[str, Any]) -> bool:
-    return "questionId" in facts or "question_index" in facts
 
 
 def _consistency(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
@@ -117,8 +117,10 @@ def _subsets(record: Record, share: float) -> list[str]:
     names = ["i_single" if count == 1 else "i_multi"]
     names += ["i_many"] if count >= MANY else []
     names.append("s_small" if share < SMALL else "s_large" if share > LARGE else "s_mid")
-    structure = json.loads(record.extra or "{}").get("phrase_structure") or {}
-    names += ["p_att"] if structure.get("attributes") else []
-    names += ["p_rel"] if structure.get("relation_descriptions") else []
+    structure = protocol_fields(record).structure
+    if structure is None:
+        return names
+    names += ["p_att"] if structure.has_attributes else []
+    names += ["p_rel"] if structure.has_relations else []
     kinds = {"name": "p_name", "attribute": "p_att+", "relation": "p_rel+", "verbose": "p_verbose"}
-    return names + [kinds[kind] for kind in [structure.get("type")] if kind in kinds]
+    return names + ([kinds[structure.kind]] if structure.kind in kinds else [])
