@@ -6,6 +6,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -171,20 +172,22 @@ def test_one_entry_is_an_object_and_none_is_no_file() -> None:
     assert json.loads(Path("found.json").read_text()) == {"number": 1}
 
 
-@pytest.fixture
+@contextmanager
 def files_of_100_bytes() -> Iterator[None]:
-    """Nothing longer can be written, as on a full disk."""
+    """Nothing longer can be written, as on a full disk; not even by pytest, so it must end within the test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("files_of_100_bytes")
 @pytest.mark.parametrize("name", ["found.json", "found.jsonl"])
 def test_a_full_disk_leaves_the_entries_that_were_finished(name: str) -> None:
     with (
         pytest.raises(InvalidInputError, match=r"could not be written to found\..* \(File too large\)"),
+        files_of_100_bytes(),
         JsonWriter(name) as writer,
     ):
         for number in range(10):
