@@ -174,7 +174,7 @@ def test_one_entry_is_an_object_and_none_is_no_file() -> None:
 
 @contextmanager
 def files_of_100_bytes() -> Iterator[None]:
-    """Nothing longer can be written, as on a full disk; not even by pytest, so it must end within the test."""
+    """Nothing longer can be written, as on a full disk; not even by pytest, so it ends within the test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
