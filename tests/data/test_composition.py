@@ -26,7 +26,8 @@ from mdetr.data.composition import (
     relation,
     scene_of,
 )
-from mdetr.data.record import Box, Record, validate_record
+from mdetr.data.record import Record, validate_record
+from mdetr.processing.coordinates import Box
 from tests.photos import painted
 
 WIDTH, HEIGHT = 240, 160

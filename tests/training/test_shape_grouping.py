@@ -11,7 +11,7 @@ from mdetr.data.augment import clevr_training_augmentation, published_training_a
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store
-from mdetr.processing.images import Size
+from mdetr.processing.coordinates import Size
 from mdetr.training.shape_grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
 
 SIZES = (

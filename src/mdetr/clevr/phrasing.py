@@ -11,8 +11,8 @@ import numpy as np
 
 from mdetr.clevr.groups import DIRECTIONS, Group, Link
 from mdetr.clevr.wordings import RELATIONS, SAME, WORDS
-from mdetr.data.record import Span
 from mdetr.data.sources.clevr_programs import ATTRIBUTES
+from mdetr.processing.coordinates import Span
 
 T = TypeVar("T")
 _MARKED = re.compile(r"\[([\d,]*)\|([^\]]*)\]")

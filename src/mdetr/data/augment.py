@@ -16,10 +16,11 @@ from torchvision.transforms.v2 import functional as tv
 
 from mdetr.data.examples import Augmentation, Records
 from mdetr.data.masks import move_masks
-from mdetr.data.record import Box, Phrase, Record, Spans
+from mdetr.data.record import Phrase, Record
 from mdetr.data.side_words import LANGUAGES, Language, Swap, mirror_words
 from mdetr.errors import InvalidInputError
-from mdetr.processing.images import Size, resized_size
+from mdetr.processing.coordinates import Box, Size, Spans
+from mdetr.processing.images import resized_size
 
 _TRIES = 100
 _T = TypeVar("_T")

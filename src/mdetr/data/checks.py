@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import regex
 
 from mdetr.data.findings import SEVERITIES, Finding, Kind, Tally
-from mdetr.data.record import Box, Record, Spans, from_row, validate_record
+from mdetr.data.record import Record, from_row, validate_record
 from mdetr.data.repeats import Repeats
 from mdetr.data.side_words import LANGUAGES, mirror_words
 from mdetr.data.store import OnBad, Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box, Spans
 from mdetr.processing.words import Words
 
 if TYPE_CHECKING:

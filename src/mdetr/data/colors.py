@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mdetr.data.record import Box
+from mdetr.processing.coordinates import Box
 
 COLORS = ("black", "white", "gray", "red", "orange", "brown", "yellow", "green", "blue", "purple", "pink")
 # Colors that people and cameras take for one another: neither is evidence against the other.

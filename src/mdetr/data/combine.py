@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mdetr.data.limits import MAX_LENGTH
-from mdetr.data.record import Record, Span, Spans
+from mdetr.data.record import Record
 from mdetr.data.spans import consolidate_spans
+from mdetr.processing.coordinates import Span, Spans
 
 MIN_OVERLAP = 0.5  # of two boxes that may be the same thing
 SOURCE = "combined"

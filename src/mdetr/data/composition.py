@@ -13,7 +13,8 @@ from mdetr.data.class_names import GARMENTS, KINDS, UNCOUNTABLE, class_name, sim
 from mdetr.data.colors import COLORS, SIMILAR_COLORS, color_of
 from mdetr.data.examples import Records
 from mdetr.data.protocol_fields import protocol_fields
-from mdetr.data.record import Box, Record, Span
+from mdetr.data.record import Record
+from mdetr.processing.coordinates import Box, Span
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 COLORED = (GARMENTS - {"hair", "accessories", "bracelet", "necklace", "watch", "ring", "belt"}) | {

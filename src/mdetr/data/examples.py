@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
-from mdetr.processing.images import Size
+from mdetr.processing.coordinates import Size
 
 Records = tuple[Record, ...]
 Augmentation = Callable[[Tensor, Records, Generator], tuple[Tensor, Records]]

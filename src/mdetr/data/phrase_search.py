@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import regex
 
-from mdetr.data.record import Span
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Span
 
 _CHARACTERS = regex.compile(r"\X")  # as people count them: letters with their accents, whole syllables
 _NO_SPACES = regex.compile(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mdetr.data.record import Box, Record
+from mdetr.data.record import Record
 from mdetr.errors import InvalidRecordError
+from mdetr.processing.coordinates import Box
 
 
 @dataclass(frozen=True, slots=True)

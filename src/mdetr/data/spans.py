@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from mdetr.data.record import Span, Spans
+from mdetr.processing.coordinates import Span, Spans
 
 
 def consolidate_spans(spans: Iterable[Span], text: str) -> Spans:

@@ -15,10 +15,10 @@ from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.coordinates import Size
 from mdetr.processing.images import (
     ImageInput,
     Placement,
-    Size,
     as_list,
     is_single,
     load_image,

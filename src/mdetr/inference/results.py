@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from mdetr.inference.stored_image import Picture, StoredImage
-from mdetr.processing.detections import Box, Detections, Grounding
+from mdetr.processing.coordinates import Box
+from mdetr.processing.detections import Detections, Grounding
 from mdetr.processing.rle import run_lengths
 from mdetr.visualization.picture_files import save_picture
 from mdetr.visualization.plot import draw_boxes, draw_groundings, draw_mask

@@ -11,15 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.processing.coordinates import Box, Spans
 from mdetr.processing.rle import encode_masks, run_lengths
 
 if TYPE_CHECKING:
     import pandas
     import supervision
-
-Box = tuple[float, float, float, float]
-Span = tuple[int, int]
-Spans = tuple[Span, ...]
 
 GAP = " ... "
 """What stands in a phrase for words that do not belong to it."""

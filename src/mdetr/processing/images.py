@@ -23,6 +23,7 @@ from torch import Tensor
 from mdetr.errors import InvalidInputError
 from mdetr.files import is_address, is_data_address
 from mdetr.processing.addresses import read_address
+from mdetr.processing.coordinates import Size
 
 ImageInput = (
     str
@@ -38,9 +39,6 @@ ImageInput = (
 """Any image; `load_image` says which kinds there are."""
 
 _CHANNEL_ORDERS = ("rgb", "bgr")
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 _DAMAGED_FILE_ERRORS = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError),

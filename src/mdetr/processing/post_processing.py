@@ -15,8 +15,9 @@ from torchvision.ops import box_convert, box_iou
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.detections import GAP, Detections, Span, Spans
-from mdetr.processing.images import Placement, Size
+from mdetr.processing.coordinates import Size, Span, Spans
+from mdetr.processing.detections import GAP, Detections
+from mdetr.processing.images import Placement
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import TokenizedText
 from mdetr.processing.words import Words

@@ -23,16 +23,10 @@ from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace, Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import (
-    ImageInput,
-    Placement,
-    Size,
-    as_list,
-    load_image,
-    placements,
-)
+from mdetr.processing.images import ImageInput, Placement, as_list, load_image, placements
 from mdetr.processing.post_processing import (
     TargetSizes,
     post_process_boxes,

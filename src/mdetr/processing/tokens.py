@@ -10,7 +10,7 @@ from itertools import pairwise, takewhile
 from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from mdetr.processing.detections import Span
+from mdetr.processing.coordinates import Span
 
 
 @dataclass(frozen=True)

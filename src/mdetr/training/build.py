@@ -35,8 +35,9 @@ from mdetr.model.answers import (
 )
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.coordinates import Size
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import Size, resized_size
+from mdetr.processing.images import resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.training.lora import add_lora
 from mdetr.training.pretrained_parts import load_backbone_weights, packaged_model, train_bpe

@@ -22,7 +22,7 @@ from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.held_out import open_store
 from mdetr.data.settings import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
 from mdetr.data.store import Store
-from mdetr.processing.images import Size
+from mdetr.processing.coordinates import Size
 
 
 class Mixture(ConcatDataset[Example]):

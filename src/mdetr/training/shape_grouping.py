@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 from mdetr.data.settings import DataSettings, FixedSizeAugmentation
-from mdetr.processing.images import Size
+from mdetr.processing.coordinates import Size
 from mdetr.training.datasets import Mixture
 
 WINDOW = 64  # batches, among which examples change places

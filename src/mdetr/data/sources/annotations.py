@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mdetr.data.record import Box, as_stored
+from mdetr.data.record import as_stored
 from mdetr.data.sources.converting import LeftOut
 from mdetr.data.sources.fields import Fields, inside, to_finite, to_list
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box
 from mdetr.processing.rle import encode_segmentation, mask_area
 
 CROWDS = "boxes of crowds"

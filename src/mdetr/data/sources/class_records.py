@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mdetr.data.prompts import class_prompt
-from mdetr.data.record import Box, Record
+from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box
 
 
 @dataclass(frozen=True, slots=True)

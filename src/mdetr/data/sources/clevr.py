@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Phrase, Record, Span, Spans
+from mdetr.data.record import Phrase, Record
 from mdetr.data.sources.annotations import NO_AREA
 from mdetr.data.sources.clevr_programs import find_mentions, function_of, run_program
 from mdetr.data.sources.clevr_scenes import ClevrScene, ClevrScenes
@@ -20,6 +20,7 @@ from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box, Span, Spans
 
 SOURCE = "clevr"
 NOT_MEDIUM = "questions that name an object more than once, or have no program"

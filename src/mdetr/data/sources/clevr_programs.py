@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mdetr.data.record import Span
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Span
 
 ATTRIBUTES = ("size", "color", "material", "shape")
 VALUES = {  # the words for the values of attributes

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdetr.data.record import Box, Record, Span
+from mdetr.data.record import Record
 from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.data.sources.converting import convert_entries, numbered, read_entries
@@ -20,6 +20,7 @@ from mdetr.data.sources.fields import Fields, inside, to_whole
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box, Span
 from mdetr.processing.rle import encode_masks
 
 SOURCE = "clevr-ref+"

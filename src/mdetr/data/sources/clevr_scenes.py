@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mdetr.data.record import Box
 from mdetr.data.sources.annotations import clamp_box
 from mdetr.data.sources.converting import numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
@@ -20,6 +19,7 @@ from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box
 
 WIDTH, HEIGHT = 480, 320  # of the published pictures
 FOCAL_LENGTH = WIDTH * 35 / 32  # pixels: Blender's camera of 35 mm and a sensor 32 mm wide

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mdetr.data.prompts import class_prompt
-from mdetr.data.record import Record, Span
+from mdetr.data.record import Record
 from mdetr.data.sources.annotations import Annotation, masks_of, name_of, read_annotations
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, numbered, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
@@ -19,6 +19,7 @@ from mdetr.data.sources.fields import Fields, inside
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Span
 
 SOURCE = "coco-captions"
 UNNAMED = "captions that name no class of their image"

@@ -12,7 +12,7 @@ from typing import Any
 
 from mdetr.data.phrase_search import locate_phrase
 from mdetr.data.prompts import class_prompt
-from mdetr.data.record import Box, Record, Span
+from mdetr.data.record import Record
 from mdetr.data.sources.class_records import cut_box
 from mdetr.data.sources.converting import LeftOut, convert_entries, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
@@ -20,6 +20,7 @@ from mdetr.data.sources.fields import inside, to_finite, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box, Span
 
 # What columns may be called, the plainest name first.
 IMAGE = ("image", "filename", "file_name", "image_path", "path")

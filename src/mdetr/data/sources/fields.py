@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from mdetr.data.record import Span
 from mdetr.errors import InvalidInputError, MdetrError, MissingDependencyError
+from mdetr.processing.coordinates import Span
 
 _MISSING = object()
 

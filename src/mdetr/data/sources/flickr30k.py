@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mdetr.data.record import Box, Phrase, Record, Span
+from mdetr.data.record import Phrase, Record
 from mdetr.data.sources.converting import attempt, convert_entries
 from mdetr.data.sources.fields import to_finite, to_text, to_whole
 from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box, Span
 
 SOURCE = "flickr30k"
 NOT_VISIBLE = "0"  # the entity of phrases that nothing in the image stands for

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Box, Record, Span
+from mdetr.data.record import Record
 from mdetr.data.sources.annotations import NO_AREA, clamp_box
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries
 from mdetr.data.sources.entry_index import EntryIndex
@@ -20,6 +20,7 @@ from mdetr.data.sources.json_lists import iterate_items
 from mdetr.data.spans import consolidate_spans
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box, Span
 
 SOURCE = "gqa"
 QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")  # in this order

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mdetr.data.phrase_search import locate_phrase
-from mdetr.data.record import Box, Record, Spans
+from mdetr.data.record import Record
 from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box, Spans
 
 FIELDS = frozenset({"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type"})
 _HEAD = 4096  # bytes that are looked at to tell UTF-16 from UTF-8

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mdetr.data.phrase_search import locate_phrase
-from mdetr.data.record import Box, Record
+from mdetr.data.record import Record
 from mdetr.data.sources.class_records import ClassBox, class_records
 from mdetr.data.sources.converting import LeftOut, convert_entries
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_text
@@ -20,6 +20,7 @@ from mdetr.data.sources.image_sizes import ImageSizes, find_image, is_image_name
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box
 
 TEXTS = ("caption", "text", "question", "expression")  # fields that are a task's text, in this order
 RECTANGLES = frozenset({"rectanglelabels", "rectangle"})

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdetr.data.record import Phrase, Record, Spans
+from mdetr.data.record import Phrase, Record
 from mdetr.data.sources.annotations import CROWDS, Annotation, masks_of, read_annotations
 from mdetr.data.sources.clevr import answer_type
 from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
@@ -17,6 +17,7 @@ from mdetr.data.sources.fields import Fields, to_list, to_span
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Spans
 
 # Ids that a protocol or a person may need, kept in `extra` under the names of the release.
 KEPT = (

@@ -13,12 +13,13 @@ from random import Random
 
 from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
 from mdetr.data.composition import Thing, compose, scene_of
-from mdetr.data.record import Box, Record, Span
+from mdetr.data.record import Record
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, read_entries
 from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text
 from mdetr.data.sources.json_lines import iterate_lines, parse_line, to_box
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box, Span
 from mdetr.processing.images import load_image
 
 RECORDS_FILE, TEACHER_FILE = "records.jsonl", "teacher.jsonl"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torchvision.ops import box_iou
 
-from mdetr.data.record import Box, Span
+from mdetr.processing.coordinates import Box, Span
 
 SAME_BOX = 0.95  # IoU from which two boxes of a text are one
 

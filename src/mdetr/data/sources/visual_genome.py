@@ -13,7 +13,7 @@ from typing import Any
 from torch import tensor
 from torchvision.ops import box_iou
 
-from mdetr.data.record import Box, Record, Span, Spans
+from mdetr.data.record import Record
 from mdetr.data.root_phrase import root_spans_of
 from mdetr.data.sources.annotations import NO_AREA, clamp_box
 from mdetr.data.sources.converting import LeftOut, convert_entries, numbered, read_entries
@@ -24,6 +24,7 @@ from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.spans import consolidate_spans
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box, Span, Spans
 
 SOURCE = "visual_genome"
 SAME_REGION = 0.5  # IoU over which two regions with the same words are one

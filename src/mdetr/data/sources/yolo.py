@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
-from mdetr.data.record import Box, Record
+from mdetr.data.record import Record
 from mdetr.data.sources.class_records import ClassBox, class_records, cut_box
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries
 from mdetr.data.sources.fields import inside, to_finite, to_list, to_text, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes, find_by_path, is_image_name
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.processing.coordinates import Box
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 CLASS_LISTS = ("classes.txt", "obj.names", "labels/classes.txt")

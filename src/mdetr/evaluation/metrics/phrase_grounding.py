@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from mdetr.data.protocol_fields import protocol_fields
-from mdetr.data.record import Phrase, Record, Spans
+from mdetr.data.record import Phrase, Record
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore, words_of
 from mdetr.evaluation.metrics.contract import paired
 from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, share_within
+from mdetr.processing.coordinates import Spans
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import token_ranges

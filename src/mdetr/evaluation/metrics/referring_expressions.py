@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
-from mdetr.data.record import Box, Record
+from mdetr.data.record import Record
 from mdetr.evaluation.distributed import RecordRows
 from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.evaluation.metrics.contract import paired
 from mdetr.evaluation.metrics.ranking import first_hit, order_by_score, share_within
+from mdetr.processing.coordinates import Box
 from mdetr.processing.detections import Grounding
 from mdetr.processing.prediction import Prediction
 
