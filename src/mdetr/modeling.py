@@ -5,6 +5,7 @@ It stands above `mdetr.model`, whose parts it puts together, and `mdetr.losses`,
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForZeroShotObjectDetection
@@ -41,14 +42,14 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor | None = None,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        pixel_values: Float[Tensor, "images 3 height width"],
+        pixel_mask: Shaped[Tensor, "images height width"] | None = None,
+        input_ids: Int[Tensor, "batch tokens"] | None = None,
+        attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
         targets: Targets | None = None,
-        image_index: Tensor | None = None,
+        image_index: Int[Tensor, "batch"] | None = None,
         return_loss: bool = True,
-        token_type_ids: Tensor | None = None,
+        token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> MdetrOutput:
         """Find in each text's image what the text mentions.
 
@@ -104,7 +105,11 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         return final
 
     def _read_layer(
-        self, hidden: Tensor, boxes: Tensor, text_memory: Tensor, text_padding: Tensor
+        self,
+        hidden: Float[Tensor, "batch queries hidden"],
+        boxes: Float32[Tensor, "batch queries 4"],
+        text_memory: Float[Tensor, "batch tokens hidden"],
+        text_padding: Bool[Tensor, "batch tokens"],
     ) -> MdetrOutput:
         output = MdetrOutput(logits=self.token_head(hidden, text_memory, text_padding), pred_boxes=boxes)
         if self.query_alignment is not None and self.token_alignment is not None:
@@ -114,7 +119,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
             output.referred_logits = self.referred_head(hidden)[..., 0]
         return output
 
-    def _read_answers(self, decoded: MdetrModelOutput) -> dict[str, Tensor] | None:
+    def _read_answers(self, decoded: MdetrModelOutput) -> dict[str, Float[Tensor, "batch _"]] | None:
         if self.answers is None:
             return None
         assert decoded.answer_hidden_states is not None and decoded.intermediate_hidden_states is not None

@@ -9,7 +9,7 @@ import torch
 
 from mdetr.losses.answers import answer_losses
 from mdetr.losses.masks import mask_losses
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 TYPES = ("binary", "attr")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mdetr.errors import TrainingError
-from mdetr.losses.matcher import Matches, assign, matching_cost
+from mdetr.losses.matcher import assign, matching_cost
+from mdetr.losses.matches import Matches
 
 
 def pairs(matches: Matches, layer: int, text: int) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from torchvision.ops import generalized_box_iou
 
 from mdetr.losses.alignment import alignment_loss
 from mdetr.losses.boxes import box_losses, generalized_iou
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 from mdetr.losses.referred import referred_loss
 from mdetr.losses.soft_tokens import cardinality_error, soft_token_loss, token_targets
 

@@ -74,3 +74,9 @@ def test_a_folder_with_the_names_of_before_loads_and_finds_the_same(
     old.config.save_pretrained(tmp_path / "again")
     saved = json.loads((tmp_path / "again" / "config.json").read_text())
     assert saved["decoder_ffn_dim"] == 64 and "feedforward_size" not in saved
+
+
+def test_a_whole_number_is_as_good_as_a_fraction() -> None:
+    config = MdetrConfig(bbox_cost=3)
+    assert type(config.bbox_cost) is float
+    assert config.bbox_cost == 3

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 
 def alignment_loss(
-    query_embeddings: Tensor,
-    token_embeddings: Tensor,
-    alignment_map: Tensor,
+    query_embeddings: Float32[Tensor, "layers batch queries aligned"],
+    token_embeddings: Float32[Tensor, "batch tokens aligned"],
+    alignment_map: Bool[Tensor, "batch boxes tokens"],
     matches: Matches,
     temperature: float,
-) -> Tensor:
+) -> Float32[Tensor, "layers"]:
     """Sum, per decoder layer, how far queries are from the tokens of their phrases, and these from them.
 
     All token positions of the padded batch take part as negatives, as in the published models.
@@ -40,7 +41,11 @@ def alignment_loss(
     return (queries_to_tokens + tokens_to_queries) / 2
 
 
-def _contrast(similarities: Tensor, positives: Tensor, dim: int) -> Tensor:
+def _contrast(
+    similarities: Float[Tensor, "layers batch queries tokens"],
+    positives: Float[Tensor, "layers batch queries tokens"],
+    dim: int,
+) -> Float[Tensor, "layers"]:
     """Sum logsumexp of all minus mean of the positives, over the rows along `dim` that have some: (D,)."""
     count = positives.sum(dim)
     mean_positive = (similarities * positives).sum(dim) / (count + 1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,8 +13,11 @@ from mdetr.model.answers import BINARY, TYPE, UNIFIED
 
 
 def answer_losses(
-    logits: Mapping[str, Tensor], types: Sequence[str], answer_type: Tensor, answer: Tensor
-) -> dict[str, Tensor]:
+    logits: Mapping[str, Float[Tensor, "batch _"]],
+    types: Sequence[str],
+    answer_type: Int[Tensor, "batch"],
+    answer: Int[Tensor, "batch"],
+) -> dict[str, Float[Tensor, ""]]:
     """Average the cross-entropy of the answers, and of their types, over the texts that have an answer.
 
     Each type's head learns from the questions of its type alone: their sum over their count, at least 1.
@@ -33,19 +37,24 @@ def answer_losses(
     asked = answer >= 0
     if not types:
         loss, right = _score(UNIFIED, logits[UNIFIED], answer, asked)
-        return {"loss_answer_total": loss, "accuracy_answer_total": _share(right, asked)}
+        return {"loss_answer_total": loss, "accuracy_answer_total": _accuracy(right, asked)}
     loss, right_type = _score(TYPE, logits[TYPE], answer_type, asked)
-    found = {"loss_answer_type": loss, "accuracy_answer_type": _share(right_type, asked)}
+    found = {"loss_answer_type": loss, "accuracy_answer_type": _accuracy(right_type, asked)}
     right = torch.zeros_like(right_type)
     for place, name in enumerate(types):
         of_type = asked & (answer_type == place)
         loss, right_here = _score(name, logits[name], answer, of_type)
-        found |= {f"loss_answer_{name}": loss, f"accuracy_answer_{name}": _share(right_here, of_type)}
+        found |= {f"loss_answer_{name}": loss, f"accuracy_answer_{name}": _accuracy(right_here, of_type)}
         right = right | (right_here & right_type)
-    return found | {"accuracy_answer_total": _share(right, asked)}
+    return found | {"accuracy_answer_total": _accuracy(right, asked)}
 
 
-def _score(name: str, logits: Tensor, target: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+def _score(
+    name: str,
+    logits: Float[Tensor, "batch answers"],
+    target: Int[Tensor, "batch"],
+    counted: Bool[Tensor, "batch"],
+) -> tuple[Float[Tensor, ""], Bool[Tensor, "batch"]]:
     """The mean loss over the texts that count, and which of them are right (B,)."""
     safe = torch.where(counted, target, 0)
     if name == BINARY:
@@ -59,6 +68,6 @@ def _score(name: str, logits: Tensor, target: Tensor, counted: Tensor) -> tuple[
 
 
 @torch.no_grad()
-def _share(right: Tensor, asked: Tensor) -> Tensor:
-    count = asked.sum()
+def _accuracy(right: Bool[Tensor, "batch"], counted: Bool[Tensor, "batch"]) -> Float[Tensor, ""]:
+    count = counted.sum()
     return torch.where(count > 0, right.sum() / count.clamp(min=1), 1.0)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torchvision.ops import box_convert
 
-if TYPE_CHECKING:
-    from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 # Keeps two boxes without area from dividing by zero; far below the area of one pixel of any image.
 _SMALLEST_AREA = 1e-9
 
 
-def generalized_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+def generalized_iou(
+    boxes_a: Float[Tensor, "*#batch 4"], boxes_b: Float[Tensor, "*#batch 4"]
+) -> Float[Tensor, "*#batch"]:
     """Compute the generalized intersection over union of boxes, element by element with broadcasting.
 
     Args:
@@ -35,7 +35,11 @@ def generalized_iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     return overlap / union - (hull - union) / hull
 
 
-def box_losses(pred_boxes: Tensor, boxes: Tensor, matches: Matches) -> tuple[Tensor, Tensor]:
+def box_losses(
+    pred_boxes: Float32[Tensor, "layers batch queries 4"],
+    boxes: Float32[Tensor, "batch boxes 4"],
+    matches: Matches,
+) -> tuple[Float32[Tensor, "layers"], Float32[Tensor, "layers"]]:
     """Sum, per decoder layer, the L1 distance and 1 - GIoU of matched predictions to their boxes.
 
     Args:
@@ -56,5 +60,7 @@ def box_losses(pred_boxes: Tensor, boxes: Tensor, matches: Matches) -> tuple[Ten
     return matches.sum_by_layer(l1, num_layers), matches.sum_by_layer(1 - giou, num_layers)
 
 
-def _area(top_left: Tensor, bottom_right: Tensor) -> Tensor:
+def _area(
+    top_left: Float[Tensor, "*batch 2"], bottom_right: Float[Tensor, "*batch 2"]
+) -> Float[Tensor, "*batch"]:
     return (bottom_right - top_left).clamp(min=0).prod(-1)

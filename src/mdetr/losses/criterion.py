@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 from torch import distributed as dist
 
@@ -15,7 +16,8 @@ from mdetr.losses.alignment import alignment_loss
 from mdetr.losses.answers import answer_losses
 from mdetr.losses.boxes import box_losses
 from mdetr.losses.masks import mask_losses
-from mdetr.losses.matcher import NEVER, Matches, assign, matching_cost
+from mdetr.losses.matcher import NEVER, assign, matching_cost
+from mdetr.losses.matches import Matches
 from mdetr.losses.referred import referred_loss
 from mdetr.losses.soft_tokens import TokenTargets, cardinality_error, soft_token_loss, token_targets
 from mdetr.model.config import MdetrConfig
@@ -30,11 +32,11 @@ class LayerPredictions:
     query_padding: (B, Q) bool, queries that may match nothing; None where all may.
     """
 
-    logits: Tensor
-    boxes: Tensor
-    query_embeddings: Tensor | None
-    referred_logits: Tensor | None
-    query_padding: Tensor | None
+    logits: Float32[Tensor, "layers batch queries positions"]
+    boxes: Float32[Tensor, "layers batch queries 4"]
+    query_embeddings: Float32[Tensor, "layers batch queries aligned"] | None
+    referred_logits: Float32[Tensor, "layers batch queries"] | None
+    query_padding: Bool[Tensor, "batch queries"] | None
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ class Truth:
     """
 
     targets: Targets
-    token_targets: Tensor
-    num_boxes: Tensor
+    token_targets: Float32[Tensor, "batch boxes positions"]
+    num_boxes: Float32[Tensor, ""]
 
 
 def compute_loss(
     output: MdetrOutput, targets: Targets, config: MdetrConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Float32[Tensor, ""], dict[str, Float32[Tensor, ""]]]:
     """Match queries with boxes in every decoder layer and add up the losses.
 
     Args:
@@ -76,7 +78,7 @@ def compute_loss(
 
 def _compute_loss(
     output: MdetrOutput, targets: Targets, config: MdetrConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Float32[Tensor, ""], dict[str, Float32[Tensor, ""]]]:
     decoder = _stack([*(output.auxiliary_outputs or []), output])
     positions = targets["positive_map"].shape[-1]
     if positions != decoder.logits.shape[-1]:
@@ -135,7 +137,7 @@ def loss_weights(config: MdetrConfig) -> dict[str, float]:
 
 
 @torch.no_grad()
-def count_boxes(box_mask: Tensor) -> Tensor:
+def count_boxes(box_mask: Bool[Tensor, "batch boxes"]) -> Float32[Tensor, ""]:
     """Count the boxes of all processes over the number of processes, at least 1.
 
     Args:
@@ -151,7 +153,9 @@ def count_boxes(box_mask: Tensor) -> Tensor:
     return count.clamp(min=1)
 
 
-def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
+def _cost(
+    stack: LayerPredictions, truth: Truth, config: MdetrConfig
+) -> Float32[Tensor, "layers batch queries boxes"]:
     cost = matching_cost(
         stack.logits,
         stack.boxes,
@@ -167,8 +171,12 @@ def _cost(stack: LayerPredictions, truth: Truth, config: MdetrConfig) -> Tensor:
 
 
 def _detection_losses(
-    stack: LayerPredictions, truth: Truth, matches: Matches, normalizer: Tensor, eos_coefficient: float
-) -> dict[str, Tensor]:
+    stack: LayerPredictions,
+    truth: Truth,
+    matches: Matches,
+    normalizer: Float32[Tensor, ""],
+    eos_coefficient: float,
+) -> dict[str, Float32[Tensor, "layers"]]:
     l1, giou = box_losses(stack.boxes, truth.targets["boxes"].float(), matches)
     ce = soft_token_loss(stack.logits, truth.token_targets, matches, eos_coefficient)
     return {"loss_ce": ce / normalizer, "loss_bbox": l1 / normalizer, "loss_giou": giou / normalizer}
@@ -176,11 +184,11 @@ def _detection_losses(
 
 def _alignment_losses(
     stack: LayerPredictions,
-    token_embeddings: Tensor | None,
+    token_embeddings: Float[Tensor, "batch tokens aligned"] | None,
     truth: Truth,
     matches: Matches,
     config: MdetrConfig,
-) -> dict[str, Tensor]:
+) -> dict[str, Float32[Tensor, "layers"]]:
     if stack.query_embeddings is None or token_embeddings is None:
         return {}
     loss = alignment_loss(
@@ -193,7 +201,9 @@ def _alignment_losses(
     return {"loss_contrastive_align": loss / truth.num_boxes}
 
 
-def _referred_losses(stack: LayerPredictions, truth: Truth, matches: Matches) -> dict[str, Tensor]:
+def _referred_losses(
+    stack: LayerPredictions, truth: Truth, matches: Matches
+) -> dict[str, Float32[Tensor, "layers"]]:
     if stack.referred_logits is None:
         return {}
     boxes, box_mask = truth.targets["boxes"], truth.targets["box_mask"]
@@ -206,7 +216,7 @@ def _referred_losses(stack: LayerPredictions, truth: Truth, matches: Matches) ->
 
 def _last_layer_losses(
     output: MdetrOutput, truth: Truth, matches: Matches, last_layer: int, config: MdetrConfig
-) -> dict[str, Tensor]:
+) -> dict[str, Float32[Tensor, ""]]:
     """What is learnt once, not in every decoder layer: answers and masks."""
     targets, found = truth.targets, dict[str, Tensor]()
     if output.answer_logits is not None:
@@ -240,12 +250,12 @@ def _stack(outputs: Sequence[MdetrOutput]) -> LayerPredictions:
 
 def _stack_field(
     outputs: Sequence[MdetrOutput], field: Callable[[MdetrOutput], Tensor | None]
-) -> Tensor | None:
+) -> Float32[Tensor, "layers *shape"] | None:
     tensors = [tensor for tensor in map(field, outputs) if tensor is not None]
     return torch.stack(tensors).float() if tensors else None
 
 
-def _required(tensor: Tensor | None) -> Tensor:
+def _required(tensor: Float[Tensor, "*shape"] | None) -> Float[Tensor, "*shape"]:
     if tensor is None:
         raise InvalidInputError("Expected the model's logits and boxes in its output, found none.")
     return tensor

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 ALPHA, GAMMA = 0.25, 2.0
 
 
-def mask_losses(pred_masks: Tensor, masks: Tensor, matches: Matches, layer: int) -> tuple[Tensor, Tensor]:
+def mask_losses(
+    pred_masks: Float[Tensor, "batch queries mask_height mask_width"],
+    masks: Bool[Tensor, "batch boxes height width"],
+    matches: Matches,
+    layer: int,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Sum the focal loss (averaged over pixels) and the dice loss of the matched queries' masks.
 
     Args:

@@ -7,17 +7,18 @@ the assignment itself is solved on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float32, Shaped
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_convert
 
 from mdetr.errors import TrainingError
 from mdetr.losses.boxes import generalized_iou
+from mdetr.losses.matches import Matches
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,45 +26,17 @@ R = TypeVar("R")
 NEVER = 1e6  # the cost of a pair that is never a match; more than any other can cost
 
 
-@dataclass(frozen=True)
-class Matches:
-    """M pairs of a query and a target box, sorted by layer, then text, then query.
-
-    layer, text, query, target: (M,) int64 each. Pair m ties query `query[m]` of layer `layer[m]` to the box
-    `target[m]` of text `text[m]`: `logits[layer, text, query]` are the matched predictions,
-    `boxes[text, target]` their boxes.
-    """
-
-    layer: Tensor
-    text: Tensor
-    query: Tensor
-    target: Tensor
-
-    def sum_by_layer(self, values: Tensor, num_layers: int) -> Tensor:
-        """Add up a value per pair within each layer, in a fixed order, so that a run can be repeated.
-
-        Args:
-            values: (M,), one value a pair.
-            num_layers: how many decoder layers there are.
-
-        Returns:
-            (num_layers,) sums.
-        """
-        layers = torch.arange(num_layers, device=values.device)[:, None]
-        return torch.where(self.layer == layers, values, 0.0).sum(1)
-
-
 @torch.no_grad()
 def matching_cost(
-    logits: Tensor,
-    pred_boxes: Tensor,
-    token_targets: Tensor,
-    boxes: Tensor,
+    logits: Float32[Tensor, "layers batch queries positions"],
+    pred_boxes: Float32[Tensor, "layers batch queries 4"],
+    token_targets: Float32[Tensor, "batch boxes positions"],
+    boxes: Float32[Tensor, "batch boxes 4"],
     *,
     class_cost: float = 1.0,
     bbox_cost: float = 5.0,
     giou_cost: float = 2.0,
-) -> Tensor:
+) -> Float32[Tensor, "layers batch queries boxes"]:
     """Say how badly each query suits each box of its text, for all texts and decoder layers at once.
 
     Args:
@@ -96,7 +69,11 @@ def _outside_graphs(function: Callable[P, R]) -> Callable[P, R]:
 
 @_outside_graphs
 @torch.no_grad()
-def assign(costs: Sequence[Tensor], box_mask: Tensor, copies: Sequence[int]) -> list[Matches]:
+def assign(
+    costs: Sequence[Float32[Tensor, "_ batch _ boxes"]],
+    box_mask: Bool[Tensor, "batch boxes"],
+    copies: Sequence[int],
+) -> list[Matches]:
     """Pair queries with boxes at the least total cost, for each text and each layer by itself.
 
     Args:
@@ -156,7 +133,7 @@ def _check_finite(costs: np.ndarray, columns: Sequence[np.ndarray]) -> None:
         )
 
 
-def _copy_to_cpu(tensor: Tensor) -> Tensor:
+def _copy_to_cpu(tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     if tensor.device.type != "cuda":
         return tensor.cpu()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

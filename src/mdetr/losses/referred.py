@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float32
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 
 def referred_loss(
-    referred_logits: Tensor, is_referred: Tensor, referred_mask: Tensor, matches: Matches
-) -> tuple[Tensor, Tensor]:
+    referred_logits: Float32[Tensor, "layers batch queries"],
+    is_referred: Float32[Tensor, "batch boxes"],
+    referred_mask: Bool[Tensor, "batch"],
+    matches: Matches,
+) -> tuple[Float32[Tensor, "layers"], Float32[Tensor, "layers"]]:
     """Sum the binary cross-entropy of matched queries per decoder layer, for texts that say what they denote.
 
     Args:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from mdetr.losses.matcher import Matches
+from mdetr.losses.matches import Matches
 
 TokenTargets = Literal["binary", "uniform"]
 
 
-def token_targets(positive_map: Tensor, kind: TokenTargets) -> Tensor:
+def token_targets(
+    positive_map: Bool[Tensor, "batch boxes positions"], kind: TokenTargets
+) -> Float32[Tensor, "batch boxes positions"]:
     """Turn the token positions of each box into what its query should say.
 
     Args:
@@ -29,7 +32,12 @@ def token_targets(positive_map: Tensor, kind: TokenTargets) -> Tensor:
     return targets / (targets.sum(-1, keepdim=True) + 1e-6) if kind == "uniform" else targets
 
 
-def soft_token_loss(logits: Tensor, targets: Tensor, matches: Matches, eos_coefficient: float) -> Tensor:
+def soft_token_loss(
+    logits: Float32[Tensor, "layers batch queries positions"],
+    targets: Float32[Tensor, "batch boxes positions"],
+    matches: Matches,
+    eos_coefficient: float,
+) -> Float32[Tensor, "layers"]:
     """Sum, per decoder layer, the cross-entropy of each query's tokens with those of its box's phrase.
 
     A query without a box should say "no object", the last position; its term is weighed by `eos_coefficient`.
@@ -53,7 +61,9 @@ def soft_token_loss(logits: Tensor, targets: Tensor, matches: Matches, eos_coeff
 
 
 @torch.no_grad()
-def cardinality_error(logits: Tensor, box_mask: Tensor) -> Tensor:
+def cardinality_error(
+    logits: Float32[Tensor, "layers batch queries positions"], box_mask: Bool[Tensor, "batch boxes"]
+) -> Float32[Tensor, "layers"]:
     """Count by how many the queries that predict an object differ from the boxes, on average over the texts.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from mdetr.errors import InvalidInputError
@@ -67,7 +68,9 @@ class AnswerSpace:
         return (self.types.index(name) if self.types else 0), place
 
     @torch.no_grad()
-    def decode(self, answer_logits: Mapping[str, Tensor]) -> list[tuple[str, str | None, float]]:
+    def decode(
+        self, answer_logits: Mapping[str, Float[Tensor, "batch _"]]
+    ) -> list[tuple[str, str | None, float]]:
         """The likeliest answer of each text, its type (None where there is but one head), its probability.
 
         The probability is that of the type times that of the answer among its type's.
@@ -89,7 +92,9 @@ class AnswerSpace:
         return found
 
 
-def answer_probabilities(name: str, logits: Tensor) -> Tensor:
+def answer_probabilities(
+    name: str, logits: Float[Tensor, "batch outputs"]
+) -> Float32[Tensor, "batch answers"]:
     """(B, n) logits -> (B, answers) probabilities; "binary" has one logit, of its second answer."""
     if name == BINARY:
         yes = logits.float().sigmoid()
@@ -112,17 +117,37 @@ class SumAttention(nn.Module):
         self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
         self.combine = MLP(2 * size, size, size, num_layers=2)
 
-    def forward(self, asking: Tensor, found: Tensor) -> Tensor:
-        """asking (B, n, C), found (B, Q, C) -> (B, n, C)."""
-        query, key, value = (
-            layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, n or Q, C / heads)
-            for layer, hidden in ((self.query, asking), (self.key, found), (self.value, found))
-        )
-        # Scaled before the product, which float16 could not hold otherwise.
+    def forward(
+        self,
+        answer_hidden: Float[Tensor, "batch answer_queries hidden"],
+        box_hidden: Float[Tensor, "batch queries hidden"],
+    ) -> Float[Tensor, "batch answer_queries hidden"]:
+        """Add to each query for answers the sum of what the queries for boxes hold.
+
+        Args:
+            answer_hidden: The decoder's output for the n queries for answers, (B, n, C).
+            box_hidden: Its output for the Q queries for boxes, (B, Q, C).
+
+        Returns:
+            The queries for answers, (B, n, C).
+        """
+        query = self._split_heads(self.query(answer_hidden))
+        key = self._split_heads(self.key(box_hidden))
+        value = self._split_heads(self.value(box_hidden))
+
+        # Scale before the product, which float16 could not hold otherwise
         similarity = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        weights = (similarity - math.log(found.shape[1])).sigmoid()  # which add up to about one at first
+        # At the start of training the weights of a query add up to about one
+        weights = (similarity - math.log(box_hidden.shape[1])).sigmoid()
+
+        # Merge the heads, and combine the sums with the query
         sums = (weights @ value).transpose(1, 2).flatten(2)
-        return asking + self.combine(torch.cat((asking, sums), dim=-1))
+        return answer_hidden + self.combine(torch.cat((answer_hidden, sums), dim=-1))
+
+    def _split_heads(
+        self, hidden: Float[Tensor, "batch length hidden"]
+    ) -> Float[Tensor, "batch heads length _"]:
+        return hidden.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class AnswerQueries(nn.Module):
@@ -156,11 +181,25 @@ class AnswerHeads(AnswerQueries):
             else:
                 self.heads[_key(name)] = nn.Linear(size, 1 if name == BINARY else count)
 
-    def forward(self, hidden: Tensor, found: Tensor) -> dict[str, Tensor]:
-        """The decoder's output for the extra queries (B, n, C) and boxes (B, Q, C) -> name -> logits."""
+    def forward(
+        self,
+        answer_hidden: Float[Tensor, "batch answer_queries hidden"],
+        box_hidden: Float[Tensor, "batch queries hidden"],
+    ) -> dict[str, Float[Tensor, "batch _"]]:
+        """Read the answers.
+
+        Args:
+            answer_hidden: One decoder layer's output for the n queries for answers, (B, n, C).
+            box_hidden: Its output for the Q queries for boxes, (B, Q, C).
+
+        Returns:
+            Name of the query -> logits (B, number of answers); "binary" has one logit.
+        """
         if self.sums is not None:
-            hidden = self.sums(hidden, found)
-        return {name: self.heads[_key(name)](hidden[:, place]) for place, name in enumerate(self.names)}
+            answer_hidden = self.sums(answer_hidden, box_hidden)
+        return {
+            name: self.heads[_key(name)](answer_hidden[:, index]) for index, name in enumerate(self.names)
+        }
 
 
 def _key(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from jaxtyping import Float
 from timm.layers import BatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
 from torch import Tensor, nn
 
@@ -54,7 +55,9 @@ class Backbone(nn.Module):
         for parameter in self.body.parameters():
             parameter.requires_grad_(id(parameter) in later)
 
-    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+    def forward(
+        self, pixel_values: Float[Tensor, "images 3 height width"]
+    ) -> list[Float[Tensor, "images _ _ _"]]:
         """Images (I, 3, H, W) -> feature maps, coarse to fine.
 
         With a feature pyramid the first is of twice the stride; then comes (I, channels, H / stride,

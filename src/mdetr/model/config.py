@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import fields
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, no_type_check
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -23,6 +23,7 @@ EARLIER_NAMES = MappingProxyType({"attention_heads": "attention_heads", "feedfor
 """Fields of earlier configurations and recipes, for encoder and decoder -> what these call it."""
 
 
+@no_type_check  # transformers makes `__init__`, whose arguments the check of shapes cannot read
 class MdetrConfig(PreTrainedConfig):
     """The configuration of a model; the defaults are the paper's pre-trained ResNet-101 model.
 
@@ -146,6 +147,14 @@ class MdetrConfig(PreTrainedConfig):
             value = kwargs.pop(name)
             for side in ("encoder", "decoder"):
                 setattr(self, f"{side}_{EARLIER_NAMES[name]}", value)
+
+        # Numbers are often written whole, 5 for 5.0, and released settings have them so
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, float) and isinstance(value, int):
+                setattr(self, field.name, float(value))
+
+        # Fill in what depends on other fields
         if self.decoder_attention_heads is None:
             self.decoder_attention_heads = self.encoder_attention_heads
         if self.decoder_ffn_dim is None:
@@ -159,6 +168,8 @@ class MdetrConfig(PreTrainedConfig):
             self.text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
         if self.backbone_fixed_stages is None:
             self.backbone_fixed_stages = 1 if self.backbone.startswith("resnet") else 0
+
+        # Refuse values that no model can have
         _check_choice("backbone_norm", self.backbone_norm, BACKBONE_NORMS)
         _check_choice("query_type", self.query_type, QUERY_TYPES)
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
@@ -176,6 +187,7 @@ class MdetrConfig(PreTrainedConfig):
                 raise InvalidInputError(
                     f"hidden_size {self.hidden_size} must be a multiple of twice the {heads} attention heads."
                 )
+
         super().__post_init__(**kwargs)
         import_model()  # so that the Auto classes know whose configuration this is
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ class MLP(nn.Module):
         sizes = [input_size, *[hidden_size] * (num_layers - 1), output_size]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         for layer in self.layers[:-1]:
             hidden = F.relu(layer(hidden))
         return self.layers[-1](hidden)
@@ -37,7 +38,12 @@ class PositionTokenHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.hidden_size, config.num_token_positions)
 
-    def forward(self, queries: Tensor, text_memory: Tensor, text_padding: Tensor) -> Tensor:
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries hidden"],
+        text_memory: Float[Tensor, "batch tokens hidden"],
+        text_padding: Bool[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch queries positions"]:
         """queries (B, Q, C) -> (B, Q, positions); the text is in the queries already."""
         return self.linear(queries)
 
@@ -52,7 +58,12 @@ class DotProductTokenHead(nn.Module):
         self.no_object = nn.Linear(config.hidden_size, 1)
         self.num_positions = config.num_token_positions
 
-    def forward(self, queries: Tensor, text_memory: Tensor, text_padding: Tensor) -> Tensor:
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries hidden"],
+        text_memory: Float[Tensor, "batch tokens hidden"],
+        text_padding: Bool[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch queries positions"]:
         """queries (B, Q, C), text_memory (B, L, C), text_padding (B, L) -> (B, Q, positions)."""
         tokens = self.token(text_memory)[:, : self.num_positions - 1]
         padding = text_padding[:, None, : self.num_positions - 1]
@@ -75,7 +86,9 @@ class BoxHead(MLP):
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config.hidden_size, config.hidden_size, 4, num_layers=3)
 
-    def forward(self, queries: Tensor, references: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Float[Tensor, "*batch hidden"], references: Float32[Tensor, "*batch 4"] | None = None
+    ) -> Float32[Tensor, "*batch 4"]:
         """queries (..., C) -> boxes (..., 4) float32; `references` (..., 4) are boxes to be moved."""
         boxes = super().forward(queries).float()
         return (boxes if references is None else boxes + torch.logit(references, eps=1e-5)).sigmoid()

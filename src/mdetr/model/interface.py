@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 from transformers.utils import ModelOutput
 
@@ -24,15 +25,15 @@ class Targets(TypedDict):
     masks: (B, N, H, W) bool, padded as the images are.
     """
 
-    boxes: Tensor
-    box_mask: Tensor
-    positive_map: Tensor
-    alignment_map: Tensor
-    is_referred: NotRequired[Tensor]
-    referred_mask: NotRequired[Tensor]
-    answer_type: NotRequired[Tensor]
-    answer: NotRequired[Tensor]
-    masks: NotRequired[Tensor]
+    boxes: Float[Tensor, "batch boxes 4"]
+    box_mask: Bool[Tensor, "batch boxes"]
+    positive_map: Bool[Tensor, "batch boxes positions"]
+    alignment_map: Bool[Tensor, "batch boxes tokens"]
+    is_referred: NotRequired[Float[Tensor, "batch boxes"]]
+    referred_mask: NotRequired[Bool[Tensor, "batch"]]
+    answer_type: NotRequired[Int[Tensor, "batch"]]
+    answer: NotRequired[Int[Tensor, "batch"]]
+    masks: NotRequired[Bool[Tensor, "batch boxes height width"]]
 
 
 @dataclass
@@ -51,16 +52,16 @@ class MdetrModelOutput(ModelOutput):
         proposals: What the joint memory proposes, one query for each of P positions; None without proposals.
     """
 
-    last_hidden_state: Tensor | None = None
-    intermediate_hidden_states: tuple[Tensor, ...] | None = None
-    intermediate_boxes: tuple[Tensor, ...] | None = None
-    answer_hidden_states: tuple[Tensor, ...] | None = None
-    encoder_last_hidden_state_vision: Tensor | None = None
-    encoder_last_hidden_state_text: Tensor | None = None
+    last_hidden_state: Float[Tensor, "batch queries hidden"] | None = None
+    intermediate_hidden_states: tuple[Float[Tensor, "batch queries hidden"], ...] | None = None
+    intermediate_boxes: tuple[Float32[Tensor, "batch queries 4"], ...] | None = None
+    answer_hidden_states: tuple[Float[Tensor, "batch answer_queries hidden"], ...] | None = None
+    encoder_last_hidden_state_vision: Float[Tensor, "batch cells hidden"] | None = None
+    encoder_last_hidden_state_text: Float[Tensor, "batch tokens hidden"] | None = None
     proposals: MdetrOutput | None = None
 
     @property
-    def pred_boxes(self) -> Tensor:
+    def pred_boxes(self) -> Float32[Tensor, "batch queries 4"]:
         """(B, Q, 4) float32, the boxes after the last decoder layer, where the base model has boxes.
 
         Raises:
@@ -96,16 +97,16 @@ class MdetrOutput(ModelOutput):
         input_ids: (B, L) int64, the texts' tokens as given, which post-processing turns into words.
     """
 
-    loss: Tensor | None = None
-    losses: dict[str, Tensor] | None = None
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
-    query_embeddings: Tensor | None = None
-    token_embeddings: Tensor | None = None
-    referred_logits: Tensor | None = None
-    answer_logits: dict[str, Tensor] | None = None
-    pred_masks: Tensor | None = None
-    query_padding: Tensor | None = None
+    loss: Float[Tensor, ""] | None = None
+    losses: dict[str, Float[Tensor, ""]] | None = None
+    logits: Float[Tensor, "batch queries positions"] | None = None
+    pred_boxes: Float[Tensor, "batch queries 4"] | None = None
+    query_embeddings: Float[Tensor, "batch queries aligned"] | None = None
+    token_embeddings: Float[Tensor, "batch tokens aligned"] | None = None
+    referred_logits: Float[Tensor, "batch queries"] | None = None
+    answer_logits: dict[str, Float[Tensor, "batch _"]] | None = None
+    pred_masks: Float[Tensor, "batch queries mask_height mask_width"] | None = None
+    query_padding: Bool[Tensor, "batch queries"] | None = None
     auxiliary_outputs: list[MdetrOutput] | None = None
     proposals: MdetrOutput | None = None
-    input_ids: Tensor | None = None
+    input_ids: Int[Tensor, "batch tokens"] | None = None

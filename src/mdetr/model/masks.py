@@ -8,6 +8,7 @@ from math import gcd
 from typing import cast
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +26,12 @@ class MaskAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.num_heads = config.decoder_attention_heads
 
-    def forward(self, queries: Tensor, image_memory: Tensor, map_padding: Tensor) -> Tensor:
+    def forward(
+        self,
+        queries: Float[Tensor, "batch queries hidden"],
+        image_memory: Float[Tensor, "batch cells hidden"],
+        map_padding: Bool[Tensor, "batch map_height map_width"],
+    ) -> Float[Tensor, "batch queries heads map_height map_width"]:
         """queries (B, Q, C), image_memory (B, h * w, C), map_padding (B, h, w) -> (B, Q, heads, h, w)."""
         query = self.query(queries).unflatten(-1, (self.num_heads, -1))
         key = self.key(image_memory).unflatten(-1, (self.num_heads, -1))
@@ -57,7 +63,12 @@ class MaskHead(nn.Module):
         )
         self.output = nn.Conv2d(channels[-1], 1, 3, padding=1)
 
-    def forward(self, features: Tensor, attention: Tensor, fine_maps: Sequence[Tensor]) -> Tensor:
+    def forward(
+        self,
+        features: Float[Tensor, "batch hidden map_height map_width"],
+        attention: Float[Tensor, "batch queries heads map_height map_width"],
+        fine_maps: Sequence[Float[Tensor, "batch _ _ _"]],
+    ) -> Float[Tensor, "batch queries mask_height mask_width"]:
         """Masks at the resolution of the finest map.
 
         Args:

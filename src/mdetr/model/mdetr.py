@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
@@ -35,12 +36,12 @@ class ImageFeatures:
     where the model predicts masks.
     """
 
-    sequence: Tensor
-    positions: Tensor
-    map_padding: Tensor
-    fine_maps: tuple[Tensor, ...] = ()
+    sequence: Float[Tensor, "images cells hidden"]
+    positions: Float[Tensor, "images cells hidden"]
+    map_padding: Bool[Tensor, "images map_height map_width"]
+    fine_maps: tuple[Float[Tensor, "images _ _ _"], ...] = ()
 
-    def select(self, index: Tensor) -> ImageFeatures:
+    def select(self, index: Int[Tensor, "batch"]) -> ImageFeatures:
         """The features of image `index[b]` for each text b: index (B,) int64."""
         return ImageFeatures(
             self.sequence[index],
@@ -57,10 +58,10 @@ class TextFeatures:
     sequence: (B, L, C) projected features. padding: (B, L) bool, true on padding.
     """
 
-    sequence: Tensor
-    padding: Tensor
+    sequence: Float[Tensor, "batch tokens hidden"]
+    padding: Bool[Tensor, "batch tokens"]
 
-    def select(self, index: Tensor) -> TextFeatures:
+    def select(self, index: Int[Tensor, "batch"]) -> TextFeatures:
         """The features of text `index[b]` for each pair b: index (B,) int64."""
         return TextFeatures(self.sequence[index], self.padding[index])
 
@@ -139,7 +140,11 @@ class MdetrPreTrainedModel(PreTrainedModel):
             for name, parameter in self.named_parameters():
                 parameter.requires_grad_(name.startswith(("mask_head.", "mask_attention.")))
 
-    def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
+    def encode_image(
+        self,
+        pixel_values: Float[Tensor, "images 3 height width"],
+        pixel_mask: Shaped[Tensor, "images height width"] | None = None,
+    ) -> ImageFeatures:
         """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
         maps = self.backbone(pixel_values.to(self.dtype))
         coarsest = maps.pop(0) if self.coarse_projection is not None else None
@@ -154,7 +159,11 @@ class MdetrPreTrainedModel(PreTrainedModel):
         positions = grid_encoding(map_padding, self.config.hidden_size).to(sequence.dtype)
         return ImageFeatures(sequence, positions, map_padding, tuple(maps))
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> TextFeatures:
+    def encode_text(
+        self,
+        input_ids: Int[Tensor, "batch tokens"],
+        attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
+    ) -> TextFeatures:
         """Token ids (B, L) and their mask (1 = token) -> features that any image can be fused with."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -163,11 +172,11 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     def encode_pairs(
         self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor | None,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        image_index: Tensor | None,
+        pixel_values: Float[Tensor, "images 3 height width"],
+        pixel_mask: Shaped[Tensor, "images height width"] | None,
+        input_ids: Int[Tensor, "batch tokens"] | None,
+        attention_mask: Shaped[Tensor, "batch tokens"] | None,
+        image_index: Int[Tensor, "batch"] | None,
     ) -> tuple[ImageFeatures, TextFeatures]:
         """Encode the arguments of `forward`; the features of B pairs.
 
@@ -212,8 +221,16 @@ class MdetrPreTrainedModel(PreTrainedModel):
         )
 
     def _decode(
-        self, queries: Queries, memory: Tensor, memory_keys: Tensor, padding: Tensor
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+        self,
+        queries: Queries,
+        memory: Float[Tensor, "batch length hidden"],
+        memory_keys: Float[Tensor, "batch length hidden"],
+        padding: Bool[Tensor, "batch length"],
+    ) -> tuple[
+        tuple[Float[Tensor, "batch queries hidden"], ...],
+        tuple[Float32[Tensor, "batch queries 4"], ...] | None,
+        tuple[Float[Tensor, "batch answer_queries hidden"], ...] | None,
+    ]:
         """Each decoder layer's normalized queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
         target, positions, references = queries
         num_queries = target.shape[1]
@@ -281,12 +298,12 @@ class MdetrModel(MdetrPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor | None = None,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        image_index: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
+        pixel_values: Float[Tensor, "images 3 height width"],
+        pixel_mask: Shaped[Tensor, "images height width"] | None = None,
+        input_ids: Int[Tensor, "batch tokens"] | None = None,
+        attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
+        image_index: Int[Tensor, "batch"] | None = None,
+        token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> MdetrModelOutput:
         """Read each text together with its image.
 

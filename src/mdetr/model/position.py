@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 TEMPERATURE = 10000.0
 EPSILON = 1e-6
 
 
-def grid_coordinates(padding_mask: Tensor) -> tuple[Tensor, Tensor]:
+def grid_coordinates(
+    padding_mask: Bool[Tensor, "images map_height map_width"],
+) -> tuple[Float32[Tensor, "images map_height map_width"], Float32[Tensor, "images map_height map_width"]]:
     """Row and column of every map position, relative to the unpadded image.
 
     Args:
@@ -25,7 +28,7 @@ def grid_coordinates(padding_mask: Tensor) -> tuple[Tensor, Tensor]:
     return y / (y[:, -1:, :] + EPSILON), x / (x[:, :, -1:] + EPSILON)
 
 
-def sine_encoding(coordinate: Tensor, size: int) -> Tensor:
+def sine_encoding(coordinate: Float[Tensor, "*batch"], size: int) -> Float32[Tensor, "*batch {size}"]:
     """Sines and cosines of growing wave length, interleaved: (...) in units of the image -> (..., size)."""
     feature = torch.arange(size, dtype=torch.float32, device=coordinate.device)
     wave_length = TEMPERATURE ** (2 * torch.div(feature, 2, rounding_mode="floor") / size)
@@ -33,13 +36,17 @@ def sine_encoding(coordinate: Tensor, size: int) -> Tensor:
     return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2)
 
 
-def grid_encoding(padding_mask: Tensor, size: int) -> Tensor:
+def grid_encoding(
+    padding_mask: Bool[Tensor, "images map_height map_width"], size: int
+) -> Float32[Tensor, "images map_height*map_width {size}"]:
     """DETR's encoding in two dimensions, y before x: (B, h, w) padding mask -> (B, h * w, size)."""
     y, x = grid_coordinates(padding_mask)
     return torch.cat((sine_encoding(y, size // 2), sine_encoding(x, size // 2)), dim=-1).flatten(1, 2)
 
 
-def box_encoding(boxes_cxcywh: Tensor, size: int) -> Tensor:
+def box_encoding(
+    boxes_cxcywh: Float[Tensor, "batch queries 4"], size: int
+) -> Float32[Tensor, "batch queries 2*{size}"]:
     """Boxes (B, Q, 4) -> (B, Q, 2 * size): the encodings of center y, center x, height and width."""
     cx, cy, width, height = boxes_cxcywh.unbind(-1)
     return torch.cat([sine_encoding(value, size // 2) for value in (cy, cx, height, width)], dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from torch import Tensor, nn
 
 from mdetr.model.config import MdetrConfig
@@ -19,9 +20,9 @@ NO_OBJECT_LOGIT = 1e4  # certainly nothing: a proposal on padding
 class Queries(NamedTuple):
     """content (B, Q, C); positions (B, Q, C) where learned, else references (B, Q, 4) to encode."""
 
-    content: Tensor
-    positions: Tensor | None
-    references: Tensor | None
+    content: Float[Tensor, "batch queries hidden"]
+    positions: Float[Tensor, "batch queries hidden"] | None
+    references: Float32[Tensor, "batch queries 4"] | None
 
 
 class LearnedQueries(nn.Module):
@@ -31,11 +32,13 @@ class LearnedQueries(nn.Module):
         super().__init__()
         self.positions = nn.Embedding(config.num_queries, config.hidden_size)
 
-    def forward(self, image_memory: Tensor, proposals: MdetrOutput | None) -> Queries:
+    def forward(
+        self, image_memory: Float[Tensor, "batch cells hidden"], proposals: MdetrOutput | None
+    ) -> Queries:
         positions = self.positions.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
         return Queries(torch.zeros_like(positions), positions, None)
 
-    def encode(self, references: Tensor) -> Tensor:
+    def encode(self, references: Float32[Tensor, "batch queries 4"]) -> Float[Tensor, "batch queries hidden"]:
         raise TypeError("Learned queries have no reference boxes to encode.")
 
 
@@ -57,7 +60,9 @@ class ReferenceQueries(nn.Module):
         self.position = MLP(2 * size, size, size, num_layers=2)
         self.hidden_size = size
 
-    def forward(self, image_memory: Tensor, proposals: MdetrOutput | None) -> Queries:
+    def forward(
+        self, image_memory: Float[Tensor, "batch cells hidden"], proposals: MdetrOutput | None
+    ) -> Queries:
         """image_memory (B, P, C) and, where the model makes them, its P proposals -> Q queries."""
         if proposals is None:
             references = self.references.weight.float().sigmoid().expand(len(image_memory), -1, -1)
@@ -71,7 +76,7 @@ class ReferenceQueries(nn.Module):
         content = self.from_memory(_take(image_memory, best)) + self.content.weight[: best.shape[1]]
         return Queries(content, None, references)
 
-    def encode(self, references: Tensor) -> Tensor:
+    def encode(self, references: Float32[Tensor, "batch queries 4"]) -> Float[Tensor, "batch queries hidden"]:
         """Reference boxes (B, Q, 4) -> positions (B, Q, C)."""
         encoding = box_encoding(references, self.hidden_size)
         return self.position(encoding.to(self.content.weight.dtype))
@@ -86,7 +91,11 @@ class ProposalHead(nn.Module):
         self.box_head = BoxHead(config)
 
     def forward(
-        self, image_memory: Tensor, text_memory: Tensor, text_padding: Tensor, map_padding: Tensor
+        self,
+        image_memory: Float[Tensor, "batch cells hidden"],
+        text_memory: Float[Tensor, "batch tokens hidden"],
+        text_padding: Bool[Tensor, "batch tokens"],
+        map_padding: Bool[Tensor, "batch map_height map_width"],
     ) -> MdetrOutput:
         """image_memory (B, P, C), map_padding (B, h, w), P = h * w -> logits (B, P, 256), boxes (B, P, 4)."""
         logits = self.token_head(image_memory, text_memory, text_padding)
@@ -98,7 +107,9 @@ class ProposalHead(nn.Module):
         return MdetrOutput(logits=logits, pred_boxes=boxes, query_padding=padding)
 
 
-def _start_boxes(map_padding: Tensor) -> Tensor:
+def _start_boxes(
+    map_padding: Bool[Tensor, "batch map_height map_width"],
+) -> Float32[Tensor, "batch map_height*map_width 4"]:
     """A box of `START_SIZE` around the center of every map position: (B, h, w) -> (B, h * w, 4)."""
     y, x = grid_coordinates(map_padding)
     y, x = y - y[:, :1, :] / 2, x - x[:, :, :1] / 2
@@ -106,6 +117,8 @@ def _start_boxes(map_padding: Tensor) -> Tensor:
     return torch.stack((x, y, size, size), dim=-1).flatten(1, 2).clamp(0, 1)
 
 
-def _take(values: Tensor, index: Tensor) -> Tensor:
+def _take(
+    values: Shaped[Tensor, "batch cells features"], index: Int[Tensor, "batch queries"]
+) -> Shaped[Tensor, "batch queries features"]:
     """Rows of (B, P, n) at (B, Q) -> (B, Q, n)."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

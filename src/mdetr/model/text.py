@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
@@ -23,5 +24,7 @@ class TextProjection(nn.Module):
         self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(
+        self, hidden_states: Float[Tensor, "batch tokens text_hidden"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
         return self.dropout(self.layer_norm(self.linear(hidden_states)))

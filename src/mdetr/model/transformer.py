@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -24,7 +25,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear2 = nn.Linear(ffn_dim, hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Float[Tensor, "batch length hidden"]) -> Float[Tensor, "batch length hidden"]:
         return self.linear2(self.dropout(F.relu(self.linear1(hidden))))
 
 
@@ -40,7 +41,12 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
         self.norm_first = config.transformer_norm == "pre"
 
-    def forward(self, sequence: Tensor, positions: Tensor, padding_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        sequence: Float[Tensor, "batch length hidden"],
+        positions: Float[Tensor, "batch length hidden"],
+        padding_mask: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch length hidden"]:
         """sequence and positions (B, S, C), padding_mask (B, S) true on padding -> (B, S, C)."""
         if self.norm_first:
             sequence = sequence + self._attend(self.norm1(sequence), positions, padding_mask)
@@ -48,7 +54,12 @@ class EncoderLayer(GradientCheckpointingLayer):
         sequence = self.norm1(sequence + self._attend(sequence, positions, padding_mask))
         return self.norm2(sequence + self.dropout(self.feed_forward(sequence)))
 
-    def _attend(self, sequence: Tensor, positions: Tensor, padding_mask: Tensor) -> Tensor:
+    def _attend(
+        self,
+        sequence: Float[Tensor, "batch length hidden"],
+        positions: Float[Tensor, "batch length hidden"],
+        padding_mask: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch length hidden"]:
         query = sequence + positions
         update, _ = self.self_attention(
             query, query, sequence, key_padding_mask=padding_mask, need_weights=False
@@ -72,12 +83,12 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def forward(
         self,
-        target: Tensor,
-        query_positions: Tensor,
-        memory: Tensor,
-        memory_keys: Tensor,
-        padding_mask: Tensor,
-    ) -> Tensor:
+        target: Float[Tensor, "batch queries hidden"],
+        query_positions: Float[Tensor, "batch queries hidden"],
+        memory: Float[Tensor, "batch length hidden"],
+        memory_keys: Float[Tensor, "batch length hidden"],
+        padding_mask: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch queries hidden"]:
         """target, query_positions (B, Q, C); memory, memory_keys (with positions) (B, S, C) -> (B, Q, C)."""
         if self.norm_first:
             target = target + self._attend(self.norm1(target), query_positions)
@@ -89,14 +100,21 @@ class DecoderLayer(GradientCheckpointingLayer):
         target = self.norm2(target + self._look(target, query_positions, memory, memory_keys, padding_mask))
         return self.norm3(target + self.dropout(self.feed_forward(target)))
 
-    def _attend(self, target: Tensor, positions: Tensor) -> Tensor:
+    def _attend(
+        self, target: Float[Tensor, "batch queries hidden"], positions: Float[Tensor, "batch queries hidden"]
+    ) -> Float[Tensor, "batch queries hidden"]:
         query = target + positions
         update, _ = self.self_attention(query, query, target, need_weights=False)
         return self.dropout(update)
 
     def _look(
-        self, target: Tensor, positions: Tensor, memory: Tensor, memory_keys: Tensor, padding_mask: Tensor
-    ) -> Tensor:
+        self,
+        target: Float[Tensor, "batch queries hidden"],
+        positions: Float[Tensor, "batch queries hidden"],
+        memory: Float[Tensor, "batch length hidden"],
+        memory_keys: Float[Tensor, "batch length hidden"],
+        padding_mask: Bool[Tensor, "batch length"],
+    ) -> Float[Tensor, "batch queries hidden"]:
         update, _ = self.cross_attention(
             target + positions, memory_keys, memory, key_padding_mask=padding_mask, need_weights=False
         )

@@ -1,0 +1,39 @@
+"""Pairs of a query and a target box, which every loss of matched queries reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Matches:
+    """M pairs of a query and a target box, sorted by layer, then text, then query.
+
+    layer, text, query, target: (M,) int64 each. Pair m ties query `query[m]` of layer `layer[m]` to the box
+    `target[m]` of text `text[m]`: `logits[layer, text, query]` are the matched predictions,
+    `boxes[text, target]` their boxes.
+    """
+
+    layer: Int[Tensor, "matches"]
+    text: Int[Tensor, "matches"]
+    query: Int[Tensor, "matches"]
+    target: Int[Tensor, "matches"]
+
+    def sum_by_layer(
+        self, values: Float[Tensor, "matches"], num_layers: int
+    ) -> Float[Tensor, "{num_layers}"]:
+        """Add up a value per pair within each layer, in a fixed order, so that a run can be repeated.
+
+        Args:
+            values: (M,), one value a pair.
+            num_layers: how many decoder layers there are.
+
+        Returns:
+            (num_layers,) sums.
+        """
+        layers = torch.arange(num_layers, device=values.device)[:, None]
+        return torch.where(self.layer == layers, values, 0.0).sum(1)
