@@ -188,7 +188,7 @@ def test_predictions_that_are_not_numbers_stop_training_with_a_sentence(random_b
 def test_targets_for_another_number_of_token_positions_are_refused(random_batch):
     output, targets = random_batch([2, 3], layers=1)
     targets["positive_map"] = targets["positive_map"][..., :64]
-    with pytest.raises(InvalidInputError, match="256 token positions, found 64"):
+    with pytest.raises(InvalidInputError, match="256 token positions, got 64"):
         compute_loss(output, targets, MdetrConfig())
 
 

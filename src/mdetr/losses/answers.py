@@ -1,4 +1,4 @@
-"""Losses and accuracies of answers."""
+"""Losses and accuracies of answers to questions."""
 
 from __future__ import annotations
 
@@ -18,56 +18,67 @@ def answer_losses(
     answer_type: Int[Tensor, "batch"],
     answer: Int[Tensor, "batch"],
 ) -> dict[str, Float[Tensor, ""]]:
-    """Average the cross-entropy of the answers, and of their types, over the texts that have an answer.
+    """Mean cross-entropy and accuracy of answers and answer types, over the texts that have an answer.
 
-    Each type's head learns from the questions of its type alone: their sum over their count, at least 1.
+    The head of an answer type is trained on the questions of that type only.
 
     Args:
-        logits: name -> (B, n) float32.
-        types: the types in the order of their ids; empty where one head, "answer", gives all answers.
-        answer_type: (B,) int64, -1 for texts without an answer.
-        answer: (B,) int64, the id of the answer within its type, -1 for texts without one.
+        logits: Name -> (B, n) float32.
+        types: Answer types in the order of their ids; empty if one head, "answer", gives all answers.
+        answer_type: (B,) int64, the id of the type, -1 for texts without an answer.
+        answer: (B,) int64, the id of the answer within its type, -1 for texts without an answer.
 
     Returns:
-        Scalars `loss_answer_*`, and without gradient `accuracy_answer_*`, which is 1 where nothing was asked;
-        `accuracy_answer_total` is the share of questions with the right type and the right answer.
+        Scalars `loss_answer_*`, and without gradient `accuracy_answer_*`, which is 1 without questions.
+        `accuracy_answer_total` is the fraction of questions with the correct type and the correct answer.
 
     Source: arXiv 2104.12763, section 4.2.3.
     """
-    asked = answer >= 0
+    has_answer = answer >= 0
+
+    # One head for all answers
     if not types:
-        loss, right = _score(UNIFIED, logits[UNIFIED], answer, asked)
-        return {"loss_answer_total": loss, "accuracy_answer_total": _accuracy(right, asked)}
-    loss, right_type = _score(TYPE, logits[TYPE], answer_type, asked)
-    found = {"loss_answer_type": loss, "accuracy_answer_type": _accuracy(right_type, asked)}
-    right = torch.zeros_like(right_type)
-    for place, name in enumerate(types):
-        of_type = asked & (answer_type == place)
-        loss, right_here = _score(name, logits[name], answer, of_type)
-        found |= {f"loss_answer_{name}": loss, f"accuracy_answer_{name}": _accuracy(right_here, of_type)}
-        right = right | (right_here & right_type)
-    return found | {"accuracy_answer_total": _accuracy(right, asked)}
+        loss, correct = _classification_loss(UNIFIED, logits[UNIFIED], answer, has_answer)
+        return {"loss_answer_total": loss, "accuracy_answer_total": _accuracy(correct, has_answer)}
+
+    # The answer's type
+    loss, correct_type = _classification_loss(TYPE, logits[TYPE], answer_type, has_answer)
+    losses = {"loss_answer_type": loss, "accuracy_answer_type": _accuracy(correct_type, has_answer)}
+
+    # The answer within its type; correct only if the type is
+    correct = torch.zeros_like(correct_type)
+    for type_id, name in enumerate(types):
+        of_type = has_answer & (answer_type == type_id)
+        loss, correct_answer = _classification_loss(name, logits[name], answer, of_type)
+        losses[f"loss_answer_{name}"] = loss
+        losses[f"accuracy_answer_{name}"] = _accuracy(correct_answer, of_type)
+        correct = correct | (correct_answer & correct_type)
+    losses["accuracy_answer_total"] = _accuracy(correct, has_answer)
+    return losses
 
 
-def _score(
+def _classification_loss(
     name: str,
     logits: Float[Tensor, "batch answers"],
     target: Int[Tensor, "batch"],
     counted: Bool[Tensor, "batch"],
 ) -> tuple[Float[Tensor, ""], Bool[Tensor, "batch"]]:
-    """The mean loss over the texts that count, and which of them are right (B,)."""
-    safe = torch.where(counted, target, 0)
+    """Mean loss over the counted texts, and which of them are predicted correctly, (B,)."""
+    # Targets of -1 would index out of range; their terms are dropped below
+    valid_target = torch.where(counted, target, 0)
     if name == BINARY:
-        terms = F.binary_cross_entropy_with_logits(logits[:, 0], safe.to(logits.dtype), reduction="none")
+        terms = F.binary_cross_entropy_with_logits(
+            logits[:, 0], valid_target.to(logits.dtype), reduction="none"
+        )
         predicted = (logits[:, 0] > 0).long()
     else:
-        terms = F.cross_entropy(logits, safe, reduction="none")
+        terms = F.cross_entropy(logits, valid_target, reduction="none")
         predicted = logits.argmax(-1)
     loss = torch.where(counted, terms, 0.0).sum() / counted.sum().clamp(min=1)
     return loss, (predicted == target) & counted
 
 
 @torch.no_grad()
-def _accuracy(right: Bool[Tensor, "batch"], counted: Bool[Tensor, "batch"]) -> Float[Tensor, ""]:
+def _accuracy(correct: Bool[Tensor, "batch"], counted: Bool[Tensor, "batch"]) -> Float[Tensor, ""]:
     count = counted.sum()
-    return torch.where(count > 0, right.sum() / count.clamp(min=1), 1.0)
+    return torch.where(count > 0, correct.sum() / count.clamp(min=1), 1.0)

@@ -9,21 +9,21 @@ from torchvision.ops import box_convert
 
 from mdetr.losses.matches import Matches
 
-# Keeps two boxes without area from dividing by zero; far below the area of one pixel of any image.
+# Avoids division by zero for boxes without area; far below the area of one pixel of any image.
 _SMALLEST_AREA = 1e-9
 
 
 def generalized_iou(
     boxes_a: Float[Tensor, "*#batch 4"], boxes_b: Float[Tensor, "*#batch 4"]
 ) -> Float[Tensor, "*#batch"]:
-    """Compute the generalized intersection over union of boxes, element by element with broadcasting.
+    """Generalized intersection over union of boxes, elementwise with broadcasting.
 
     Args:
         boxes_a: (..., 4) x0, y0, x1, y1.
-        boxes_b: the same; shapes broadcast, so (N, 1, 4) and (M, 4) give all pairs.
+        boxes_b: (..., 4) likewise; shapes broadcast, so (N, 1, 4) and (M, 4) give all pairs.
 
     Returns:
-        (...) values in [-1, 1]; identical boxes have 1.
+        (...) values in [-1, 1]; 1 for identical boxes.
 
     Source: Rezatofighi et al., arXiv 1902.09630.
     """
@@ -40,12 +40,12 @@ def box_losses(
     boxes: Float32[Tensor, "batch boxes 4"],
     matches: Matches,
 ) -> tuple[Float32[Tensor, "layers"], Float32[Tensor, "layers"]]:
-    """Sum, per decoder layer, the L1 distance and 1 - GIoU of matched predictions to their boxes.
+    """L1 distance and 1 - GIoU between matched predictions and their boxes, summed per decoder layer.
 
     Args:
         pred_boxes: (D, B, Q, 4) float32, relative center x, center y, width, height.
-        boxes: (B, N, 4) float32, the same for the true boxes.
-        matches: which query answers for which box.
+        boxes: (B, N, 4) float32, the target boxes in the same format.
+        matches: Matched pairs of queries and boxes.
 
     Returns:
         L1 sums and GIoU sums, (D,) each.
@@ -53,9 +53,9 @@ def box_losses(
     Source: arXiv 2104.12763, section 2.1 (DETR's box losses).
     """
     predicted = pred_boxes[matches.layer, matches.text, matches.query]  # (M, 4)
-    true = boxes[matches.text, matches.target]
-    l1 = (predicted - true).abs().sum(-1)
-    giou = generalized_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(true, "cxcywh", "xyxy"))
+    target = boxes[matches.text, matches.target]
+    l1 = (predicted - target).abs().sum(-1)
+    giou = generalized_iou(box_convert(predicted, "cxcywh", "xyxy"), box_convert(target, "cxcywh", "xyxy"))
     num_layers = len(pred_boxes)
     return matches.sum_by_layer(l1, num_layers), matches.sum_by_layer(1 - giou, num_layers)
 

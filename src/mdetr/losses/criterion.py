@@ -1,8 +1,8 @@
-"""The weighted loss of a model's output, and its named terms."""
+"""Total loss of a model's output, and its named terms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -41,9 +41,9 @@ class LayerPredictions:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the texts of a batch should be answered with, made ready for the losses.
+    """Targets of a batch, prepared for the losses.
 
-    targets: as given. token_targets: (B, N, T) float32. num_boxes: scalar, what the sums are divided by.
+    targets: As given. token_targets: (B, N, T) float32. num_boxes: Scalar, the divisor of summed losses.
     """
 
     targets: Targets
@@ -51,23 +51,31 @@ class Truth:
     num_boxes: Float32[Tensor, ""]
 
 
+@dataclass(frozen=True)
+class LossGroup:
+    """Losses of one set of layers: name -> (layers,), and the suffix of the name in each layer."""
+
+    losses: Mapping[str, Float32[Tensor, "layers"]]
+    suffixes: Sequence[str]
+
+
 def compute_loss(
     output: MdetrOutput, targets: Targets, config: MdetrConfig
 ) -> tuple[Float32[Tensor, ""], dict[str, Float32[Tensor, ""]]]:
-    """Match queries with boxes in every decoder layer and add up the losses.
+    """Total loss: match queries with boxes in every decoder layer, and sum the weighted losses.
 
     Args:
-        output: of the model; earlier decoder layers in `auxiliary_outputs`, and `proposals` if any.
-        targets: the boxes of the texts, on the same device.
-        config: the weights of the matching and of the losses, and which soft tokens to learn.
+        output: The model's output; earlier decoder layers in `auxiliary_outputs`, and `proposals` if any.
+        targets: Targets of the texts, on the same device.
+        config: Weights of the matching and of the losses, and the kind of soft tokens.
 
     Returns:
-        The weighted sum over all layers, with gradient; and its parts, unweighted and without gradient, under
-        the published names: `loss_ce` of the last layer, `loss_ce_0` of the first, `loss_ce_proposals`.
+        The weighted sum over all layers, with gradient; and its terms, unweighted and without gradient, under
+        their released names: `loss_ce` of the last layer, `loss_ce_0` of the first, `loss_ce_proposals`.
 
     Raises:
-        TrainingError: the predictions are not finite.
-        InvalidInputError: the targets were made for another number of token positions.
+        TrainingError: The predictions are not finite.
+        InvalidInputError: The targets have another number of token positions.
 
     Source: arXiv 2104.12763, section 2.2.2.
     """
@@ -83,45 +91,59 @@ def _compute_loss(
     positions = targets["positive_map"].shape[-1]
     if positions != decoder.logits.shape[-1]:
         raise InvalidInputError(
-            f"Expected targets over the model's {decoder.logits.shape[-1]} token positions, found "
-            f"{positions}: make them with the processor that belongs to this model."
+            f"Expected targets over the model's {decoder.logits.shape[-1]} token positions, got "
+            f"{positions}; make them with the processor of this model."
         )
     truth = Truth(
         targets=targets,
         token_targets=token_targets(targets["positive_map"], cast(TokenTargets, config.token_targets)),
         num_boxes=count_boxes(targets["box_mask"]),
     )
-    stacks, copies, names = [decoder], [1], [_decoder_names(len(decoder.logits))]
+
+    # Match queries with boxes; the proposals, if any, together with the decoder in one transfer to the CPU
+    predictions, copies = [decoder], [1]
     if output.proposals is not None:
-        stacks.append(_stack([output.proposals]))
+        predictions.append(_stack([output.proposals]))
         copies.append(config.proposal_targets_per_box)
-        names.append(["_proposals"])
-    costs = [_cost(stack, truth, config) for stack in stacks]
-    matches = assign(costs, targets["box_mask"], copies)
+    costs = [_cost(layers, truth, config) for layers in predictions]
+    matches, *proposal_matches = assign(costs, targets["box_mask"], copies)
 
-    parts = [
-        _detection_losses(stack, truth, found, truth.num_boxes * k, config.eos_coefficient)
-        for stack, found, k in zip(stacks, matches, copies, strict=True)
-    ]
-    parts[0] |= {"cardinality_error": cardinality_error(decoder.logits, targets["box_mask"])}
-    parts[0] |= _alignment_losses(decoder, output.token_embeddings, truth, matches[0], config)
-    parts[0] |= _referred_losses(decoder, truth, matches[0])
-    last = _last_layer_losses(output, truth, matches[0], len(decoder.logits) - 1, config)
-    parts.append({name: value[None] for name, value in last.items()})
-    names.append([""])
+    # Losses of every decoder layer
+    losses = _detection_losses(decoder, truth, matches, truth.num_boxes, config.eos_coefficient)
+    losses["cardinality_error"] = cardinality_error(decoder.logits, targets["box_mask"])
+    losses |= _alignment_losses(decoder, output.token_embeddings, truth, matches, config)
+    losses |= _referred_losses(decoder, truth, matches)
+    last_layer = len(decoder.logits) - 1
+    groups = [LossGroup(losses, [*(f"_{layer}" for layer in range(last_layer)), ""])]
 
-    weights = loss_weights(config)
-    loss = sum(weights.get(name, 0.0) * values.sum() for part in parts for name, values in part.items())
-    return cast(Tensor, loss), {
-        name + suffix: value
-        for part, suffixes in zip(parts, names, strict=True)
-        for name, values in part.items()
-        for suffix, value in zip(suffixes, values.detach().unbind(), strict=True)
-    }
+    # Losses of the proposals
+    for layers, found in zip(predictions[1:], proposal_matches, strict=True):
+        num_boxes = truth.num_boxes * config.proposal_targets_per_box
+        losses = _detection_losses(layers, truth, found, num_boxes, config.eos_coefficient)
+        groups.append(LossGroup(losses, ["_proposals"]))
+
+    # Losses of the last decoder layer only
+    losses = _last_layer_losses(output, truth, matches, last_layer, config)
+    groups.append(LossGroup({name: value[None] for name, value in losses.items()}, [""]))
+    return _weighted_sum(groups, loss_weights(config))
+
+
+def _weighted_sum(
+    groups: Sequence[LossGroup], weights: Mapping[str, float]
+) -> tuple[Float32[Tensor, ""], dict[str, Float32[Tensor, ""]]]:
+    """Weighted sum of all losses, and each of them without gradient under its name and suffix."""
+    total: Tensor | float = 0.0
+    terms: dict[str, Tensor] = {}
+    for group in groups:
+        for name, values in group.losses.items():
+            total = total + weights.get(name, 0.0) * values.sum()
+            for suffix, value in zip(group.suffixes, values.detach().unbind(), strict=True):
+                terms[name + suffix] = value
+    return cast(Tensor, total), terms
 
 
 def loss_weights(config: MdetrConfig) -> dict[str, float]:
-    """Name the losses that are trained, with their weights; whatever else is reported is for logs only."""
+    """Weights of the losses that are trained; terms without a weight are for logs only."""
     return {
         "loss_ce": config.class_loss_coefficient,
         "loss_bbox": config.bbox_loss_coefficient,
@@ -138,10 +160,10 @@ def loss_weights(config: MdetrConfig) -> dict[str, float]:
 
 @torch.no_grad()
 def count_boxes(box_mask: Bool[Tensor, "batch boxes"]) -> Float32[Tensor, ""]:
-    """Count the boxes of all processes over the number of processes, at least 1.
+    """Number of boxes per process, averaged over all processes, at least 1.
 
     Args:
-        box_mask: (B, N) bool, true where this process has a box.
+        box_mask: (B, N) bool, true for the boxes of this process.
 
     Returns:
         A float32 scalar, the same on every process.
@@ -207,9 +229,11 @@ def _referred_losses(
     if stack.referred_logits is None:
         return {}
     boxes, box_mask = truth.targets["boxes"], truth.targets["box_mask"]
-    # Where no text says what it denotes, the head still takes part, with a loss of zero: DDP waits for it.
+
+    # Without such targets the head still needs a gradient, for which DDP waits; the loss is zero
     is_referred = truth.targets.get("is_referred", torch.zeros_like(boxes[..., 0]))
     referred_mask = truth.targets.get("referred_mask", torch.zeros_like(box_mask[:, :1]).any(1))
+
     loss, accuracy = referred_loss(stack.referred_logits, is_referred.float(), referred_mask, matches)
     return {"loss_isfinal": loss / truth.num_boxes, "accuracy_isfinal": accuracy}
 
@@ -217,12 +241,14 @@ def _referred_losses(
 def _last_layer_losses(
     output: MdetrOutput, truth: Truth, matches: Matches, last_layer: int, config: MdetrConfig
 ) -> dict[str, Float32[Tensor, ""]]:
-    """What is learnt once, not in every decoder layer: answers and masks."""
-    targets, found = truth.targets, dict[str, Tensor]()
+    """Losses that are computed once, not in every decoder layer: answers and masks."""
+    targets = truth.targets
+    losses: dict[str, Tensor] = {}
     if output.answer_logits is not None:
         logits = {name: values.float() for name, values in output.answer_logits.items()}
+        # Texts without an answer have the id -1
         unknown = torch.full_like(targets["box_mask"][:, :1].sum(1), -1)
-        found |= answer_losses(
+        losses |= answer_losses(
             logits,
             config.answer_types or (),
             targets.get("answer_type", unknown),
@@ -230,12 +256,8 @@ def _last_layer_losses(
         )
     if output.pred_masks is not None and "masks" in targets:
         focal, dice = mask_losses(output.pred_masks.float(), targets["masks"], matches, last_layer)
-        found |= {"loss_mask": focal / truth.num_boxes, "loss_dice": dice / truth.num_boxes}
-    return found
-
-
-def _decoder_names(num_layers: int) -> list[str]:
-    return [*(f"_{layer}" for layer in range(num_layers - 1)), ""]
+        losses |= {"loss_mask": focal / truth.num_boxes, "loss_dice": dice / truth.num_boxes}
+    return losses
 
 
 def _stack(outputs: Sequence[MdetrOutput]) -> LayerPredictions:
@@ -257,5 +279,7 @@ def _stack_field(
 
 def _required(tensor: Float[Tensor, "*shape"] | None) -> Float[Tensor, "*shape"]:
     if tensor is None:
-        raise InvalidInputError("Expected the model's logits and boxes in its output, found none.")
+        raise InvalidInputError(
+            "Expected logits and boxes in the model's output, got none; pass the output of its forward."
+        )
     return tensor

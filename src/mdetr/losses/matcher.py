@@ -1,7 +1,7 @@
 """Bipartite matching of queries and boxes, for all decoder layers at once.
 
-The costs of the whole batch and of every decoder layer are one tensor, so that the device is waited for once;
-the assignment itself is solved on the CPU.
+The costs of all texts and decoder layers go to the CPU in one transfer, which synchronizes with the device
+once; the assignment is solved there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mdetr.losses.matches import Matches
 P = ParamSpec("P")
 R = TypeVar("R")
 
-NEVER = 1e6  # the cost of a pair that is never a match; more than any other can cost
+NEVER = 1e6  # cost of a forbidden pair, above any other cost
 
 
 @torch.no_grad()
@@ -37,28 +37,32 @@ def matching_cost(
     bbox_cost: float = 5.0,
     giou_cost: float = 2.0,
 ) -> Float32[Tensor, "layers batch queries boxes"]:
-    """Say how badly each query suits each box of its text, for all texts and decoder layers at once.
+    """Cost of matching each query with each box of its text, for all texts and decoder layers.
 
     Args:
         logits: (D, B, Q, T) float32, of D decoder layers.
         pred_boxes: (D, B, Q, 4) float32, relative center x, center y, width, height.
-        token_targets: (B, N, T) float32, what the query of each box should say.
+        token_targets: (B, N, T) float32, the target distribution of each box; see `token_targets`.
         boxes: (B, N, 4) float32, relative center x, center y, width, height; zeros on padding.
-        class_cost: the weight of what the query should say.
-        bbox_cost: the weight of the L1 distance.
-        giou_cost: the weight of the generalized IoU.
+        class_cost: Weight of the soft token term.
+        bbox_cost: Weight of the L1 distance.
+        giou_cost: Weight of the generalized IoU.
 
     Returns:
         (D, B, Q, N) float32 costs.
 
     Source: arXiv 2104.12763, section 2.2.2; the three terms are those of DETR, with soft tokens for classes.
     """
+    # Soft tokens: probability mass on the phrase of each box
     probabilities = logits.softmax(-1)
     class_term = -torch.einsum("dbqt,bnt->dbqn", probabilities, token_targets)
+
+    # Boxes: L1 distance and generalized IoU of all pairs
     l1_term = (pred_boxes[:, :, :, None] - boxes[None, :, None]).abs().sum(-1)
     pred_xyxy = box_convert(pred_boxes, "cxcywh", "xyxy")[:, :, :, None]  # (D, B, Q, 1, 4)
     true_xyxy = box_convert(boxes, "cxcywh", "xyxy")[None, :, None]  # (1, B, 1, N, 4)
     giou_term = -generalized_iou(pred_xyxy, true_xyxy)
+
     return class_cost * class_term + bbox_cost * l1_term + giou_cost * giou_term
 
 
@@ -74,68 +78,79 @@ def assign(
     box_mask: Bool[Tensor, "batch boxes"],
     copies: Sequence[int],
 ) -> list[Matches]:
-    """Pair queries with boxes at the least total cost, for each text and each layer by itself.
+    """Match queries with boxes at the least total cost, separately for each text and layer.
 
     Args:
-        costs: tensors (D, B, Q, N); D and Q may differ from tensor to tensor. Pairs of the cost `NEVER` are
-            no matches, even where a box then has none.
+        costs: Tensors (D, B, Q, N); D and Q may differ between tensors. Pairs with the cost `NEVER` are not
+            matched, even if a box is then without a match.
         box_mask: (B, N) bool, true where there is a box.
-        copies: per cost tensor, how many queries each box is given to (1: one to one).
+        copies: Per cost tensor, the number of queries to match with each box (1: one to one).
 
     Returns:
-        The matches of each cost tensor, on the device of the costs. A text without boxes has none; where
-        there are more boxes (times copies) than queries, every query has a box and the costliest boxes none.
+        The matches of each cost tensor, on the device of the costs. A text without boxes has none. If there
+        are more boxes (times copies) than queries, the boxes with the highest costs stay without a match.
 
     Raises:
-        TrainingError: a cost is not a finite number, so the predictions are not.
+        TrainingError: A cost is not finite, because the predictions are not.
     """
-    flat = _copy_to_cpu(torch.cat([*(cost.flatten() for cost in costs), box_mask.flatten().float()])).numpy()
-    *pieces, mask = np.split(flat, np.cumsum([cost.numel() for cost in costs]))
-    columns = [np.flatnonzero(row) for row in mask.reshape(box_mask.shape)]
-    found: list[Matches] = []
-    for cost, piece, count in zip(costs, pieces, copies, strict=True):
-        array = piece.reshape(cost.shape)
-        _check_finite(array, columns)
-        pairs = [np.zeros((4, 0), dtype=np.int64), *_solve(array, [np.repeat(c, count) for c in columns])]
-        indices = torch.from_numpy(np.concatenate(pairs, axis=1)).to(cost.device)
-        found.append(Matches(*indices.unbind()))
-    return found
+    # Copy all costs and the mask to the CPU in one transfer
+    tensors = [*costs, box_mask.float()]
+    flat = _copy_to_cpu(torch.cat([tensor.flatten() for tensor in tensors])).numpy()
+    *flat_costs, flat_mask = np.split(flat, np.cumsum([cost.numel() for cost in costs]))
+    targets = [np.flatnonzero(row) for row in flat_mask.reshape(box_mask.shape)]  # per text, without padding
+
+    # Solve each cost tensor
+    matches: list[Matches] = []
+    for cost, flat_cost, count in zip(costs, flat_costs, copies, strict=True):
+        array = flat_cost.reshape(cost.shape)
+        _check_finite(array, targets)
+        repeated = [np.repeat(of_text, count) for of_text in targets]
+        no_pairs = np.zeros((4, 0), dtype=np.int64)
+        pairs = np.concatenate([no_pairs, *_solve(array, repeated)], axis=1)
+        matches.append(Matches(*torch.from_numpy(pairs).to(cost.device).unbind()))
+    return matches
 
 
-def _solve(costs: np.ndarray, columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield, for each layer and text with boxes, (4, pairs) of layer, text, query and target."""
-    for layer, texts in enumerate(costs):
-        for text, targets in enumerate(columns):
-            if len(targets):
-                queries, chosen = linear_sum_assignment(texts[text][:, targets])
-                allowed = texts[text][queries, targets[chosen]] < NEVER
-                queries, chosen = queries[allowed], chosen[allowed]
-                yield np.stack(
-                    [np.full_like(queries, layer), np.full_like(queries, text), queries, targets[chosen]]
-                )
+def _solve(costs: np.ndarray, targets: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield (4, pairs), the layer, text, query and target of each pair, per layer and text with boxes."""
+    for layer, text, cost in _cost_matrices(costs, targets):
+        query, column = linear_sum_assignment(cost)
+
+        # Drop forbidden pairs, which the solver uses when it has no others
+        allowed = cost[query, column] < NEVER
+        query, column = query[allowed], column[allowed]
+        yield np.stack([np.full_like(query, layer), np.full_like(query, text), query, targets[text][column]])
 
 
-def _check_finite(costs: np.ndarray, columns: Sequence[np.ndarray]) -> None:
+def _cost_matrices(costs: np.ndarray, targets: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield layer, text and (Q, targets) costs of each layer and text with boxes."""
+    for layer, of_layer in enumerate(costs):
+        for text, of_text in enumerate(targets):
+            if len(of_text):
+                yield layer, text, of_layer[text][:, of_text]
+
+
+def _check_finite(costs: np.ndarray, targets: Sequence[np.ndarray]) -> None:
     if np.isfinite(costs).all():
         return
-    bad = [
-        (layer, text)
-        for layer, texts in enumerate(costs)
-        for text, targets in enumerate(columns)
-        if not np.isfinite(texts[text][:, targets]).all()
-    ]
+    # Costs of padding do not matter; find the matrices that do
+    bad: list[tuple[int, int]] = []
+    for layer, text, cost in _cost_matrices(costs, targets):
+        if not np.isfinite(cost).all():
+            bad.append((layer, text))
     if bad:
         layer, text = bad[0]
         raise TrainingError(
-            f"Expected finite predictions to match with boxes, found NaN or infinity in {len(bad)} of "
+            f"Expected finite predictions to match with boxes, got NaN or infinity in {len(bad)} of "
             f"{costs.shape[0] * costs.shape[1]} cost matrices (first: decoder layer {layer}, text {text} of "
-            "the batch): lower the learning rate, or look for damaged values in that text's image and boxes."
+            "the batch); lower the learning rate, or check that text's image and boxes for damaged values."
         )
 
 
 def _copy_to_cpu(tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     if tensor.device.type != "cuda":
         return tensor.cpu()
+    # Pinned memory makes the copy faster; wait for this stream only
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     pinned.copy_(tensor, non_blocking=True)
     torch.cuda.current_stream(tensor.device).synchronize()

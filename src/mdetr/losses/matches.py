@@ -1,4 +1,4 @@
-"""Pairs of a query and a target box, which every loss of matched queries reads."""
+"""Matched pairs of queries and target boxes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Matches:
     def sum_by_layer(
         self, values: Float[Tensor, "matches"], num_layers: int
     ) -> Float[Tensor, "{num_layers}"]:
-        """Add up a value per pair within each layer, in a fixed order, so that a run can be repeated.
+        """Sum a value per pair within each layer, in a fixed order that makes runs repeatable.
 
         Args:
-            values: (M,), one value a pair.
-            num_layers: how many decoder layers there are.
+            values: (M,), one value per pair.
+            num_layers: Number of decoder layers.
 
         Returns:
             (num_layers,) sums.

@@ -16,27 +16,28 @@ def referred_loss(
     referred_mask: Bool[Tensor, "batch"],
     matches: Matches,
 ) -> tuple[Float32[Tensor, "layers"], Float32[Tensor, "layers"]]:
-    """Sum the binary cross-entropy of matched queries per decoder layer, for texts that say what they denote.
+    """Binary cross-entropy of matched queries, summed per decoder layer, and accuracy.
+
+    Only texts that state which boxes they refer to are counted.
 
     Args:
         referred_logits: (D, B, Q) float32.
-        is_referred: (B, N) float32, 1 for a box that the text as a whole denotes, 0 for another.
-        referred_mask: (B,) bool, true for texts that say which boxes they denote.
-        matches: which query answers for which box.
+        is_referred: (B, N) float32, 1 for a box that the text as a whole refers to, else 0.
+        referred_mask: (B,) bool, true for texts that state which boxes they refer to.
+        matches: Matched pairs of queries and boxes.
 
     Returns:
-        Loss sums (D,), and the share of right decisions at probability 0.5 (D,), without gradient; 1 where
-        there was nothing to decide.
+        Loss sums (D,), and the accuracy at probability 0.5 (D,), without gradient; 1 without counted texts.
 
     Source: arXiv 2104.12763, the `isfinal` head for CLEVR-Ref+ (appendix).
     """
     predicted = referred_logits[matches.layer, matches.text, matches.query]  # (M,)
-    true = is_referred[matches.text, matches.target]
+    target = is_referred[matches.text, matches.target]
     known = referred_mask[matches.text].float()
-    terms = binary_cross_entropy_with_logits(predicted, true, reduction="none") * known
+    terms = binary_cross_entropy_with_logits(predicted, target, reduction="none") * known
     num_layers = len(referred_logits)
     with torch.no_grad():
-        right = matches.sum_by_layer(((predicted > 0) == (true > 0.5)) * known, num_layers)
-        asked = matches.sum_by_layer(known, num_layers)
-        accuracy = torch.where(asked > 0, right / asked.clamp(min=1), 1.0)
+        correct = matches.sum_by_layer(((predicted > 0) == (target > 0.5)) * known, num_layers)
+        count = matches.sum_by_layer(known, num_layers)
+        accuracy = torch.where(count > 0, correct / count.clamp(min=1), 1.0)
     return matches.sum_by_layer(terms, num_layers), accuracy

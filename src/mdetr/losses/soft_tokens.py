@@ -16,12 +16,12 @@ TokenTargets = Literal["binary", "uniform"]
 def token_targets(
     positive_map: Bool[Tensor, "batch boxes positions"], kind: TokenTargets
 ) -> Float32[Tensor, "batch boxes positions"]:
-    """Turn the token positions of each box into what its query should say.
+    """Target distribution over token positions of the query of each box.
 
     Args:
         positive_map: (B, N, T) bool, the token positions of each box's phrase.
-        kind: "binary" gives 1 to every token of the phrase (what the published models learnt from), "uniform"
-            shares 1 out among them (what the paper's text says).
+        kind: "binary" is 1 for every token of the phrase (as in the released models), "uniform" is a
+            distribution over them that sums to 1 (as in the paper).
 
     Returns:
         (B, N, T) float32.
@@ -29,7 +29,9 @@ def token_targets(
     Source: arXiv 2104.12763, section 2.2.2.
     """
     targets = positive_map.float()
-    return targets / (targets.sum(-1, keepdim=True) + 1e-6) if kind == "uniform" else targets
+    if kind == "uniform":
+        return targets / (targets.sum(-1, keepdim=True) + 1e-6)
+    return targets
 
 
 def soft_token_loss(
@@ -38,15 +40,15 @@ def soft_token_loss(
     matches: Matches,
     eos_coefficient: float,
 ) -> Float32[Tensor, "layers"]:
-    """Sum, per decoder layer, the cross-entropy of each query's tokens with those of its box's phrase.
+    """Cross-entropy between each query's tokens and those of its box's phrase, summed per decoder layer.
 
-    A query without a box should say "no object", the last position; its term is weighed by `eos_coefficient`.
+    The target of an unmatched query is "no object", the last position, with the weight `eos_coefficient`.
 
     Args:
         logits: (D, B, Q, T) float32.
         targets: (B, N, T) float32, see `token_targets`.
-        matches: which query answers for which box.
-        eos_coefficient: the weight of queries without a box.
+        matches: Matched pairs of queries and boxes.
+        eos_coefficient: Weight of queries without a box.
 
     Returns:
         (D,) sums.
@@ -64,7 +66,7 @@ def soft_token_loss(
 def cardinality_error(
     logits: Float32[Tensor, "layers batch queries positions"], box_mask: Bool[Tensor, "batch boxes"]
 ) -> Float32[Tensor, "layers"]:
-    """Count by how many the queries that predict an object differ from the boxes, on average over the texts.
+    """Mean difference between the number of queries that predict an object and the number of boxes.
 
     Args:
         logits: (D, B, Q, T) float32.
@@ -73,5 +75,5 @@ def cardinality_error(
     Returns:
         (D,) errors, without gradient.
     """
-    found = (logits.argmax(-1) != logits.shape[-1] - 1).sum(-1)  # (D, B)
-    return (found - box_mask.sum(-1)).abs().float().mean(-1)
+    predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(-1)  # (D, B)
+    return (predicted - box_mask.sum(-1)).abs().float().mean(-1)
