@@ -1,6 +1,6 @@
-"""The whole model: images and texts in; boxes, the words of each, and with targets the loss, out.
+"""`MdetrForObjectDetection`: MDETR with its heads and its loss.
 
-It stands above `mdetr.model`, whose parts it puts together, and `mdetr.losses`, which it calls.
+It combines the parts of `mdetr.model`, and calls `mdetr.losses`.
 """
 
 from __future__ import annotations
@@ -51,18 +51,21 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         return_loss: bool = True,
         token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> MdetrOutput:
-        """Find in each text's image what the text mentions.
+        """Detect in each text's image what the text mentions.
 
         Args:
-            pixel_values: (I, 3, H, W) float, normalized; cast to the weights' own dtype.
-            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
+            pixel_values: (I, 3, H, W) float, normalized; cast to the dtype of the weights.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if omitted.
             input_ids: (B, L) int64.
-            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.
-            targets: What to compute the losses against; see `Targets`.
-            image_index: (B,) int64, the image of each text where several share one; left out, text b belongs
-                to image b.
-            return_loss: Whether to compute the loss where there are targets.
-            token_type_ids: What some tokenizers give besides; not used.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if omitted.
+            targets: Targets of the losses; see `Targets`.
+            image_index: (B,) int64, the image of each text, if several texts share one; image b for text b
+                if omitted.
+            return_loss: Whether to compute the loss if there are targets.
+            token_type_ids: Ignored; some tokenizers return it.
+
+        Returns:
+            Predictions, and the loss if there are targets.
 
         Raises:
             InvalidInputError: There is no text, or the targets do not fit the model.
@@ -76,7 +79,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         return output
 
     def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
-        """Joint encoder, decoder and heads on B pairs of image and text features."""
+        """Run the joint encoder, the decoder and the heads on B pairs of image and text features."""
         decoded = self.run_transformer(images, texts)
         hidden_states, boxes = decoded.intermediate_hidden_states, decoded.intermediate_boxes
         image_memory, text_memory = (
@@ -86,7 +89,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         assert hidden_states is not None and boxes is not None  # there is a box head
         assert image_memory is not None and text_memory is not None
 
-        # Read every decoder layer, of which the last counts
+        # Apply the heads to every decoder layer; the last gives the predictions
         outputs = [
             self._read_layer(hidden, layer_boxes, text_memory, texts.padding)
             for hidden, layer_boxes in zip(hidden_states, boxes, strict=True)
@@ -96,7 +99,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
         if self.config.auxiliary_loss:
             final.auxiliary_outputs = outputs[:-1]
 
-        # Read the answers from one layer, and the masks from the last
+        # Classify answers from one layer, and predict masks from the last
         final.answer_logits = self._read_answers(decoded)
         if self.mask_attention is not None and self.mask_head is not None:
             attention = self.mask_attention(hidden_states[-1], image_memory, images.map_padding)

@@ -487,9 +487,9 @@ def test_answers_become_ids_and_unknown_ones_the_entry_for_it(tokenizer) -> None
     made = processor(_two()[0], ["a?", "b?", "c?"], targets=targets)["targets"]
     assert made["answer_type"].tolist() == [0, 1, -1]
     assert made["answer"].tolist() == [1, 1, -1]
-    with pytest.raises(InvalidInputError, match="must be one of obj, attr; found 'reg'"):
+    with pytest.raises(InvalidInputError, match="Expected an answer type of obj, attr, got 'reg'"):
         processor(_two()[0], "a?", targets=none | {"answer": "3", "answer_type": "reg"})
-    with pytest.raises(InvalidInputError, match="no answer 'maybe' of the type obj: it knows yes, no"):
+    with pytest.raises(InvalidInputError, match="no answer 'maybe' of the type obj: it has yes, no"):
         processor(_two()[0], "a?", targets=none | {"answer": "maybe", "answer_type": "obj"})
 
 

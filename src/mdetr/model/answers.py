@@ -1,4 +1,4 @@
-"""Question answering: the space of answers, and the heads that choose among them."""
+"""Question answering: the answer vocabulary, and the heads that classify answers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mdetr.model.heads import MLP
 
 TYPE, UNIFIED, BINARY, NUMBER = "type", "answer", "binary", "reg"
 UNKNOWN = "unknown"
-NUMBERED = "#"  # what answers without words begin with
+NUMBERED = "#"  # prefix of answers whose words are not known
 
 Vocabulary = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class AnswerSpace:
-    """What a model can answer.
+    """Answers that a model can give.
 
-    types: kinds of answers, in the order of their ids; empty where one head gives all answers.
-    vocabulary: the words of each kind (or of "answer"), in the order of the head's outputs.
+    types: Answer types, in the order of their ids; empty if one head gives all answers.
+    vocabulary: Type (or "answer") -> its answers, in the order of the head's outputs.
     """
 
     types: Sequence[str] = ()
@@ -34,68 +34,91 @@ class AnswerSpace:
 
     @classmethod
     def of(cls, config: MdetrConfig) -> AnswerSpace:
-        """What a model of this configuration can answer."""
+        """Answer space of a model with this configuration."""
         return cls(tuple(config.answer_types or ()), config.answer_vocabulary or {})
 
     def encode(self, answer: str, answer_type: str | None = None) -> tuple[int, int]:
-        """The ids of an answer's type (0 where there is but one head) and of the answer within its type.
+        """Ids of an answer and of its type.
 
-        An answer that the vocabulary lacks has the id of "unknown", where there is such an entry.
+        Args:
+            answer: Words of the answer. If the vocabulary lacks them, its entry "unknown" is used.
+            answer_type: One of `types`; ignored if one head gives all answers.
+
+        Returns:
+            The id of the type (0 with one head), and the id of the answer within its type.
 
         Raises:
-            InvalidInputError: the type is not one of the model's, or the answer has no id.
+            InvalidInputError: The type is not one of the model's, or the answer has no id.
         """
+        # Find the vocabulary of the type
         if self.types and answer_type not in self.types:
             raise InvalidInputError(
-                f"The answer type must be one of {', '.join(self.types)}; found {answer_type!r} for the "
-                f"answer {answer!r}."
+                f"Expected an answer type of {', '.join(self.types)}, got {answer_type!r} for the answer "
+                f"{answer!r}."
             )
         name = answer_type if self.types and answer_type is not None else UNIFIED
         words = list(self.vocabulary.get(name, ()))
         if not words:
             raise InvalidInputError(
-                f"The model cannot learn the answer {answer!r}: it has no answers, or its processor does "
-                "not know them."
+                f"The model cannot learn the answer {answer!r}: it has no answers, or its processor has no "
+                "vocabulary for them."
             )
+
+        # Find the answer in it
         if answer not in words and UNKNOWN not in words:
             hint = (
                 "its answers are numbered; download or convert it with --answers"
                 if words[0].startswith(NUMBERED)
-                else f"it knows {', '.join(words[:20])}"
+                else f"it has {', '.join(words[:20])}"
             )
             raise InvalidInputError(f"The model has no answer {answer!r} of the type {name}: {hint}.")
-        place = words.index(answer if answer in words else UNKNOWN)
-        return (self.types.index(name) if self.types else 0), place
+        answer_id = words.index(answer if answer in words else UNKNOWN)
+        return (self.types.index(name) if self.types else 0), answer_id
 
     @torch.no_grad()
     def decode(
         self, answer_logits: Mapping[str, Float[Tensor, "batch _"]]
     ) -> list[tuple[str, str | None, float]]:
-        """The likeliest answer of each text, its type (None where there is but one head), its probability.
+        """Most probable answer of each text.
 
-        The probability is that of the type times that of the answer among its type's.
+        Args:
+            answer_logits: Name of the head -> logits (B, n).
+
+        Returns:
+            For each text the answer, its type (None with one head), and its probability: that of the type
+            times that of the answer within the type.
         """
+        # One head for all answers
         if not self.types:
             best = answer_logits[UNIFIED].float().softmax(-1).max(-1)
             words = self.vocabulary[UNIFIED]
-            return [
-                (words[place], None, p)
-                for place, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ]
-        kinds = answer_logits[TYPE].float().softmax(-1).max(-1)
-        chances = {name: answer_probabilities(name, answer_logits[name]) for name in self.types}
-        found: list[tuple[str, str | None, float]] = []
-        for row, (kind, p) in enumerate(zip(kinds.indices.tolist(), kinds.values.tolist(), strict=True)):
-            name = self.types[kind]
-            place = int(chances[name][row].argmax())
-            found.append((self.vocabulary[name][place], name, p * float(chances[name][row, place])))
-        return found
+            ids, probabilities = best.indices.tolist(), best.values.tolist()
+            return [(words[answer], None, p) for answer, p in zip(ids, probabilities, strict=True)]
+
+        # The most probable type, then the most probable answer of that type
+        best_types = answer_logits[TYPE].float().softmax(-1).max(-1)
+        by_type = {name: answer_probabilities(name, answer_logits[name]) for name in self.types}
+        answers: list[tuple[str, str | None, float]] = []
+        for text, type_id in enumerate(best_types.indices.tolist()):
+            name = self.types[type_id]
+            probability, answer_id = by_type[name][text].max(-1)
+            words = self.vocabulary[name]
+            answers.append((words[int(answer_id)], name, float(best_types.values[text] * probability)))
+        return answers
 
 
 def answer_probabilities(
     name: str, logits: Float[Tensor, "batch outputs"]
 ) -> Float32[Tensor, "batch answers"]:
-    """(B, n) logits -> (B, answers) probabilities; "binary" has one logit, of its second answer."""
+    """Probabilities of the answers of one head, (B, answers).
+
+    Args:
+        name: Name of the head; "binary" has one logit, of its second answer.
+        logits: (B, outputs).
+
+    Returns:
+        (B, answers), summing to 1.
+    """
     if name == BINARY:
         yes = logits.float().sigmoid()
         return torch.cat((1 - yes, yes), dim=-1)
@@ -103,9 +126,9 @@ def answer_probabilities(
 
 
 class SumAttention(nn.Module):
-    """The queries for answers add up what the queries for boxes hold, each counted between 0 and 1 times.
+    """Attention that sums over box queries, each with a weight between 0 and 1, and helps to count.
 
-    The decoder's attention averages, and an average does not tell two things from three.
+    The decoder's attention averages, and an average cannot distinguish two objects from three.
 
     Source: sigmoid attention (arXiv 2409.04431). Not in the MDETR paper.
     """
@@ -151,7 +174,7 @@ class SumAttention(nn.Module):
 
 
 class AnswerQueries(nn.Module):
-    """A query of its own for the type and for each kind of answer.
+    """Learned queries for answers: one for the type, and one for each type of answer.
 
     Source: arXiv 2104.12763, section 4.2.3.
     """
@@ -163,10 +186,9 @@ class AnswerQueries(nn.Module):
 
 
 class AnswerHeads(AnswerQueries):
-    """The queries for answers, and the heads that read them.
+    """Queries for answers, and a classifier for each of them.
 
-    Source: arXiv 2104.12763, section 4.2.3; the answers are read from one decoder layer, see
-    `MdetrConfig.answer_layer`.
+    Source: arXiv 2104.12763, section 4.2.3. `MdetrConfig.answer_layer` is the decoder layer they read.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -186,7 +208,7 @@ class AnswerHeads(AnswerQueries):
         answer_hidden: Float[Tensor, "batch answer_queries hidden"],
         box_hidden: Float[Tensor, "batch queries hidden"],
     ) -> dict[str, Float[Tensor, "batch _"]]:
-        """Read the answers.
+        """Logits of the answers.
 
         Args:
             answer_hidden: One decoder layer's output for the n queries for answers, (B, n, C).
@@ -203,13 +225,13 @@ class AnswerHeads(AnswerQueries):
 
 
 def _key(name: str) -> str:
-    """A module's own name, since "type" is a method of every module."""
+    """Name of a head's module; "type" alone is a method of every module."""
     return f"{name}_head"
 
 
 def numbered(count: int) -> list[str]:
-    """A vocabulary for answers whose words are not known: "#0", "#1", ..."""
-    return [f"{NUMBERED}{place}" for place in range(count)]
+    """Vocabulary for answers whose words are not known: "#0", "#1", ..."""
+    return [f"{NUMBERED}{number}" for number in range(count)]
 
 
 GQA_QUERIES = ("type", "obj", "rel", "attr", "cat", "global")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mdetr.model.config import MdetrConfig
 
-ABSENT_TOKEN_LOGIT = -1e4  # a token position that the text does not have; finite, so that 0 * log p stays 0
+ABSENT_TOKEN_LOGIT = -1e4  # of positions beyond the text; finite, because 0 * log p must be 0
 
 
 class MLP(nn.Module):
@@ -29,7 +29,7 @@ class MLP(nn.Module):
 
 
 class PositionTokenHead(nn.Module):
-    """Soft tokens as published: a linear layer onto absolute token positions, "no object" last.
+    """Soft tokens as in the paper: a linear layer onto absolute token positions, "no object" last.
 
     Source: arXiv 2104.12763, section 2.2.2.
     """
@@ -44,7 +44,7 @@ class PositionTokenHead(nn.Module):
         text_memory: Float[Tensor, "batch tokens hidden"],
         text_padding: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch queries positions"]:
-        """queries (B, Q, C) -> (B, Q, positions); the text is in the queries already."""
+        """Logits (B, Q, positions) of queries (B, Q, C), which have attended to the text already."""
         return self.linear(queries)
 
 
@@ -64,11 +64,15 @@ class DotProductTokenHead(nn.Module):
         text_memory: Float[Tensor, "batch tokens hidden"],
         text_padding: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, "batch queries positions"]:
-        """queries (B, Q, C), text_memory (B, L, C), text_padding (B, L) -> (B, Q, positions)."""
+        """Logits (B, Q, positions) of queries (B, Q, C) for tokens (B, L, C), padding (B, L) excluded."""
+        # The last position is "no object"; longer texts lose their last tokens
         tokens = self.token(text_memory)[:, : self.num_positions - 1]
         padding = text_padding[:, None, : self.num_positions - 1]
-        # Scaled before the product, which float16 could not hold otherwise.
+
+        # Scale before the product, which float16 could not hold otherwise
         similarity = (self.query(queries) * queries.shape[-1] ** -0.5) @ tokens.transpose(1, 2)
+
+        # Fill up to the number of positions
         similarity = similarity.masked_fill(padding, ABSENT_TOKEN_LOGIT)
         absent = self.num_positions - 1 - similarity.shape[-1]
         similarity = F.pad(similarity, (0, absent), value=ABSENT_TOKEN_LOGIT)
@@ -76,12 +80,14 @@ class DotProductTokenHead(nn.Module):
 
 
 def make_token_head(config: MdetrConfig) -> PositionTokenHead | DotProductTokenHead:
-    """The soft token head that the configuration names."""
-    return DotProductTokenHead(config) if config.token_head == "dot_product" else PositionTokenHead(config)
+    """Soft token head that the configuration names."""
+    if config.token_head == "dot_product":
+        return DotProductTokenHead(config)
+    return PositionTokenHead(config)
 
 
 class BoxHead(MLP):
-    """Boxes: a three-layer perceptron whose sigmoid is center x, center y, width, height."""
+    """Box head: a three-layer perceptron, whose sigmoid is center x, center y, width, height."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config.hidden_size, config.hidden_size, 4, num_layers=3)
@@ -89,6 +95,8 @@ class BoxHead(MLP):
     def forward(
         self, queries: Float[Tensor, "*batch hidden"], references: Float32[Tensor, "*batch 4"] | None = None
     ) -> Float32[Tensor, "*batch 4"]:
-        """queries (..., C) -> boxes (..., 4) float32; `references` (..., 4) are boxes to be moved."""
-        boxes = super().forward(queries).float()
-        return (boxes if references is None else boxes + torch.logit(references, eps=1e-5)).sigmoid()
+        """Boxes (..., 4) float32 of queries (..., C), relative to `references` (..., 4) if given."""
+        logits = super().forward(queries).float()
+        if references is not None:
+            logits = logits + torch.logit(references, eps=1e-5)
+        return logits.sigmoid()

@@ -1,4 +1,4 @@
-"""Types at the model's border: `Targets` and outputs."""
+"""Types of the model's targets and outputs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from transformers.utils import ModelOutput
 
 
 class Targets(TypedDict):
-    """What a batch should be answered with: B texts, padded to the N boxes of the one that has most.
+    """Targets of a batch of B texts, padded to the N boxes of the text that has most.
 
     boxes: (B, N, 4) float32, center x, center y, width, height, relative to each unpadded image.
     box_mask: (B, N) bool, true where there is a box, false on padding.
-    positive_map: (B, N, 256) bool, the token positions of each box's phrase (what soft tokens learn).
+    positive_map: (B, N, 256) bool, the token positions of each box's phrase, for the soft token loss.
     alignment_map: (B, N, L) bool, the same over the L tokens of the batch, without the fallbacks for
         spans that begin or end between tokens.
-    is_referred: (B, N) float32, 1 for a box that the text as a whole denotes, 0 for another.
-    referred_mask: (B,) bool, true for texts that say which boxes they denote.
-    answer_type, answer: (B,) int64, the id of each question's answer type (0 where there is but one head)
+    is_referred: (B, N) float32, 1 for a box that the text as a whole refers to, else 0.
+    referred_mask: (B,) bool, true for texts that state which boxes they refer to.
+    answer_type, answer: (B,) int64, the id of each question's answer type (0 with one head)
         and of its answer within that type; -1 for texts without an answer.
-    masks: (B, N, H, W) bool, padded as the images are.
+    masks: (B, N, H, W) bool, padded like the images.
     """
 
     boxes: Float[Tensor, "batch boxes 4"]
@@ -38,18 +38,18 @@ class Targets(TypedDict):
 
 @dataclass
 class MdetrModelOutput(ModelOutput):
-    """What the decoder's Q queries know of B texts and their images, before any head; sizes are C wide.
+    """Output of the decoder for B texts and their images, before any head.
 
     Attributes:
         last_hidden_state: (B, Q, C), the queries after the last decoder layer, normalized.
         intermediate_hidden_states: For each decoder layer (B, Q, C); the last is `last_hidden_state`.
-        intermediate_boxes: For each decoder layer (B, Q, 4) float32, the boxes as the layer leaves them,
+        intermediate_boxes: For each decoder layer (B, Q, 4) float32, the boxes after the layer,
             center x, center y, width, height, relative to each unpadded image; None for the base model with
             learned queries, which have no boxes without a head.
         answer_hidden_states: For each decoder layer (B, n, C), the n queries for answers; None without them.
         encoder_last_hidden_state_vision: (B, P, C), the P = h * w positions of the image in the joint memory.
         encoder_last_hidden_state_text: (B, L, C), the L tokens of the text in the joint memory.
-        proposals: What the joint memory proposes, one query for each of P positions; None without proposals.
+        proposals: Proposals of the joint memory, one query for each of P positions; None without them.
     """
 
     last_hidden_state: Float[Tensor, "batch queries hidden"] | None = None
@@ -62,10 +62,10 @@ class MdetrModelOutput(ModelOutput):
 
     @property
     def pred_boxes(self) -> Float32[Tensor, "batch queries 4"]:
-        """(B, Q, 4) float32, the boxes after the last decoder layer, where the base model has boxes.
+        """Boxes after the last decoder layer, (B, Q, 4) float32.
 
         Raises:
-            AttributeError: It has none.
+            AttributeError: The base model has no boxes, because its queries are learned.
         """
         if self.intermediate_boxes is None:
             raise AttributeError(
@@ -77,24 +77,24 @@ class MdetrModelOutput(ModelOutput):
 
 @dataclass
 class MdetrOutput(ModelOutput):
-    """What the model says of B texts with Q queries each. What a configuration lacks is None.
+    """Predictions of Q queries for each of B texts. Fields that a configuration lacks are None.
 
     Attributes:
         loss: Scalar, the weighted sum of `losses`; None without targets.
-        losses: Name -> scalar, under the published names (`loss_ce`, `loss_bbox_0`, ...).
+        losses: Name -> scalar, under the released names (`loss_ce`, `loss_bbox_0`, ...).
         logits: (B, Q, 256) over token positions; the last position is "no object".
         pred_boxes: (B, Q, 4) float32, center x, center y, width, height, relative to each unpadded image.
         query_embeddings: (B, Q, 64), unit length.
         token_embeddings: (B, L, 64), unit length.
-        referred_logits: (B, Q), whether the text as a whole refers to it.
+        referred_logits: (B, Q), whether the text as a whole refers to the box.
         answer_logits: Name -> (B, n); names: type, obj, rel, attr, cat, global, binary, reg; or answer.
         pred_masks: (B, Q, h, w) logits, an eighth of the backbone's stride.
-        query_padding: (B, Q) bool, true for a proposal on the padding of its image, which is never a match;
-            of proposals only.
-        auxiliary_outputs: The same of each earlier decoder layer, first to last.
-        proposals: What the joint memory itself proposes, one query per image position (an option that
-            published models leave off).
-        input_ids: (B, L) int64, the texts' tokens as given, which post-processing turns into words.
+        query_padding: (B, Q) bool, true for proposals on the padding of an image, which are never matched;
+            None for decoder queries.
+        auxiliary_outputs: Outputs of the earlier decoder layers, first to last.
+        proposals: Proposals of the joint memory, one query per image position (an option that released
+            models do not use).
+        input_ids: (B, L) int64, the tokens as given, which post-processing decodes.
     """
 
     loss: Float[Tensor, ""] | None = None

@@ -1,4 +1,4 @@
-"""Mask head: one mask a query, from attention maps and finer features."""
+"""Mask head: one mask per query, from attention maps and finer features."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORM_GROUPS = 8
 
 
 class MaskAttention(nn.Module):
-    """Where each query looks: multi-head attention maps over the image part of the joint memory."""
+    """Multi-head attention maps of each query over the image part of the joint memory."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class MaskAttention(nn.Module):
         image_memory: Float[Tensor, "batch cells hidden"],
         map_padding: Bool[Tensor, "batch map_height map_width"],
     ) -> Float[Tensor, "batch queries heads map_height map_width"]:
-        """queries (B, Q, C), image_memory (B, h * w, C), map_padding (B, h, w) -> (B, Q, heads, h, w)."""
+        """Attention (B, Q, heads, h, w) of queries (B, Q, C) over image_memory (B, h * w, C)."""
         query = self.query(queries).unflatten(-1, (self.num_heads, -1))
         key = self.key(image_memory).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum("bqnc,bpnc->bqnp", query * query.shape[-1] ** -0.5, key)
@@ -44,8 +44,8 @@ class MaskHead(nn.Module):
     """A small feature pyramid: from attention maps to masks, three doublings of the resolution.
 
     Args:
-        config: of the model.
-        fine_channels: channels of the backbone's maps of a half, a quarter and an eighth of its stride.
+        config: Configuration of the model.
+        fine_channels: Channels of the backbone's maps of a half, a quarter and an eighth of its stride.
 
     Source: DETR's head for panoptic segmentation (arXiv 2005.12872, section 4.4), used by arXiv 2104.12763,
     section 4.2.2 (PhraseCut).
@@ -69,23 +69,26 @@ class MaskHead(nn.Module):
         attention: Float[Tensor, "batch queries heads map_height map_width"],
         fine_maps: Sequence[Float[Tensor, "batch _ _ _"]],
     ) -> Float[Tensor, "batch queries mask_height mask_width"]:
-        """Masks at the resolution of the finest map.
+        """Mask logits at the resolution of the finest map.
 
         Args:
-            features: (B, C, h, w), the projected features of the images.
-            attention: (B, Q, heads, h, w).
-            fine_maps: the backbone's finer maps, (B, channels, H_i, W_i) each, coarse to fine.
+            features: (B, C, h, w), projected features of the images.
+            attention: (B, Q, heads, h, w), attention maps of the queries.
+            fine_maps: The backbone's finer maps, (B, channels, H_i, W_i) each, coarse to fine.
 
         Returns:
             (B, Q, H, W) logits.
         """
+        # Give each query the features and its attention, as a batch of B * Q maps
         num_queries = attention.shape[1]
         repeated = features[:, None].expand(-1, num_queries, -1, -1, -1)
         hidden = torch.cat((repeated, attention.to(features.dtype)), dim=2).flatten(0, 1)
-        finer = dict(enumerate(fine_maps, start=len(self.convolutions) - len(fine_maps)))
-        for place, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            if place in finer:
-                fine = self.adapters[place - len(self.convolutions) + len(fine_maps)](finer[place])
+
+        # Convolve; the last layers each add a finer map first, at its resolution
+        first_fine = len(self.convolutions) - len(fine_maps)
+        for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            if index >= first_fine:
+                fine = self.adapters[index - first_fine](fine_maps[index - first_fine])
                 hidden = F.interpolate(hidden, size=fine.shape[-2:])
                 hidden = (hidden.unflatten(0, (-1, num_queries)) + fine[:, None]).flatten(0, 1)
             hidden = F.relu(norm(convolution(hidden)))

@@ -29,11 +29,11 @@ from mdetr.model.transformer import DecoderLayer, EncoderLayer
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What `encode_image` knows of I images; it does not depend on any text.
+    """Features of I images, from `encode_image`; they do not depend on any text.
 
-    sequence: (I, h * w, C) projected features. positions: (I, h * w, C) their sine encoding.
-    map_padding: (I, h, w) bool, true on padding. fine_maps: finer features of the backbone, coarse to fine,
-    where the model predicts masks.
+    sequence: (I, h * w, C) projected features. positions: (I, h * w, C) sine encoding of their positions.
+    map_padding: (I, h, w) bool, true on padding. fine_maps: Finer maps of the backbone, coarse to fine,
+    if the model predicts masks.
     """
 
     sequence: Float[Tensor, "images cells hidden"]
@@ -42,7 +42,7 @@ class ImageFeatures:
     fine_maps: tuple[Float[Tensor, "images _ _ _"], ...] = ()
 
     def select(self, index: Int[Tensor, "batch"]) -> ImageFeatures:
-        """The features of image `index[b]` for each text b: index (B,) int64."""
+        """Features of image `index[b]` for each text b; index is (B,) int64."""
         return ImageFeatures(
             self.sequence[index],
             self.positions[index],
@@ -53,7 +53,7 @@ class ImageFeatures:
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """What `encode_text` knows of B texts; it does not depend on any image.
+    """Features of B texts, from `encode_text`; they do not depend on any image.
 
     sequence: (B, L, C) projected features. padding: (B, L) bool, true on padding.
     """
@@ -62,15 +62,15 @@ class TextFeatures:
     padding: Bool[Tensor, "batch tokens"]
 
     def select(self, index: Int[Tensor, "batch"]) -> TextFeatures:
-        """The features of text `index[b]` for each pair b: index (B,) int64."""
+        """Features of text `index[b]` for each pair b; index is (B,) int64."""
         return TextFeatures(self.sequence[index], self.padding[index])
 
 
 class MdetrPreTrainedModel(PreTrainedModel):
-    """The layers that the models share: backbone, text encoder, joint encoder, decoder and its queries.
+    """Layers that both models share: backbone, text encoder, joint encoder, decoder and its queries.
 
-    A model adds what reads the decoder, and then calls `post_init`. Its `box_head` moves the boxes of
-    reference queries from layer to layer; its `answers` has the queries for answers.
+    A subclass adds the heads and then calls `post_init`. Its `box_head` refines the boxes of reference
+    queries in each layer; its `answers` holds the queries for answers.
 
     Source: arXiv 2104.12763, section 3.
     """
@@ -89,14 +89,20 @@ class MdetrPreTrainedModel(PreTrainedModel):
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__(config)
         size = config.hidden_size
+
+        # Image features
         self.backbone = Backbone(config)
         self.input_projection = nn.Conv2d(self.backbone.channels, size, kernel_size=1)
         coarse = self.backbone.coarse_channels
         self.coarse_projection = nn.Conv2d(coarse, size, kernel_size=1) if coarse else None
         self.image_norm = nn.LayerNorm(size) if config.image_norm else nn.Identity()
+
+        # Text features
         text_config = cast(PreTrainedConfig, config.text_config)
         self.text_encoder = make_text_encoder(text_config)
         self.text_projection = TextProjection(text_config.hidden_size, size, config.dropout)
+
+        # Joint transformer and its queries
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(size) if config.transformer_norm == "pre" else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
@@ -105,7 +111,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
         self.proposal_head = ProposalHead(config) if config.proposals else None
 
     def post_init(self) -> None:
-        """Initialize the weights, and fix those that do not train, once all layers are there."""
+        """Initialize the weights, and freeze those that do not train, after all layers are made."""
         moving = [head for head in self.modules() if isinstance(head, BoxHead)]
         self._box_outputs = {h.layers[-1] for h in moving} if self.config.query_type == "reference" else set()
         super().post_init()
@@ -113,9 +119,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load a model as `PreTrainedModel` does; what the configuration fixes does not train."""
+        """Load a model as `PreTrainedModel` does, and freeze what the configuration names."""
         loaded = super().from_pretrained(*args, **kwargs)
-        # Loading puts new parameters in place, all of which would train.
+        # Loading replaces the parameters, and the new ones would all train
         (loaded[0] if isinstance(loaded, tuple) else loaded)._fix_parameters()
         return loaded
 
@@ -127,12 +133,12 @@ class MdetrPreTrainedModel(PreTrainedModel):
                 give_ordinary_permissions(weights)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The text encoder's, as `PreTrainedModel` wants (sharding asks for them)."""
+        """Embeddings of the text encoder, which sharding uses."""
         return self.text_encoder.get_input_embeddings()
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         super()._set_gradient_checkpointing(enable, *args, **kwargs)
-        self.backbone.body.set_grad_checkpointing(enable)  # timm has its own
+        self.backbone.body.set_grad_checkpointing(enable)  # timm has a switch for its models
 
     def _fix_parameters(self) -> None:
         self.backbone.fix_stages()
@@ -145,16 +151,29 @@ class MdetrPreTrainedModel(PreTrainedModel):
         pixel_values: Float[Tensor, "images 3 height width"],
         pixel_mask: Shaped[Tensor, "images height width"] | None = None,
     ) -> ImageFeatures:
-        """Images (I, 3, H, W) and mask (I, H, W; 1 = image) -> features that any text can be fused with."""
+        """Encode images once; the features can be fused with any text.
+
+        Args:
+            pixel_values: (I, 3, H, W) float, normalized; cast to the dtype of the weights.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if omitted.
+
+        Returns:
+            Features of the images.
+        """
+        # Project the feature map of the backbone
         maps = self.backbone(pixel_values.to(self.dtype))
         coarsest = maps.pop(0) if self.coarse_projection is not None else None
         features = self.input_projection(maps.pop(0))  # (I, C, h, w)
         if self.coarse_projection is not None and coarsest is not None:
             features = features + F.interpolate(self.coarse_projection(coarsest), size=features.shape[-2:])
+
+        # Resize the padding to the map
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])
         padding = (pixel_mask == 0).float()[:, None]
         map_padding = F.interpolate(padding, size=features.shape[-2:])[:, 0].to(torch.bool)
+
+        # Flatten the map to a sequence
         sequence = self.image_norm(features.flatten(2).transpose(1, 2))
         positions = grid_encoding(map_padding, self.config.hidden_size).to(sequence.dtype)
         return ImageFeatures(sequence, positions, map_padding, tuple(maps))
@@ -164,7 +183,15 @@ class MdetrPreTrainedModel(PreTrainedModel):
         input_ids: Int[Tensor, "batch tokens"],
         attention_mask: Shaped[Tensor, "batch tokens"] | None = None,
     ) -> TextFeatures:
-        """Token ids (B, L) and their mask (1 = token) -> features that any image can be fused with."""
+        """Encode texts once; the features can be fused with any image.
+
+        Args:
+            input_ids: (B, L) int64.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if omitted.
+
+        Returns:
+            Features of the texts.
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         hidden = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -178,7 +205,17 @@ class MdetrPreTrainedModel(PreTrainedModel):
         attention_mask: Shaped[Tensor, "batch tokens"] | None,
         image_index: Int[Tensor, "batch"] | None,
     ) -> tuple[ImageFeatures, TextFeatures]:
-        """Encode the arguments of `forward`; the features of B pairs.
+        """Encode the arguments of `forward`.
+
+        Args:
+            pixel_values: (I, 3, H, W) float, normalized.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if None.
+            input_ids: (B, L) int64.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if None.
+            image_index: (B,) int64, the image of each text; image b for text b if None.
+
+        Returns:
+            Features of the images and of the texts of B pairs.
 
         Raises:
             InvalidInputError: There is no text.
@@ -192,7 +229,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
         return images if image_index is None else images.select(image_index), texts
 
     def run_transformer(self, images: ImageFeatures, texts: TextFeatures) -> MdetrModelOutput:
-        """Joint encoder and decoder on B pairs of image and text features."""
+        """Run the joint encoder and decoder on B pairs of image and text features."""
         # Encode image and text as one sequence
         sequence = torch.cat((images.sequence, texts.sequence), dim=1)
         positions = torch.cat((images.positions, torch.zeros_like(texts.sequence)), dim=1)
@@ -202,19 +239,19 @@ class MdetrPreTrainedModel(PreTrainedModel):
         sequence = self.encoder_norm(sequence)
         image_memory, text_memory = sequence.split((images.sequence.shape[1], texts.sequence.shape[1]), dim=1)
 
-        # Choose the first boxes
+        # Make proposals, if configured, and the queries
         proposals = None
         if self.proposal_head is not None:
             proposals = self.proposal_head(image_memory, text_memory, texts.padding, images.map_padding)
         queries = self.queries(image_memory, proposals)
 
         # Decode
-        found, boxes, asking = self._decode(queries, sequence, sequence + positions, padding)
+        hidden_states, boxes, answer_states = self._decode(queries, sequence, sequence + positions, padding)
         return MdetrModelOutput(
-            last_hidden_state=found[-1],
-            intermediate_hidden_states=found,
+            last_hidden_state=hidden_states[-1],
+            intermediate_hidden_states=hidden_states,
             intermediate_boxes=boxes,
-            answer_hidden_states=asking,
+            answer_hidden_states=answer_states,
             encoder_last_hidden_state_vision=image_memory,
             encoder_last_hidden_state_text=text_memory,
             proposals=proposals,
@@ -231,21 +268,24 @@ class MdetrPreTrainedModel(PreTrainedModel):
         tuple[Float32[Tensor, "batch queries 4"], ...] | None,
         tuple[Float[Tensor, "batch answer_queries hidden"], ...] | None,
     ]:
-        """Each decoder layer's normalized queries (B, Q, C), their boxes (B, Q, 4) and those for answers."""
+        """Normalized queries (B, Q, C) of each decoder layer, their boxes (B, Q, 4), and answer queries."""
+        # Append the queries for answers
         target, positions, references = queries
         num_queries = target.shape[1]
-        asking = target[:, :0]
+        answer_positions = target[:, :0]
         if self.answers is not None:
-            asking = self.answers.positions.weight.to(target.dtype).expand(len(target), -1, -1)
-            target = torch.cat((target, torch.zeros_like(asking)), dim=1)
+            answer_positions = self.answers.positions.weight.to(target.dtype).expand(len(target), -1, -1)
+            target = torch.cat((target, torch.zeros_like(answer_positions)), dim=1)
+
+        # Run the layers; each refines the reference boxes, if any, for the next
         hidden_states: list[Tensor] = []
         box_states: list[Tensor] = []
         answer_states: list[Tensor] = []
         for layer in self.decoder:
             if references is not None:
                 positions = self.queries.encode(references)
-            places = torch.cat((cast(Tensor, positions), asking), dim=1)
-            target = layer(target, places, memory, memory_keys, padding)
+            query_positions = torch.cat((cast(Tensor, positions), answer_positions), dim=1)
+            target = layer(target, query_positions, memory, memory_keys, padding)
             hidden = self.decoder_norm(target)
             hidden_states.append(hidden[:, :num_queries])
             answer_states.append(hidden[:, num_queries:])
@@ -260,9 +300,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
         )
 
     def _init_weights(self, module: nn.Module) -> None:
-        """DETR's start values: Xavier for linear layers, Kaiming for convolutions, normal for embeddings."""
+        """DETR's initialization: Xavier for linear layers, Kaiming for convolutions, else normal."""
         if isinstance(module, nn.Linear):
-            if module in self._box_outputs:  # boxes start as their references
+            if module in self._box_outputs:  # refined boxes start as their references
                 init.zeros_(module.weight)
             else:
                 init.xavier_uniform_(module.weight)
@@ -279,10 +319,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
 
 class MdetrModel(MdetrPreTrainedModel):
-    """The modulated detector without heads: what its queries know, for heads of your own.
+    """The modulated detector without heads, for heads of your own.
 
-    Its weights have the names that they have in `mdetr.MdetrForObjectDetection`, so that either loads what
-    the other saved.
+    Its weights have the same names as in `mdetr.MdetrForObjectDetection`; each loads what the other saved.
     """
 
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012 (the base class's own form)
@@ -305,16 +344,19 @@ class MdetrModel(MdetrPreTrainedModel):
         image_index: Int[Tensor, "batch"] | None = None,
         token_type_ids: Int[Tensor, "batch tokens"] | None = None,
     ) -> MdetrModelOutput:
-        """Read each text together with its image.
+        """Encode each text together with its image.
 
         Args:
-            pixel_values: (I, 3, H, W) float, normalized; cast to the weights' own dtype.
-            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if left out.
+            pixel_values: (I, 3, H, W) float, normalized; cast to the dtype of the weights.
+            pixel_mask: (I, H, W), 1 on the image, 0 on padding; no padding if omitted.
             input_ids: (B, L) int64.
-            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if left out.
-            image_index: (B,) int64, the image of each text where several share one; left out, text b belongs
-                to image b.
-            token_type_ids: What some tokenizers give besides; not used.
+            attention_mask: (B, L), 1 on tokens, 0 on padding; no padding if omitted.
+            image_index: (B,) int64, the image of each text, if several texts share one; image b for text b
+                if omitted.
+            token_type_ids: Ignored; some tokenizers return it.
+
+        Returns:
+            Hidden states of the decoder and of the joint memory.
 
         Raises:
             InvalidInputError: There is no text.
@@ -322,7 +364,7 @@ class MdetrModel(MdetrPreTrainedModel):
         return self.fuse(*self.encode_pairs(pixel_values, pixel_mask, input_ids, attention_mask, image_index))
 
     def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrModelOutput:
-        """Joint encoder and decoder on B pairs of image and text features."""
+        """Run the joint encoder and decoder on B pairs of image and text features."""
         return self.run_transformer(images, texts)
 
 

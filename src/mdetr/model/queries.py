@@ -13,12 +13,12 @@ from mdetr.model.heads import MLP, BoxHead, make_token_head
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.position import box_encoding, grid_coordinates
 
-START_SIZE = 0.1  # width and height of a proposal before the box head moves it, in images
-NO_OBJECT_LOGIT = 1e4  # certainly nothing: a proposal on padding
+START_SIZE = 0.1  # initial width and height of a proposal, relative to the image
+NO_OBJECT_LOGIT = 1e4  # of proposals on padding
 
 
 class Queries(NamedTuple):
-    """content (B, Q, C); positions (B, Q, C) where learned, else references (B, Q, 4) to encode."""
+    """Content (B, Q, C), and learned positions (B, Q, C) or reference boxes (B, Q, 4) to encode."""
 
     content: Float[Tensor, "batch queries hidden"]
     positions: Float[Tensor, "batch queries hidden"] | None
@@ -26,7 +26,7 @@ class Queries(NamedTuple):
 
 
 class LearnedQueries(nn.Module):
-    """The published queries: learned positions, content that starts at zero."""
+    """Queries as in the paper: learned positions, and content that starts at zero."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -63,13 +63,16 @@ class ReferenceQueries(nn.Module):
     def forward(
         self, image_memory: Float[Tensor, "batch cells hidden"], proposals: MdetrOutput | None
     ) -> Queries:
-        """image_memory (B, P, C) and, where the model makes them, its P proposals -> Q queries."""
+        """Queries from image_memory (B, P, C) and its P proposals, or from learned boxes without them."""
+        # Learned content and boxes, the same for all images
         if proposals is None:
             references = self.references.weight.float().sigmoid().expand(len(image_memory), -1, -1)
             content = self.content.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
             return Queries(content, None, references)
+
+        # The proposals with the highest scores; half precision would give many of them the same
         assert proposals.logits is not None and proposals.pred_boxes is not None
-        logits = proposals.logits.float()  # half precision would rank many proposals alike
+        logits = proposals.logits.float()
         objectness = logits[..., :-1].logsumexp(-1) - logits[..., -1]
         best = objectness.topk(min(self.content.num_embeddings, objectness.shape[1]), dim=1).indices  # (B, Q)
         references = _take(proposals.pred_boxes, best).detach()
@@ -77,13 +80,13 @@ class ReferenceQueries(nn.Module):
         return Queries(content, None, references)
 
     def encode(self, references: Float32[Tensor, "batch queries 4"]) -> Float[Tensor, "batch queries hidden"]:
-        """Reference boxes (B, Q, 4) -> positions (B, Q, C)."""
+        """Positions (B, Q, C) of reference boxes (B, Q, 4)."""
         encoding = box_encoding(references, self.hidden_size)
         return self.position(encoding.to(self.content.weight.dtype))
 
 
 class ProposalHead(nn.Module):
-    """Every image position of the joint memory proposes a box and the words that it belongs to."""
+    """Head that predicts a box and its tokens at every image position of the joint memory."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -97,20 +100,32 @@ class ProposalHead(nn.Module):
         text_padding: Bool[Tensor, "batch tokens"],
         map_padding: Bool[Tensor, "batch map_height map_width"],
     ) -> MdetrOutput:
-        """image_memory (B, P, C), map_padding (B, h, w), P = h * w -> logits (B, P, 256), boxes (B, P, 4)."""
+        """Proposals of the image positions.
+
+        Args:
+            image_memory: (B, P, C), with P = h * w.
+            text_memory: (B, L, C).
+            text_padding: (B, L) bool, true on padding.
+            map_padding: (B, h, w) bool, true on padding.
+
+        Returns:
+            Logits (B, P, positions) and boxes (B, P, 4); positions on padding are "no object".
+        """
         logits = self.token_head(image_memory, text_memory, text_padding)
         boxes = self.box_head(image_memory, _start_boxes(map_padding))
-        nothing = torch.zeros_like(logits[0, 0])
-        nothing[-1] = NO_OBJECT_LOGIT
+
+        # Positions on padding predict no object
+        no_object = torch.zeros_like(logits[0, 0])
+        no_object[-1] = NO_OBJECT_LOGIT
         padding = map_padding.flatten(1)
-        logits = torch.where(padding[..., None], nothing, logits)
+        logits = torch.where(padding[..., None], no_object, logits)
         return MdetrOutput(logits=logits, pred_boxes=boxes, query_padding=padding)
 
 
 def _start_boxes(
     map_padding: Bool[Tensor, "batch map_height map_width"],
 ) -> Float32[Tensor, "batch map_height*map_width 4"]:
-    """A box of `START_SIZE` around the center of every map position: (B, h, w) -> (B, h * w, 4)."""
+    """Boxes of `START_SIZE` around the center of every map position, (B, h * w, 4)."""
     y, x = grid_coordinates(map_padding)
     y, x = y - y[:, :1, :] / 2, x - x[:, :, :1] / 2
     size = torch.full_like(x, START_SIZE)
@@ -120,5 +135,5 @@ def _start_boxes(
 def _take(
     values: Shaped[Tensor, "batch cells features"], index: Int[Tensor, "batch queries"]
 ) -> Shaped[Tensor, "batch queries features"]:
-    """Rows of (B, P, n) at (B, Q) -> (B, Q, n)."""
+    """Select positions `index` (B, Q) of `values` (B, P, n): (B, Q, n)."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

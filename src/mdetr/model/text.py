@@ -1,4 +1,4 @@
-"""Text encoder, and projection of its features."""
+"""Text encoder, and the projection of its features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 
 def make_text_encoder(text_config: PreTrainedConfig) -> PreTrainedModel:
-    """Any Hugging Face text encoder, without the pooler, which nothing here reads."""
+    """Any Hugging Face text encoder, with random weights and without its unused pooler.
+
+    Args:
+        text_config: Configuration of the encoder.
+
+    Returns:
+        The encoder, whose `last_hidden_state` is (B, L, text size).
+    """
     encoder = AutoModel.from_config(text_config)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None
@@ -16,7 +23,13 @@ def make_text_encoder(text_config: PreTrainedConfig) -> PreTrainedModel:
 
 
 class TextProjection(nn.Module):
-    """Linear layer, LayerNorm and dropout: (B, L, text size) -> (B, L, hidden size)."""
+    """Projection of text features to the joint transformer: linear layer, LayerNorm and dropout.
+
+    Args:
+        text_size: Features of the text encoder.
+        hidden_size: Features of the joint transformer.
+        dropout: Probability of the dropout.
+    """
 
     def __init__(self, text_size: int, hidden_size: int, dropout: float) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(GradientCheckpointingLayer):
-    """Self-attention over [image; text]; positions are added to queries and keys only."""
+    """Self-attention over image and text as one sequence; positions are added to queries and keys only."""
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class EncoderLayer(GradientCheckpointingLayer):
         positions: Float[Tensor, "batch length hidden"],
         padding_mask: Bool[Tensor, "batch length"],
     ) -> Float[Tensor, "batch length hidden"]:
-        """sequence and positions (B, S, C), padding_mask (B, S) true on padding -> (B, S, C)."""
+        """Update sequence (B, S, C) with positions (B, S, C); padding_mask (B, S) is true on padding."""
         if self.norm_first:
             sequence = sequence + self._attend(self.norm1(sequence), positions, padding_mask)
             return sequence + self.dropout(self.feed_forward(self.norm2(sequence)))
@@ -89,15 +89,28 @@ class DecoderLayer(GradientCheckpointingLayer):
         memory_keys: Float[Tensor, "batch length hidden"],
         padding_mask: Bool[Tensor, "batch length"],
     ) -> Float[Tensor, "batch queries hidden"]:
-        """target, query_positions (B, Q, C); memory, memory_keys (with positions) (B, S, C) -> (B, Q, C)."""
+        """Update queries (B, Q, C).
+
+        Args:
+            target: (B, Q, C), the queries.
+            query_positions: (B, Q, C), positions of the queries.
+            memory: (B, S, C), the joint memory.
+            memory_keys: (B, S, C), the memory with its positions added.
+            padding_mask: (B, S) bool, true on padding.
+
+        Returns:
+            (B, Q, C).
+        """
         if self.norm_first:
             target = target + self._attend(self.norm1(target), query_positions)
-            target = target + self._look(
+            target = target + self._cross_attend(
                 self.norm2(target), query_positions, memory, memory_keys, padding_mask
             )
             return target + self.dropout(self.feed_forward(self.norm3(target)))
         target = self.norm1(target + self._attend(target, query_positions))
-        target = self.norm2(target + self._look(target, query_positions, memory, memory_keys, padding_mask))
+        target = self.norm2(
+            target + self._cross_attend(target, query_positions, memory, memory_keys, padding_mask)
+        )
         return self.norm3(target + self.dropout(self.feed_forward(target)))
 
     def _attend(
@@ -107,7 +120,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         update, _ = self.self_attention(query, query, target, need_weights=False)
         return self.dropout(update)
 
-    def _look(
+    def _cross_attend(
         self,
         target: Float[Tensor, "batch queries hidden"],
         positions: Float[Tensor, "batch queries hidden"],
