@@ -1,4 +1,4 @@
-"""Which models answer questions or make masks, told before their weights are loaded or downloaded."""
+"""Checks that a model has the head for a task, before its weights are loaded or downloaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mdetr.checkpoints.registry import BUNDLED, RELEASED, Task, released_model
 from mdetr.errors import InvalidInputError
 
-# Tasks that need a head of their own: the field of the configuration that has it, and what it does.
+# Tasks that need an additional head -> the configuration field that enables it, and its purpose
 _HEADS = {
     Task.ANSWERING: ("answer_queries", "answers questions"),
     Task.SEGMENTATION: ("predict_masks", "makes masks"),
@@ -18,22 +18,26 @@ _HEADS = {
 
 
 def check_ability(config: Mapping[str, Any], task: Task, name: str) -> None:
-    """See that a model has the head that a task needs.
+    """Check that a model has the head that a task needs.
 
     Args:
-        config: The fields of its configuration.
-        task: What it is asked to do.
-        name: Of the model, for the message.
+        config: Fields of its configuration.
+        task: Task to perform.
+        name: Name of the model, for the message.
 
     Raises:
-        InvalidInputError: It lacks the head; the models with names that have it are listed.
+        InvalidInputError: It lacks the head; the message lists the models that have it.
     """
     if task in _HEADS and not config.get(_HEADS[task][0]):
         raise _unable(task, name)
 
 
 def check_ability_of_release(name: str, task: Task) -> None:
-    """See by its name alone that a released model, which may not be downloaded yet, can do a task.
+    """Check by its name alone that a released model, which may not be downloaded yet, supports a task.
+
+    Args:
+        name: Name of the model; other names than those of released models pass.
+        task: Task to perform.
 
     Raises:
         InvalidInputError: It lacks the head that the task needs.
@@ -44,7 +48,7 @@ def check_ability_of_release(name: str, task: Task) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The fields of a model's configuration as its file says them; what it leaves out is missing."""
+    """Fields of a model's configuration file; fields with defaults may be missing."""
     fields: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return fields
 

@@ -49,22 +49,28 @@ def convert(
     plain values and `argparse.Namespace` are unpickled.
 
     Args:
-        checkpoint: a file of the original program.
-        folder: the new folder; it appears only when it is complete.
-        weights: "ema", the averaged weights that the published numbers come from, or "model", the last; if
-            left out, the averaged where the file has them.
-        tokenizer: a folder or Hub id; RoBERTa's own, which comes with the package, if left out.
-        answers: the folder with the released annotations' `gqa_answer2id.json` and
-            `gqa_answer2id_by_type.json`, which name GQA's answers; numbered if left out.
+        checkpoint: Path of the released file.
+        folder: Path of the new folder; it appears only when it is complete.
+        weights: "ema", the averaged weights that the paper's numbers come from, or "model", the last ones;
+            the averaged if omitted and the file has them.
+        tokenizer: A folder or Hub id; RoBERTa's tokenizer, which is bundled, if omitted.
+        answers: The folder with the released annotations' `gqa_answer2id.json` and
+            `gqa_answer2id_by_type.json`, which name GQA's answers; numbered if omitted.
+
+    Returns:
+        The new folder.
 
     Raises:
-        CheckpointError: the file is missing, damaged or not a released MDETR; or the folder already exists.
+        CheckpointError: The file is missing, damaged or not a released MDETR; or the folder already exists.
     """
+    # Read the file
     target = Path(folder)
     if target.exists():
         raise CheckpointError(f"{target} already exists; choose another folder.")
     content = _read(Path(checkpoint))
     args, state = _parts(content, Path(checkpoint), weights)
+
+    # Derive the configuration from the stored arguments and shapes
     try:
         shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
         config = config_from_released(args, shapes, read_answers(answers) if answers else None)
@@ -80,9 +86,13 @@ def convert(
             f"({_line(error)})."
         ) from None
     config.architectures = [MdetrForObjectDetection.__name__]
+
+    # Rename the weights, and compare them with those of a model without memory
     with torch.device("meta"):
         expected = MdetrForObjectDetection(config).state_dict()
     renamed = _renamed(state, expected, Path(checkpoint))
+
+    # Write to a temporary folder first, and rename it when it is complete
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
@@ -199,10 +209,13 @@ def read_answers(folder: str | Path) -> dict[str, list[str]]:
     """GQA's answers by type ("obj", ...) and of the unified head ("answer"), in the order of their ids.
 
     Args:
-        folder: with `gqa_answer2id.json` and `gqa_answer2id_by_type.json` of the released annotations.
+        folder: Folder with `gqa_answer2id.json` and `gqa_answer2id_by_type.json` of the released annotations.
+
+    Returns:
+        Type -> answers.
 
     Raises:
-        CheckpointError: a file is missing or holds something else.
+        CheckpointError: A file is missing or has other content.
     """
     unified, by_type = (_read_ids(Path(folder) / name) for name in ANSWER_FILES)
     try:
@@ -234,9 +247,9 @@ def _by_id(ids: Mapping[str, int]) -> list[str]:
 
 
 def _processor(args: Mapping[str, Any], config: MdetrConfig, tokenizer: str | Path | None) -> MdetrProcessor:
-    # CLEVR's pictures are looked at as they are; all others as in the paper.
-    as_they_are = any(name.startswith("clevr") for name in args.get("combine_datasets", ()))
-    images = MdetrImageProcessor(size=None) if as_they_are else MdetrImageProcessor()
+    # CLEVR's images are not resized; all others are, as in the paper
+    keep_size = any(name.startswith("clevr") for name in args.get("combine_datasets", ()))
+    images = MdetrImageProcessor(size=None) if keep_size else MdetrImageProcessor()
     words = roberta_tokenizer() if tokenizer is None else _tokenizer(str(tokenizer))
     return MdetrProcessor(
         images,

@@ -1,4 +1,4 @@
-"""Resolution of a model's name: bundled, released, a folder, or a Hub id. Loads nothing."""
+"""Resolution of model names to folders: bundled, released, a local folder, or a Hub id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name: str, mirror: str | None = None, keep_download: bool = False) -> Path:
-    """The folder of a model; local ones are looked at first, so that their faults are named plainly.
+    """Find the folder of a model; local folders first, then released models and the Hub.
 
     Args:
         name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id. What is not on
@@ -34,8 +34,11 @@ def find_model(name: str, mirror: str | None = None, keep_download: bool = False
         mirror: Where a released file is downloaded from; see `get_released`.
         keep_download: Whether a released file stays after it is converted.
 
+    Returns:
+        The folder with its files.
+
     Raises:
-        CheckpointError: there is no such model, or it is not an MDETR.
+        CheckpointError: There is no such model, or it is not an MDETR.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():

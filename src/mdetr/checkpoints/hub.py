@@ -27,20 +27,23 @@ _ERRORS: tuple[type[Exception], ...] = (*HTTP_ERRORS, ValueError)
 
 
 def hub_folder(name: str) -> Path:
-    """The local copy of a repository, which is downloaded where the Hub has something newer.
+    """Local copy of a repository, updated from the Hub if possible.
 
     Args:
-        name: Its id, such as "owner/name".
+        name: Id of the repository, such as "owner/name".
+
+    Returns:
+        The folder of the copy.
 
     Raises:
-        CheckpointError: There is no such repository, or neither the Hub can be reached nor is a copy here.
+        CheckpointError: There is no such repository, or the Hub cannot be reached and there is no local copy.
     """
     forbidden = offline_variable()
     reason = f"it is not on this machine, and {forbidden} forbids to download it" if forbidden else None
     with without_notices():
         try:
             if not forbidden:
-                # One request that is not repeated tells whether the Hub can be reached at all.
+                # One request without retries shows whether the Hub can be reached at all
                 HfApi().model_info(name, timeout=TIMEOUT)
         except HFValidationError:
             raise CheckpointError(f"There is no model {name!r}: it is no folder and no Hub id.") from None
@@ -60,7 +63,7 @@ def hub_folder(name: str) -> Path:
 
 @contextmanager
 def without_notices() -> Iterator[None]:
-    """Keep the client's log of its attempts out of the output; what failed is told once, in an error."""
+    """Silence the client's log of its attempts; failures are reported once, in an error."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)

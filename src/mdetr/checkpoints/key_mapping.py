@@ -27,7 +27,7 @@ TIMM_NAMES = {
 }
 TEXT_LAYERS = {"roberta-base": 12, "distilroberta-base": 6}
 
-# What the released files hold beside the model: buffers of older libraries, the text encoder's unused pooler.
+# Keys without a counterpart: buffers of older libraries, and the text encoder's unused pooler.
 UNUSED_KEYS = re.compile(r"text_encoder\.(pooler\.|embeddings\.position_ids$)|num_batches_tracked$")
 
 MASK_LAYERS = {"lay": "convolutions", "gn": "norms", "adapter": "adapters"}
@@ -68,7 +68,7 @@ RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 
 def rename_key(released_key: str) -> str | None:
-    """Our name of a released tensor, or None where the model has no use for it."""
+    """Name of a released tensor in our model, or None if it is not used."""
     if UNUSED_KEYS.search(released_key):
         return None
     key = released_key
@@ -80,14 +80,18 @@ def rename_key(released_key: str) -> str | None:
 def config_from_released(
     args: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], vocabulary: Vocabulary | None = None
 ) -> MdetrConfig:
-    """The configuration of a released checkpoint.
+    """Configuration of a released checkpoint.
 
     Args:
-        args: what the file stores under "args". shapes: the shape of every tensor in it.
-        vocabulary: the words of GQA's answers, by type or as "answer"; numbered if left out.
+        args: Arguments that the file stores under "args".
+        shapes: Shape of every tensor in the file.
+        vocabulary: Words of GQA's answers, by type or as "answer"; numbered if omitted.
+
+    Returns:
+        The configuration.
 
     Raises:
-        CheckpointError: the arguments name a text encoder that no released model has.
+        CheckpointError: The arguments name a text encoder that no released model has.
     """
     text_encoder = args["text_encoder_type"]
     if text_encoder not in TEXT_LAYERS:
@@ -135,7 +139,7 @@ def config_from_released(
 
 
 def _answers(keys: Mapping[str, Sequence[int]], coefficient: float, given: Vocabulary) -> dict[str, Any]:
-    """The fields of the configuration that concern answers, from the heads that are there."""
+    """Configuration fields of the answers, from the heads that the file has."""
     if "answer_binary_head.weight" in keys:  # CLEVR
         return {
             "answer_queries": list(CLEVR_QUERIES),

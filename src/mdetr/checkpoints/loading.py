@@ -29,12 +29,15 @@ def load(
 
     Args:
         name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id.
-        dtype: What the weights are converted to.
+        dtype: Data type of the weights.
         mirror: Where a released file is downloaded from; see `get_released`.
         keep_download: Whether a released file stays after it is converted.
 
+    Returns:
+        The model and its processor.
+
     Raises:
-        CheckpointError: there is no such model, its files are damaged, or it is not an MDETR.
+        CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.
     """
     source = find_model(str(name), mirror, keep_download)
     try:
@@ -45,6 +48,8 @@ def load(
         processor = MdetrProcessor.from_pretrained(source)
     except _DAMAGED as error:
         raise _damaged(name, error) from None
+
+    # Refuse weights that are missing or unknown, which transformers only logs
     model, info = loaded
     wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
     if wrong:
@@ -60,6 +65,9 @@ def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
 
     Args:
         name: A name of `mdetr models`, a folder that `save_pretrained` wrote, or a Hub id.
+
+    Returns:
+        The processor and the configuration.
 
     Raises:
         CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.

@@ -90,10 +90,13 @@ class ReleasedModel:
         return f"{self.backbone}, {self.data}"
 
     def address(self, mirror: str | None = None) -> str:
-        """Where the file is downloaded from.
+        """Address to download the file from.
 
         Args:
-            mirror: The address of a folder that holds the release's files, or of this file itself.
+            mirror: Address of a folder with the released files, or of this file itself.
+
+        Returns:
+            The address.
         """
         if mirror and mirror.partition("?")[0].endswith(".pth"):
             return mirror

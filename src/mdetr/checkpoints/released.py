@@ -35,9 +35,9 @@ def get_released(
     force: bool = False,
     answers: str | Path | None = None,
 ) -> Path:
-    """The folder of a released model, which is downloaded and converted if it is not here yet.
+    """Folder of a released model, downloaded and converted on first use.
 
-    Several processes may call this at once: one works, the others wait for it.
+    Several processes may call this at once: one does the work, the others wait.
 
     Args:
         model: An entry of the registry.
@@ -47,6 +47,9 @@ def get_released(
         force: Whether to download and convert again.
         answers: The folder of the released annotations, which name GQA's answers; also for a model that is
             here already.
+
+    Returns:
+        The folder of the converted model.
 
     Raises:
         CheckpointError: The file cannot be downloaded, verified or converted, or downloads are forbidden.
@@ -72,7 +75,7 @@ def get_released(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes away from a model while it is made."""
+    """Lock a model against other processes during conversion."""
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -130,10 +133,16 @@ def _downloaded(model: ReleasedModel, address: str, force: bool) -> Path:
 
 
 def _verify(model: ReleasedModel, file: Path, address: str, expected: str | None) -> None:
-    """Check a file against what is known of it.
+    """Check a file against its known size and checksum.
+
+    Args:
+        model: Entry of the registry.
+        file: Path of the downloaded file.
+        address: Address it came from, for messages.
+        expected: SHA-256 of the file, or None if unknown.
 
     Raises:
-        CheckpointError: It is no checkpoint, or not the one that is expected.
+        CheckpointError: The file is not a checkpoint, or another one.
     """
     check_released_file(file)
     size = file.stat().st_size

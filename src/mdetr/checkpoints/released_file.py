@@ -9,10 +9,13 @@ from mdetr.errors import CheckpointError
 
 
 def check_released_file(file: Path) -> None:
-    """Tell a file that is no checkpoint by its first look, since torch's own words do not.
+    """Check that a file is a PyTorch checkpoint, with clearer messages than torch gives.
+
+    Args:
+        file: Path of the file.
 
     Raises:
-        CheckpointError: the file is missing, or it is not what torch writes.
+        CheckpointError: The file is missing, or torch did not write it.
     """
     if file.is_dir():
         raise CheckpointError(f"{file} is a folder; name the released file, which ends in .pth.")

@@ -18,17 +18,20 @@ _NO_ANSWER: tuple[type[Exception], ...] = (*HTTP_ERRORS, ValueError, LookupError
 
 @dataclass(frozen=True)
 class Statement:
-    """What is stated of a file: its size in bytes, and its MD5 in hexadecimal digits."""
+    """Size of a file in bytes, and its MD5 in hexadecimal digits."""
 
     size: int
     md5: str
 
 
 def read_statement(address: str) -> Statement | None:
-    """What the record that a file belongs to states of it; None if it is no record, or does not say.
+    """Size and checksum of a file, from the Zenodo record that it belongs to.
 
     Args:
-        address: The address of the file.
+        address: Address of the file.
+
+    Returns:
+        Size and MD5; None if the address is not in a record, or the record cannot be read.
     """
     match = _ADDRESS.match(address)
     if match is None:
@@ -40,6 +43,6 @@ def read_statement(address: str) -> Statement | None:
         sizes = {entry["key"]: (int(entry["size"]), entry["checksum"]) for entry in answer.json()["files"]}
         size, checksum = sizes[unquote(name)]
     except _NO_ANSWER:
-        return None  # the transfer tells what is wrong, if anything is
+        return None  # the download reports errors, if any
     kind, _, digits = str(checksum).partition(":")
     return Statement(size, digits) if kind == "md5" else None
