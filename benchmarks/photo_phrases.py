@@ -101,7 +101,7 @@ def _predict(model: Mdetr, image: Tensor, mentions: Sequence[Mention]) -> tuple[
     output = model.model(**batch.inputs)
     assert output.logits is not None
     probabilities = output.logits.float().softmax(-1)
-    found = model.processor.post_process_boxes(output, [place.given for place in batch.places])
+    found = model.processor.post_process_boxes(output, [layout.given for layout in batch.layouts])
     boxes = []
     for row, (mention, text) in enumerate(zip(mentions, batch.texts, strict=True)):
         start, end = mention.root or (0, len(mention.text))

@@ -20,7 +20,7 @@ from mdetr.losses.matcher import assign, matching_cost
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processing.images import placements
+from mdetr.processing.images import image_layouts
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.tokens import token_ranges, tokenized_texts
 from tests.model.reference import (
@@ -219,7 +219,7 @@ def test_results(published: Published) -> None:
     if "flickr_top10" in recorded:
         _assert_ranked(published, [torch.from_numpy(found.boxes_xyxy) for found in results], pixels)
     if output.pred_masks is not None:
-        given = placements(SIZES, published.inputs["pixel_mask"])
+        given = image_layouts(SIZES, published.inputs["pixel_mask"])
         every = [torch.arange(100)] * 3
         masks = published.processor.post_process_masks(output, every, given)
         for found, area in zip(masks, recorded["segm_area"], strict=True):

@@ -1,4 +1,4 @@
-"""Any number of images and texts: taken lazily, answered in order as one by one, the unusable told."""
+"""Batched inference: inputs are read lazily, results keep the order, invalid input is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
-from mdetr.inference import asking
+from mdetr.inference import batching
 
 TEXTS = ["a red cube", "two balls", "the green thing", "a cube and a ball"]
 
@@ -76,7 +76,7 @@ def test_images_without_end_are_read_only_a_few_batches_ahead(model: Mdetr, arra
     assert taken == 0
     for number in range(1, 13):
         next(results)
-        assert taken - number <= asking.LOOK_AHEAD * 2 + 1
+        assert taken - number <= batching.LOOK_AHEAD * 2 + 1
 
 
 def test_one_image_is_encoded_once_for_texts_without_end(
@@ -99,8 +99,8 @@ def test_one_image_is_encoded_once_for_texts_without_end(
 @pytest.mark.parametrize(
     ("images", "texts", "answered", "message"),
     [
-        (4, 3, 3, "only 3 texts, and more images"),
-        (2, 4, 2, "only 2 images, and more texts"),
+        (4, 3, 3, "one text for each image, got 3 texts and more images"),
+        (2, 4, 2, "one text for each image, got 2 images and more texts"),
         (4, ["a cube", "a ball", ""], 2, "The text is empty"),
         (4, ["a cube", "a ball", "cube " * 300], 2, "303 tokens"),
         (4, ["a cube", None], 1, "found NoneType"),
@@ -144,8 +144,8 @@ def test_stacked_arrays_are_several_images_and_frames_of_opencv_are_read_right(
     stacked = np.stack(same)
     swapped = stacked[..., ::-1]
     for results in (
-        model.ground(stacked, "a cube", threshold=0),
-        model.ground(swapped, "a cube", threshold=0, channel_order="bgr"),
+        model.ground_batch(stacked, "a cube", threshold=0),
+        model.ground_batch(swapped, "a cube", threshold=0, channel_order="bgr"),
         model.ground_batch(torch.from_numpy(stacked).permute(0, 3, 1, 2), "a cube", threshold=0),
         model.ground_batch(iter(swapped), "a cube", threshold=0, channel_order="bgr"),
     ):

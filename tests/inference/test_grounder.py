@@ -1,4 +1,4 @@
-"""Asking a model: one or many images and texts, the same answers however asked, bad input refused."""
+"""Inference with one image and one text: results, thresholds, precision, and invalid input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 import mdetr
 from mdetr import Mdetr
 from mdetr.errors import CheckpointError, InvalidInputError
-from mdetr.inference import asking
+from mdetr.inference import batching
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.answers import CLEVR_VOCABULARY
@@ -88,10 +88,8 @@ def test_every_common_kind_of_image_is_understood(
 
 def test_many_pairs_in_batches_are_answered_as_one_by_one(model: Mdetr, images: list[Image.Image]) -> None:
     texts = [TEXT, "two balls", "the green thing left of the cube"]
-    done: list[int] = []
     images = [images[0], images[2], images[0]]
-    together = model.ground(images, texts, threshold=0, batch_size=2, on_progress=done.append)
-    assert done == [2, 1]
+    together = model.ground_batch(images, texts, threshold=0, batch_size=2)
     for image, text, result in zip(images, texts, together, strict=True):
         assert _same(result, model.ground(image, text, threshold=0))
 
@@ -124,7 +122,7 @@ def test_an_answer_does_not_depend_on_its_neighbors(
         return encode(pixel_values, pixel_mask)
 
     monkeypatch.setattr(model.model, "encode_image", counted)
-    together = _ask(model, task, *mixed, batch_size)
+    together = _predict(model, task, *mixed, batch_size)
     assert sum(calls) == 6
     assert max(calls) == (1 if task == "detect" else min(batch_size, 4))
     for one, other in zip(alone[task], together, strict=True):
@@ -140,17 +138,18 @@ def test_an_answer_does_not_depend_on_its_neighbors(
 def alone(model: Mdetr, mixed: tuple[list[Image.Image], list[str]]) -> dict[str, list[Any]]:
     """What is found in each image when it is the only one."""
     return {
-        task: [_ask(model, task, [image], [text], 1)[0] for image, text in zip(*mixed, strict=True)]
+        task: [_predict(model, task, [image], [text], 1)[0] for image, text in zip(*mixed, strict=True)]
         for task in ("ground", "refer", "answer", "segment", "detect")
     }
 
 
-def _ask(model: Mdetr, task: str, images: list[Image.Image], texts: list[str], batch_size: int) -> list[Any]:
+def _predict(
+    model: Mdetr, task: str, images: list[Image.Image], texts: list[str], batch_size: int
+) -> list[Any]:
     if task == "detect":
         names = ["bow_(weapon)", "a very large red cube", "ball"]
-        return model.detect(images, names, threshold=0, max_overlap=1, batch_size=batch_size)
-    options = {} if task == "refer" else {"threshold": 0}
-    return getattr(model, task)(images, texts, batch_size=batch_size, **options)
+        return list(model.detect_batch(images, names, threshold=0, max_overlap=1, batch_size=batch_size))
+    return list(getattr(model, f"{task}_batch")(images, texts, threshold=0, batch_size=batch_size))
 
 
 def _numbers(result: Any) -> dict[str, Any]:
@@ -179,7 +178,7 @@ def test_no_image_waits_for_ever_for_others_of_its_shape(
     model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded, done, waiting = 0, 0, []
-    load = asking.load_image
+    load = batching.load_image
 
     def counted(image: Image.Image, *order: str) -> torch.Tensor:
         nonlocal loaded
@@ -187,29 +186,13 @@ def test_no_image_waits_for_ever_for_others_of_its_shape(
         waiting.append(loaded - done)
         return load(image, *order)
 
-    def on_progress(finished: int) -> None:
-        nonlocal done
-        done += finished
-
-    monkeypatch.setattr(asking, "load_image", counted)
+    monkeypatch.setattr(batching, "load_image", counted)
     pairs = [images[1], *[images[0]] * 12]  # the first is the only one of its shape
-    results = model.ground(pairs, "a cube", batch_size=2, on_progress=on_progress)
-    assert [result.image.size for result in results] == [image.size for image in pairs]
+    for image, result in zip(pairs, model.ground_batch(pairs, "a cube", batch_size=2), strict=True):
+        assert result.image.size == image.size
+        done += 1
     assert done == 13
-    assert max(waiting) == asking.LOOK_AHEAD * 2 + 1
-
-
-def test_a_text_that_cannot_be_read_is_refused_before_any_work(
-    model: Mdetr, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(asking, "load_image", lambda *_: pytest.fail("an image was read"))
-    for bad, message in (
-        ("cube " * 300, "303 tokens"),
-        ("\ud83d", "no valid Unicode"),
-        (None, "found NoneType"),
-    ):
-        with pytest.raises(InvalidInputError, match=message):
-            model.ground(images, ["a cube", "a ball", bad])
+    assert max(waiting) == batching.LOOK_AHEAD * 2 + 1
 
 
 def test_one_image_is_encoded_once_for_all_its_texts(
@@ -225,13 +208,13 @@ def test_one_image_is_encoded_once_for_all_its_texts(
     texts = ["a cube", "a ball", "a cylinder"]
     alone = [model.ground(images[0], text, threshold=0) for text in texts]
     monkeypatch.setattr(model.model, "encode_image", counted)
-    together = model.ground(images[0], texts, threshold=0, batch_size=2)
+    together = list(model.ground_batch(images[0], texts, threshold=0, batch_size=2))
     assert calls == [1]
     assert all(_same(one, other) for one, other in zip(alone, together, strict=True))
 
 
-def test_one_text_is_asked_of_every_image(model: Mdetr, images: list[Image.Image]) -> None:
-    results = model.ground(images, TEXT, threshold=0)
+def test_one_text_is_used_for_every_image(model: Mdetr, images: list[Image.Image]) -> None:
+    results = model.ground_batch(images, TEXT, threshold=0)
     assert [result.image.size for result in results] == [image.size for image in images]
 
 
@@ -258,32 +241,39 @@ def test_a_single_pixel_can_be_searched(model: Mdetr) -> None:
     assert all(0 <= value <= 1 for found in result for value in found.box)
 
 
-@pytest.mark.parametrize(
-    ("images", "texts", "message"),
-    [
-        (2, 3, "2 images and 3 texts do not go together"),
-        (0, 2, "0 images and 2 texts"),
-        (2, 0, "2 images and 0 texts"),
-    ],
-)
-def test_lists_that_do_not_pair_are_refused(model: Mdetr, images: int, texts: int, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        model.ground([Image.new("RGB", (32, 32))] * images, ["a cube"] * texts)
+@pytest.mark.parametrize("task", ["ground", "refer", "answer", "segment"])
+def test_a_batch_of_nothing_has_no_results(model: Mdetr, task: str) -> None:
+    image = Image.new("RGB", (32, 32))
+    for images, texts in (([], []), ([], "a cube"), (image, [])):
+        assert list(getattr(model, f"{task}_batch")(images, texts)) == []
+    with pytest.raises(InvalidInputError, match="The text is empty"):
+        getattr(model, f"{task}_batch")([], "")
+
+
+def test_detection_in_a_batch_of_nothing_has_no_results(model: Mdetr) -> None:
+    assert list(model.detect_batch([], ["cube"])) == []
 
 
 @pytest.mark.parametrize("task", ["ground", "refer", "answer", "segment"])
-def test_of_nothing_an_empty_list_is_found(model: Mdetr, task: str) -> None:
-    image = Image.new("RGB", (32, 32))
-    for images, texts in (([], []), ([], "a cube"), (image, [])):
-        assert getattr(model, task)(images, texts) == []
-        assert list(getattr(model, f"{task}_batch")(images, texts)) == []
-    assert getattr(model, task)([image], []) == getattr(model, task)([], ["a cube"]) == []
-    with pytest.raises(InvalidInputError, match="The text is empty"):
-        getattr(model, task)([], "")
+def test_several_images_or_texts_are_refused_with_the_name_of_the_batch_method(
+    model: Mdetr, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "load_image", lambda *_: pytest.fail("an image was read"))
+    image = np.zeros((32, 32, 3), np.uint8)
+    predict, advice = getattr(model, task), f"; call {task}_batch for several\\."
+    with pytest.raises(InvalidInputError, match=f"^Expected one image, got a list of 2{advice}"):
+        predict([image, image], TEXT)
+    with pytest.raises(InvalidInputError, match=f"^Expected one image, got a ndarray of 2{advice}"):
+        predict(np.stack([image, image]), TEXT)
+    with pytest.raises(InvalidInputError, match=f"^Expected one image, got a generator{advice}"):
+        predict((one for one in [image]), TEXT)
+    with pytest.raises(InvalidInputError, match=f"^Expected one text, got a tuple of 1{advice}"):
+        predict(image, (TEXT,))
 
 
-def test_in_no_image_no_class_is_found(model: Mdetr) -> None:
-    assert model.detect([], ["cube"]) == list(model.detect_batch([], ["cube"])) == []
+def test_detection_in_several_images_is_refused_with_the_name_of_the_batch_method(model: Mdetr) -> None:
+    with pytest.raises(InvalidInputError, match=r"got a list of 1; call detect_batch for several\."):
+        model.detect([Image.new("RGB", (32, 32))], ["cube"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -306,8 +296,8 @@ def test_arguments_out_of_range_are_refused(model: Mdetr) -> None:
     image = Image.new("RGB", (32, 32))
     with pytest.raises(InvalidInputError, match="threshold must be between 0 and 1; found 2"):
         model.ground(image, TEXT, threshold=2)
-    with pytest.raises(InvalidInputError, match="batch_size must be at least 1; found 0"):
-        model.ground(image, TEXT, batch_size=0)
+    with pytest.raises(InvalidInputError, match="batch_size must be at least 1; got 0"):
+        model.ground_batch(image, TEXT, batch_size=0)
 
 
 def test_texts_that_cannot_be_read_are_refused(model: Mdetr) -> None:
@@ -321,7 +311,7 @@ def test_texts_that_cannot_be_read_are_refused(model: Mdetr) -> None:
 def test_a_question_has_an_answer_of_the_vocabulary_and_boxes(
     model: Mdetr, images: list[Image.Image]
 ) -> None:
-    results = model.answer(images, "How many cubes are there?", threshold=0, batch_size=2)
+    results = list(model.answer_batch(images, "How many cubes are there?", threshold=0, batch_size=2))
     assert len(results) == 3
     for result in results:
         assert result.answer in CLEVR_VOCABULARY[result.answer_type]
@@ -360,7 +350,7 @@ def test_detection_asks_each_name_by_itself_whatever_the_batch(
     prompt = model.ground(images[0], "bow ", threshold=0)
     scores = [found.score for found in one if found.name == "bow_(weapon)"]
     assert scores[0] == pytest.approx(prompt[0].score, abs=1e-5)
-    several = model.detect(images, names, threshold=0, max_overlap=1)
+    several = model.detect_batch(images, names, threshold=0, max_overlap=1)
     assert [len(result) for result in several] == [21, 21, 21]
 
 
@@ -505,7 +495,7 @@ def test_questions_that_a_model_cannot_answer_are_refused(images: list[Image.Ima
         InvalidInputError, match=r"clevr-tiny has no head that makes masks\..* phrasecut-r101"
     ):
         model.segment(images[0], "a cube")
-    with pytest.raises(InvalidInputError, match="list of class names, found the text 'cat'"):
+    with pytest.raises(InvalidInputError, match="list of class names, got the text 'cat'"):
         model.detect(images[0], "cat")
 
 
@@ -521,11 +511,11 @@ def test_results_of_many_files_keep_no_pixels_and_can_still_be_drawn(model: Mdet
     for number, file in enumerate(files):
         Image.new("RGB", size, (40 * number, 0, 0)).save(file)
     for results in (
-        model.ground(files, TEXT, batch_size=2),
-        model.refer(files, TEXT, batch_size=2),
-        model.answer(files, TEXT, batch_size=2),
-        model.segment(files, TEXT),
-        model.detect(files, ["cube"]),
+        list(model.ground_batch(files, TEXT, batch_size=2)),
+        list(model.refer_batch(files, TEXT, batch_size=2)),
+        list(model.answer_batch(files, TEXT, batch_size=2)),
+        list(model.segment_batch(files, TEXT)),
+        list(model.detect_batch(files, ["cube"])),
     ):
         assert _live_pictures(size) == 0
         assert [result.image.getpixel((0, 0)) for result in results] == [
@@ -540,7 +530,8 @@ def test_results_of_many_files_keep_no_pixels_and_can_still_be_drawn(model: Mdet
 
 def test_a_result_of_one_file_can_be_drawn_when_the_file_is_gone(model: Mdetr, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "one.png")
-    one, several = model.ground(tmp_path / "one.png", TEXT), model.ground([tmp_path / "one.png"] * 2, TEXT)
+    one = model.ground(tmp_path / "one.png", TEXT)
+    several = list(model.ground_batch([tmp_path / "one.png"] * 2, TEXT))
     Image.new("RGB", (20, 30)).save(tmp_path / "one.png")
     with pytest.raises(InvalidInputError, match="has changed since it was searched: it had 30 x 20 pixels"):
         several[0].plot()
@@ -566,12 +557,17 @@ def test_what_is_no_text_is_refused(
     model: Mdetr, images: list[Image.Image], text: object, message: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        model.ground(images[0], text)  # type: ignore[call-overload]
+        model.ground_batch(images[0], text)  # type: ignore[arg-type]
+        next(model.ground_batch(images[0], text))  # type: ignore[arg-type]
     names = [text] if isinstance(text, str) else text
     with pytest.raises(InvalidInputError, match=message):
-        model.detect(images[0], names)  # type: ignore[call-overload]
-    with pytest.raises(InvalidInputError, match=message):
-        model.processor(text=text) if text is not None else model.ground(images, text)  # type: ignore[arg-type]
+        model.detect(images[0], names)  # type: ignore[arg-type]
+    if not isinstance(text, list):
+        with pytest.raises(InvalidInputError, match=message.split(" or a list of texts")[0]):
+            model.ground(images[0], text)  # type: ignore[arg-type]
+    if text is not None:
+        with pytest.raises(InvalidInputError, match=message):
+            model.processor(text=text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -591,10 +587,10 @@ def test_one_image_and_one_caption_are_loaded_tokenized_and_laid_out_once(
 
     count_calls(Image, "open")
     count_calls(type(bundled.processor.tokenizer), "__call__")
-    count_calls(processing_images, "Placement")
+    count_calls(processing_images, "ImageLayout")
     if batched:
         (result,) = bundled.ground_batch([PICTURE], [CAPTION])
     else:
         result = bundled.ground(PICTURE, CAPTION)
     assert len(result)
-    assert counts == {"open": 1, "__call__": 1, "Placement": 1}
+    assert counts == {"open": 1, "__call__": 1, "ImageLayout": 1}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mdetr.checkpoints.registry import Task
@@ -27,6 +27,7 @@ from mdetr.wording import answer_type_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from mdetr.inference.results import AnswerResult
 
@@ -60,4 +61,7 @@ def answer(
         if result.groundings:
             print_groundings(console, None, result.groundings)
 
-    query.run(partial(loaded.answer, threshold=threshold, batch_size=batch_size), show, batch_size)
+    def predict(images: Tensor | Sequence[Tensor], texts: str | Sequence[str]) -> Iterator[AnswerResult]:
+        return loaded.answer_batch(images, texts, threshold, batch_size)
+
+    query.run(predict, show, batch_size)

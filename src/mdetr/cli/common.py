@@ -123,6 +123,9 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Pairs of image and text tha
 Ask = Callable[[Sequence["Tensor"]], Sequence[Sequence[R]]]
 """Images (3, H, W) uint8 -> for each image a result for each text."""
 
+PredictBatch = Callable[["Tensor | Sequence[Tensor]", str | Sequence[str]], Iterator[R]]
+"""Images (3, H, W) uint8 and one text, or one image and several texts -> a result for each pair."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -137,22 +140,22 @@ class Query:
 
     def run(
         self,
-        predict: Callable[[Any, Any], Any],
+        predict: PredictBatch[R],
         show: Callable[[Console, str, R], None],
         batch_size: int,
     ) -> None:
-        """Ask a model, and write, show and draw what it finds; see `answer_images`.
+        """Predict the results, and write, print and draw them; see `answer_images`.
 
         Args:
-            predict: A method of `Mdetr`, such as `ground`, with its options bound.
+            predict: Calls a method of `Mdetr`, such as `ground_batch`, with the command's options.
             show: Prints the result of an image of this name.
-            batch_size: Pairs of image and text that the model sees at once.
+            batch_size: Number of pairs of image and text that the model processes at once.
         """
 
         def ask(images: Sequence[Tensor]) -> list[list[R]]:
             if len(self.texts) == 1:
-                return [[result] for result in predict(list(images), self.texts[0])]
-            return [predict(image, list(self.texts)) for image in images]  # each is encoded once
+                return [[result] for result in predict(images, self.texts[0])]
+            return [list(predict(image, self.texts)) for image in images]  # encodes each image once
 
         images_at_once = batch_size if len(self.texts) == 1 else 1
         answer_images(self.sources, self.outputs, ask, show, images_at_once)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +29,7 @@ from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from mdetr.inference.results import GroundingResult
 
@@ -69,4 +70,7 @@ def ground(
             line = f"{name}: nothing found with a score above {limit}; try a lower --threshold."
             console.print(plain(line), soft_wrap=True)
 
-    query.run(partial(loaded.ground, threshold=limit, batch_size=batch_size), show, batch_size)
+    def predict(images: Tensor | Sequence[Tensor], texts: str | Sequence[str]) -> Iterator[GroundingResult]:
+        return loaded.ground_batch(images, texts, limit, batch_size)
+
+    query.run(predict, show, batch_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mdetr.cli.common import (
@@ -25,6 +25,7 @@ from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from mdetr.inference.results import ReferringResult
 
@@ -55,4 +56,7 @@ def refer(
             line = f"  box (x0 y0 x1 y1): {format_box(result.box)}, score {result.score:.2f}"
         console.print(line, soft_wrap=True)
 
-    query.run(partial(loaded.refer, threshold=threshold, batch_size=batch_size), show, batch_size)
+    def predict(images: Tensor | Sequence[Tensor], texts: str | Sequence[str]) -> Iterator[ReferringResult]:
+        return loaded.refer_batch(images, texts, threshold, batch_size)
+
+    query.run(predict, show, batch_size)

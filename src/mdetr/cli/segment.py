@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mdetr.checkpoints.registry import Task
@@ -25,6 +25,7 @@ from mdetr.cli.printing import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from mdetr.inference.results import SegmentationResult
 
@@ -54,4 +55,9 @@ def segment(
         for box, score in zip(result.boxes, result.scores, strict=True):
             console.print(f"  box (x0 y0 x1 y1): {format_box(box)}, score {score:.2f}")
 
-    query.run(partial(loaded.segment, threshold=threshold, batch_size=batch_size), show, batch_size)
+    def predict(
+        images: Tensor | Sequence[Tensor], texts: str | Sequence[str]
+    ) -> Iterator[SegmentationResult]:
+        return loaded.segment_batch(images, texts, threshold, batch_size)
+
+    query.run(predict, show, batch_size)

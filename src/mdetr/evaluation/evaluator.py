@@ -135,7 +135,7 @@ def evaluate(
         if detection:
             names = [named.name for named in classes_of_validation(validation)]
             prompts = ClassPrompts(model, validation.processor, names, batch_size)
-            scores |= score_detection(validation, share, prompts.find, unreadable, on_progress)
+            scores |= score_detection(validation, share, prompts.detect, unreadable, on_progress)
     model.train(was_training)
     return scores | count_images(validation, unreadable)
 
@@ -177,7 +177,7 @@ def _score_batch(
     on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None,
 ) -> None:
     output = model(**batch.inputs.to(model.device))
-    predictions = processor.post_process_predictions(output, batch.texts, batch.places)
+    predictions = processor.post_process_predictions(output, batch.texts, batch.layouts)
     for task, metric in metrics.items():
         example_scores = metric.update(predictions, records)
         if on_example_scores is not None:

@@ -1,4 +1,4 @@
-"""Detection by class name: one prompt a class, an image encoded once."""
+"""Detection by class name, with one prompt for each class."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
-from mdetr.inference.asking import LoadedImage, encode_images, encode_texts, load_for_model
+from mdetr.inference.batching import LoadedImage, encode_images, encode_texts, load_for_model
+from mdetr.model.mdetr import TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.images import ImageInput
 from mdetr.processing.processor import MdetrProcessor
@@ -21,91 +23,116 @@ from mdetr.processing.texts import as_texts, check_text
 
 
 class ClassPrompts:
-    """The encoded names of some classes, which are asked of one image after the other."""
+    """Class names that are encoded once, to detect their objects in any number of images."""
 
     def __init__(
         self, model: MdetrForObjectDetection, processor: MdetrProcessor, names: Sequence[str], batch_size: int
     ) -> None:
-        """Encode the names, such as "cat" or "bow_(weapon)"; batch_size: how many the model sees at once.
+        """Encode the class names.
+
+        Args:
+            model: The model.
+            processor: Its processor.
+            names: Class names, such as "cat" or "bow_(weapon)", any number.
+            batch_size: Number of names that the model processes at once.
 
         Raises:
-            InvalidInputError: there is no name, one is not text, or is a duplicate.
+            InvalidInputError: There is no name, a name is not a text, or a name is a duplicate.
         """
         names = as_texts(names)
         _check_names(names)
         if batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1; found {batch_size}.")
+            raise InvalidInputError(f"batch_size must be at least 1; got {batch_size}.")
         self.names = tuple(names)
         self._model = model
         self._processor = processor
-        # Names of one length share a batch, so that little is padding.
-        order = sorted(range(len(names)), key=lambda place: len(names[place]))
+
+        # Put names of similar length into one batch, which keeps padding short
+        order = sorted(range(len(names)), key=lambda index: len(names[index]))
         self._batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        self._texts = [
-            encode_texts(model, processor, processor.tokenize_each([class_prompt(names[n]) for n in batch]))
-            for batch in self._batches
-        ]
+        self._texts: list[TextFeatures] = []
+        for batch in self._batches:
+            texts = processor.tokenize_each([class_prompt(names[index]) for index in batch])
+            self._texts.append(encode_texts(model, processor, texts))
 
-    def find(self, image: ImageInput) -> Detections:
-        """Find the things of all classes in one image, as `find_in`; the image is as for `load_image`."""
-        return self.find_in(load_for_model(self._processor, image))
+    def detect(self, image: ImageInput) -> Detections:
+        """Detect the objects of all classes in one image.
 
-    @torch.inference_mode()
-    def find_in(self, loaded: LoadedImage) -> Detections:
-        """Find the things of all classes in one image, which is encoded once.
+        Args:
+            image: One image, as for `load_image`.
 
         Returns:
-            Every box of every class, class after class, with its label; boxes may leave the image.
+            As `detect_loaded`.
         """
-        (place,), features = encode_images(self._model, self._processor, [loaded])
-        found: dict[int, Detections] = {}
+        return self.detect_loaded(load_for_model(self._processor, image))
+
+    @torch.inference_mode()
+    def detect_loaded(self, image: LoadedImage) -> Detections:
+        """Detect the objects of all classes in one image, which is encoded once.
+
+        Args:
+            image: The resized image.
+
+        Returns:
+            Every box of every class with its label, ordered by class; boxes may extend beyond the image.
+        """
+        (layout,), features = encode_images(self._model, self._processor, [image])
+
+        # Predict the boxes of each class
+        detections_of: dict[int, Detections] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
             shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))
             output = self._model.fuse(shared, texts)
-            of_batch = self._processor.post_process_boxes(output, [place.given] * len(batch))
-            found.update(zip(batch, of_batch, strict=True))
-        in_order = [found[index] for index in range(len(self.names))]
+            detections = self._processor.post_process_boxes(output, [layout.given] * len(batch))
+            detections_of.update(zip(batch, detections, strict=True))
+
+        # Join them in the order of the names
+        in_order = [detections_of[index] for index in range(len(self.names))]
         labels: list[str] = []
-        for name, of_class in zip(self.names, in_order, strict=True):
-            labels += [name] * len(of_class)
+        for name, detections_of_class in zip(self.names, in_order, strict=True):
+            labels += [name] * len(detections_of_class)
         return Detections(
-            np.concatenate([of_class.boxes_xyxy for of_class in in_order]),
-            np.concatenate([of_class.scores for of_class in in_order]),
+            np.concatenate([detections.boxes_xyxy for detections in in_order]),
+            np.concatenate([detections.scores for detections in in_order]),
             labels=tuple(labels),
         )
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """See that there are names, that each can be read, and that none is a duplicate."""
+    """Check that there are names, that each is a valid text, and that none is a duplicate."""
     if not names:
         raise InvalidInputError("There is no class name; give at least one.")
-    for place, name in enumerate(names, start=1):
+    for number, name in enumerate(names, start=1):
         if isinstance(name, str) and not name.strip():
-            raise InvalidInputError(f"Class name {place} of {len(names)} is empty; leave it out.")
+            raise InvalidInputError(f"Class name {number} of {len(names)} is empty; leave it out.")
         check_text(name)
     repeated = next((name for name, count in Counter(names).items() if count > 1), None)
     if repeated is not None:
         raise InvalidInputError(f"The class name {repeated!r} is a duplicate; give each name once.")
 
 
-def merge_classes(
-    found: Detections, size: tuple[int, int], threshold: float, max_overlap: float
-) -> Detections:
-    """The boxes that count of those of all classes of an image, best first.
+def merge_classes(detections: Detections, size: Size, threshold: float, max_overlap: float) -> Detections:
+    """Select the boxes of all classes of an image by score, and suppress overlapping ones.
 
     Args:
-        found: what `ClassPrompts.find` gives.
-        size: (height, width) of the image.
-        threshold: boxes with a score above this are kept.
-        max_overlap: a box goes if its intersection over union with a better one of its class is above this.
+        detections: The result of `ClassPrompts.detect`.
+        size: (height, width) of the image, in pixels.
+        threshold: Minimum score of a box, from 0 to 1.
+        max_overlap: Maximum intersection over union of two boxes of a class, from 0 to 1; of two boxes above
+            it, the one with the lower score is removed.
+
+    Returns:
+        The selected boxes, clipped to the image, best first.
     """
-    found = found[found.scores > np.float32(threshold)]
+    # Select by score, and clip to the image
+    detections = detections[detections.scores > np.float32(threshold)]
     height, width = size
     limits = np.array([width, height, width, height], np.float32)
-    found = replace(found, boxes_xyxy=found.boxes_xyxy.clip(0, limits))
-    number_of = {name: number for number, name in enumerate(dict.fromkeys(found.names))}
-    classes = torch.tensor([number_of[name] for name in found.names], dtype=torch.long)
-    kept = batched_nms(
-        torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.scores), classes, max_overlap
-    )
-    return found[kept.numpy()]
+    detections = replace(detections, boxes_xyxy=detections.boxes_xyxy.clip(0, limits))
+
+    # Suppress overlapping boxes within each class
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(detections.names))}
+    classes = torch.tensor([number_of[name] for name in detections.names], dtype=torch.long)
+    boxes, scores = torch.from_numpy(detections.boxes_xyxy), torch.from_numpy(detections.scores)
+    kept = batched_nms(boxes, scores, classes, max_overlap)
+    return detections[kept.numpy()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, overload
+from typing import TypeVar, cast
 
 import torch
 
@@ -14,7 +14,7 @@ from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.inference.asking import Batch, Progress, Read, ask, ask_each, load_for_model
+from mdetr.inference.batching import Batch, Predictor, check_single, check_single_image, load_for_model
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
 from mdetr.inference.results import (
@@ -29,14 +29,19 @@ from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.images import ImageInput, as_list, is_single
 from mdetr.processing.processor import MdetrProcessor
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class Mdetr:
-    """A model with its processor, ready to be asked.
+    """A model with its processor, for inference.
 
-    Every question takes one image or a list, one text or a list. Two lists of one length are asked pairwise;
-    one image with several texts is encoded once; one text is asked of every image. One of each gives one
-    result, else a list; of nothing, an empty list.
+    `ground`, `refer`, `answer`, `segment` and `detect` take one image and one text and return one result.
+    Their `*_batch` variants take any iterables and return an iterator over results.
+
+    Attributes:
+        model: The model.
+        processor: Its processor.
     """
 
     model: MdetrForObjectDetection
@@ -55,17 +60,20 @@ class Mdetr:
 
         Args:
             name: A name of `mdetr models` such as "clevr-tiny" or "pretrained-r101", a folder, or a Hub id.
-                What is not on this machine yet is downloaded once, and a released file converted.
-            device: Where it runs, such as "cpu" or "cuda:1"; a GPU where there is one, if left out.
+                A model that is not on this machine is downloaded once, and a released file is converted.
+            device: Device to run on, such as "cpu" or "cuda:1"; if None, a GPU if there is one.
             dtype: Type of the weights, such as torch.bfloat16, which needs half the memory.
-            mirror: Address of a folder that holds the release's files, or of the file itself; what
-                `MDETR_MIRROR` names, or the release's own, if left out.
-            keep_download: Whether a released file stays after it is converted.
+            mirror: Address of a folder with the released files, or of the file; if None, the value of
+                `MDETR_MIRROR`, or the original address.
+            keep_download: Whether to keep a released file after its conversion.
+
+        Returns:
+            The model on its device.
 
         Raises:
-            CheckpointError: there is no such model, it cannot be downloaded, its files are damaged, or it is
-                not an MDETR.
-            InvalidInputError: this machine has no such device.
+            CheckpointError: The model does not exist, cannot be downloaded, has damaged files, or is not an
+                MDETR.
+            InvalidInputError: This machine has no such device.
         """
         chosen = choose_device(device)
         _check_dtype(dtype)
@@ -75,23 +83,23 @@ class Mdetr:
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """The device of the model."""
         return self.model.device
 
     def to(
         self, device: str | torch.device | int | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Mdetr:
-        """Move the model to another device, change the type of its numbers, or both, as torch's modules do.
+        """Change the device of the model, the type of its weights, or both, as `torch.nn.Module.to` does.
 
         Args:
-            device: Such as "cpu" or "cuda:1"; a type alone may stand here too.
-            dtype: torch.float32, torch.float16 or torch.bfloat16; as it is, if left out.
+            device: A device such as "cpu" or "cuda:1", or a type of weights; unchanged if None.
+            dtype: torch.float32, torch.float16 or torch.bfloat16; unchanged if None.
 
         Returns:
-            This object itself.
+            This object.
 
         Raises:
-            InvalidInputError: This machine has no such device, or a model cannot have numbers of this type.
+            InvalidInputError: This machine has no such device, or weights cannot have this type.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
@@ -105,10 +113,10 @@ class Mdetr:
         """Write the model and its processor to a folder that `from_pretrained` reads.
 
         Args:
-            folder: Made where it is missing. Files of the same names are replaced once all are written.
+            folder: Created if it does not exist. Files of the same names are replaced after all are written.
 
         Raises:
-            CheckpointError: There is a file of that name, or the folder cannot be written.
+            CheckpointError: A file of that name exists, or the folder cannot be written.
         """
         save_model(self.model, self.processor, Path(folder))
 
@@ -117,251 +125,136 @@ class Mdetr:
         kind = str(self.model.dtype).removeprefix("torch.")
         return f"Mdetr({self._name}: {millions:.1f} million parameters, {kind} on {self.device})"
 
-    @overload
     def ground(
         self,
         image: ImageInput,
         text: str,
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> GroundingResult: ...
-
-    @overload
-    def ground(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> GroundingResult | list[GroundingResult]: ...
-
-    def ground(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
         threshold: float | None = None,
-        batch_size: int = 8,
-        on_progress: Progress | None = None,
         channel_order: str = "rgb",
-    ) -> GroundingResult | list[GroundingResult]:
-        """Find the things that a text mentions, and the words that each belongs to.
+    ) -> GroundingResult:
+        """Find the objects that a text mentions, and the words that each belongs to.
 
         Args:
-            image: a path, an address, bytes, an open file, a PIL image, an array or a tensor; see
-                `load_image`. Several as a list, an array (N, H, W, C) or a tensor (N, C, H, W).
-            text: a caption, or a list of captions.
-            threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
-                `processor.default_threshold`, if left out.
-            batch_size: pairs of image and text that the model sees at once. Only images of one shape share a
-                batch, so that results do not depend on it.
-            on_progress: called with the number of pairs that were finished since the last call.
-            channel_order: of arrays and tensors: "rgb", or "bgr" as OpenCV has them.
+            image: A path, an address, bytes, an open file, a PIL image, an array or a tensor; see
+                `load_image`.
+            text: A caption.
+            threshold: Minimum score 1 - p(no object) of a box, from 0 to 1; if None, the model's default,
+                `processor.default_threshold`.
+            channel_order: Channel order of an array or a tensor: "rgb", or "bgr" as in OpenCV.
+
+        Returns:
+            The result.
 
         Raises:
-            InvalidInputError: an image or a text cannot be used, or the lists differ in length.
+            InvalidInputError: The image, the text or the threshold cannot be used.
 
         Source: arXiv 2104.12763, section 4.2.1.
         """
-        read = self._read_groundings(threshold)
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
+        check_single(image, text, "ground_batch")
+        return self._grounding_predictor(threshold, 1, channel_order).predict(image, text)
 
     predict = ground
 
-    @overload
     def refer(
-        self,
-        image: ImageInput,
-        text: str,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        threshold: float = ...,
-        channel_order: str = ...,
-    ) -> ReferringResult: ...
-
-    @overload
-    def refer(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        threshold: float = ...,
-        channel_order: str = ...,
-    ) -> ReferringResult | list[ReferringResult]: ...
-
-    def refer(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        batch_size: int = 8,
-        on_progress: Progress | None = None,
-        threshold: float = 0,
-        channel_order: str = "rgb",
-    ) -> ReferringResult | list[ReferringResult]:
-        """Find the one thing that an expression refers to; other arguments and errors as for `ground`.
+        self, image: ImageInput, text: str, threshold: float = 0, channel_order: str = "rgb"
+    ) -> ReferringResult:
+        """Find the one object that an expression refers to.
 
         Args:
-            threshold: where the best score is below this, nothing is found, and the result's box is None.
-                With 0, as in the published protocol, there is always a box.
+            image: One image, as for `ground`.
+            text: A referring expression.
+            threshold: Minimum score, from 0 to 1; the result's box is None if the best score is lower. With
+                0, as in the released evaluation, there is always a box.
+            channel_order: As for `ground`.
+
+        Returns:
+            The result.
+
+        Raises:
+            InvalidInputError: The image, the text or the threshold cannot be used.
 
         Source: arXiv 2104.12763, section 4.2.2.
         """
-        read = self._read_referred(threshold)
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
-
-    @overload
-    def answer(
-        self,
-        image: ImageInput,
-        text: str,
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> AnswerResult: ...
-
-    @overload
-    def answer(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> AnswerResult | list[AnswerResult]: ...
+        check_single(image, text, "refer_batch")
+        return self._referring_predictor(threshold, 1, channel_order).predict(image, text)
 
     def answer(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        threshold: float | None = None,
-        batch_size: int = 8,
-        on_progress: Progress | None = None,
-        channel_order: str = "rgb",
-    ) -> AnswerResult | list[AnswerResult]:
-        """Answer a question, and find the things that it refers to; arguments and errors as for `ground`.
+        self, image: ImageInput, text: str, threshold: float | None = None, channel_order: str = "rgb"
+    ) -> AnswerResult:
+        """Answer a question, and find the objects that it mentions.
+
+        Args:
+            image: One image, as for `ground`.
+            text: A question.
+            threshold: Minimum score of a box, as for `ground`; it does not affect the answer.
+            channel_order: As for `ground`.
+
+        Returns:
+            The result.
 
         Raises:
-            InvalidInputError: the model was not trained to answer questions.
+            InvalidInputError: An argument cannot be used, or the model was not trained to answer questions.
 
         Source: arXiv 2104.12763, section 4.2.3.
         """
-        read = self._read_answers(threshold)
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
-
-    @overload
-    def segment(
-        self,
-        image: ImageInput,
-        text: str,
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> SegmentationResult: ...
-
-    @overload
-    def segment(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        threshold: float | None = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> SegmentationResult | list[SegmentationResult]: ...
+        check_single(image, text, "answer_batch")
+        return self._answer_predictor(threshold, 1, channel_order).predict(image, text)
 
     def segment(
-        self,
-        image: ImageInput | Sequence[ImageInput],
-        text: str | Sequence[str],
-        threshold: float | None = None,
-        batch_size: int = 1,
-        on_progress: Progress | None = None,
-        channel_order: str = "rgb",
-    ) -> SegmentationResult | list[SegmentationResult]:
-        """Find the pixels that a phrase denotes; arguments and errors as for `ground`.
+        self, image: ImageInput, text: str, threshold: float | None = None, channel_order: str = "rgb"
+    ) -> SegmentationResult:
+        """Find the pixels that a phrase refers to.
 
-        Pairs are looked at one by one unless `batch_size` says otherwise, since the masks of a photo and a
-        hundred queries need gigabytes while they are made.
+        Args:
+            image: One image, as for `ground`.
+            text: A phrase.
+            threshold: Minimum score of an object, as for `ground`.
+            channel_order: As for `ground`.
+
+        Returns:
+            The result.
 
         Raises:
-            InvalidInputError: the model was not trained to segment.
+            InvalidInputError: An argument cannot be used, or the model was not trained to segment.
 
         Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
         """
-        read = self._read_segments(threshold)
-        return ask(self.model, self.processor, image, text, batch_size, on_progress, read, channel_order)
+        check_single(image, text, "segment_batch")
+        return self._segmentation_predictor(threshold, 1, channel_order).predict(image, text)
 
-    @overload
     def detect(
         self,
         image: ImageInput,
-        names: Sequence[str] | ClassPrompts,
-        threshold: float | None = ...,
-        max_overlap: float = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> DetectionResult: ...
-
-    @overload
-    def detect(
-        self,
-        image: list[ImageInput] | tuple[ImageInput, ...],
-        names: Sequence[str] | ClassPrompts,
-        threshold: float | None = ...,
-        max_overlap: float = ...,
-        batch_size: int = ...,
-        on_progress: Progress | None = ...,
-        channel_order: str = ...,
-    ) -> list[DetectionResult]: ...
-
-    def detect(
-        self,
-        image: ImageInput | Sequence[ImageInput],
         names: Sequence[str] | ClassPrompts,
         threshold: float | None = None,
         max_overlap: float = 0.7,
         batch_size: int = 32,
-        on_progress: Progress | None = None,
         channel_order: str = "rgb",
-    ) -> DetectionResult | list[DetectionResult]:
-        """Find the things of some named classes.
+    ) -> DetectionResult:
+        """Find the objects of named classes.
 
-        Every name is a text of its own. Names are encoded once for all images, and each image once for all
-        names.
+        Each name is a separate text. The image is encoded once for all names.
 
         Args:
-            image: as for `ground`.
-            names: of the classes, such as "cat" or "bow_(weapon)", any number; or their `ClassPrompts`, which
-                many calls can share.
-            threshold: boxes with 1 - p(no object) above this are kept; the model's own limit, which is
-                `processor.default_threshold`, if left out.
-            max_overlap: a box goes if its intersection over union with a better one of its class is above
-                this.
-            batch_size: names that the model sees at once.
-            on_progress: called with the number of images that were finished since the last call.
-            channel_order: as for `ground`.
+            image: One image, as for `ground`.
+            names: Class names, such as "cat" or "bow_(weapon)", any number; or their `ClassPrompts`, which
+                encode the names once for many calls.
+            threshold: Minimum score of a box, as for `ground`.
+            max_overlap: Maximum intersection over union of two boxes of a class, from 0 to 1; of two boxes
+                above it, the one with the lower score is removed.
+            batch_size: Number of names that the model processes at once.
+            channel_order: As for `ground`.
+
+        Returns:
+            The result.
 
         Raises:
-            InvalidInputError: an image cannot be used, there is no name, or a name is a duplicate.
+            InvalidInputError: The image cannot be used, there is no name, or a name is a duplicate.
 
         Source: arXiv 2104.12763, section 4.2.4 (LVIS).
         """
-        detect = self._detector(names, threshold, max_overlap, batch_size, channel_order)
-        single = is_single(image)
-        results = []
-        for one in as_list(image):
-            results.append(detect(one, single))
-            if on_progress is not None:
-                on_progress(1)
-        return results[0] if single else results
+        check_single_image(image, "detect_batch")
+        return self._detector(names, threshold, max_overlap, batch_size, channel_order)(image, True)
 
     def ground_batch(
         self,
@@ -371,24 +264,27 @@ class Mdetr:
         batch_size: int = 8,
         channel_order: str = "rgb",
     ) -> Iterator[GroundingResult]:
-        """Ground any number of texts in any number of images, which are read a few batches ahead.
+        """Ground any number of texts in any number of images, with `ground`.
+
+        The inputs are read a few batches ahead, so memory does not grow with their number. Only images of one
+        shape share a batch, so results do not depend on `batch_size`.
 
         Args:
-            images: Any iterable of images, such as a generator, or one image, which is encoded once.
-            texts: Any iterable of as many texts, or one text for all images.
+            images: An iterable of images, such as a generator, or an array (N, H, W, C) or a tensor
+                (N, C, H, W) of several; or one image, which is encoded once for all texts.
+            texts: An iterable of texts, one for each image; or one text for all images.
             threshold: As for `ground`.
-            batch_size: As for `ground`.
+            batch_size: Number of pairs of image and text that the model processes at once.
             channel_order: As for `ground`.
 
         Returns:
-            An iterator over the results, in the order of the pairs. Memory does not grow with their number.
+            An iterator over the results, in the order of the pairs.
 
         Raises:
-            InvalidInputError: An image or a text cannot be used, or there are not as many images as texts;
-                the results before it are given first.
+            InvalidInputError: An image or a text cannot be used, or the numbers of images and texts differ;
+                the iterator raises it after the results for the pairs before.
         """
-        read = self._read_groundings(threshold)
-        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+        return self._grounding_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
 
     def refer_batch(
         self,
@@ -398,9 +294,8 @@ class Mdetr:
         batch_size: int = 8,
         channel_order: str = "rgb",
     ) -> Iterator[ReferringResult]:
-        """Find what any number of expressions refer to, as `refer`; arguments as for `ground_batch`."""
-        read = self._read_referred(threshold)
-        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+        """Find what any number of expressions refer to; see `refer` and `ground_batch`."""
+        return self._referring_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
 
     def answer_batch(
         self,
@@ -410,9 +305,8 @@ class Mdetr:
         batch_size: int = 8,
         channel_order: str = "rgb",
     ) -> Iterator[AnswerResult]:
-        """Answer any number of questions, as `answer`; the arguments are those of `ground_batch`."""
-        read = self._read_answers(threshold)
-        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+        """Answer any number of questions; see `answer` and `ground_batch`."""
+        return self._answer_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
 
     def segment_batch(
         self,
@@ -422,9 +316,12 @@ class Mdetr:
         batch_size: int = 1,
         channel_order: str = "rgb",
     ) -> Iterator[SegmentationResult]:
-        """Segment any number of images, as `segment`; the arguments are those of `ground_batch`."""
-        read = self._read_segments(threshold)
-        return ask_each(self.model, self.processor, images, texts, batch_size, read, channel_order)
+        """Segment any number of images; see `segment` and `ground_batch`.
+
+        The default batch size is 1, because the masks of one photo with a hundred queries take gigabytes
+        while they are computed.
+        """
+        return self._segmentation_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
 
     def detect_batch(
         self,
@@ -435,14 +332,22 @@ class Mdetr:
         batch_size: int = 32,
         channel_order: str = "rgb",
     ) -> Iterator[DetectionResult]:
-        """Find the things of the same named classes in any number of images, one after the other.
+        """Find the objects of the same classes in any number of images, one image at a time.
 
         Args:
-            images: Any iterable of images, such as a generator.
-            names: As for `detect`, as all further arguments.
+            images: An iterable of images, such as a generator.
+            names: As for `detect`; they are encoded once for all images.
+            threshold: As for `detect`.
+            max_overlap: As for `detect`.
+            batch_size: As for `detect`.
+            channel_order: As for `detect`.
 
         Returns:
-            An iterator over the results, in the order of the images. Memory does not grow with their number.
+            An iterator over the results, in the order of the images.
+
+        Raises:
+            InvalidInputError: An argument cannot be used; for an image, the iterator raises it after the
+                results for the images before.
         """
         detect = self._detector(names, threshold, max_overlap, batch_size, channel_order)
         several = as_list(images) if is_single(images) else cast(Iterable[ImageInput], images)
@@ -452,49 +357,60 @@ class Mdetr:
     def _name(self) -> str:
         return Path(self.model.name_or_path or "").name or "unnamed"
 
-    def _read_groundings(self, threshold: float | None) -> Read[GroundingResult]:
-        limit = self.processor.threshold_or_default(threshold)
+    def _grounding_predictor(
+        self, threshold: float | None, batch_size: int, channel_order: str
+    ) -> Predictor[GroundingResult]:
+        threshold = self.processor.threshold_or_default(threshold)
 
-        def read(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
-            return list(map(GroundingResult, batch.images, batch.captions, found))
+        def to_results(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
+            detections = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+            return list(map(GroundingResult, batch.images, batch.captions, detections))
 
-        return read
+        return self._predictor(to_results, batch_size, channel_order)
 
-    def _read_referred(self, threshold: float) -> Read[ReferringResult]:
-        _check_share("threshold", threshold)
+    def _referring_predictor(
+        self, threshold: float, batch_size: int, channel_order: str
+    ) -> Predictor[ReferringResult]:
+        _check_fraction("threshold", threshold)
 
-        def read(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
-            found = self.processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
-            return list(map(ReferringResult, batch.images, batch.captions, found))
+        def to_results(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
+            detections = self.processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
+            return list(map(ReferringResult, batch.images, batch.captions, detections))
 
-        return read
+        return self._predictor(to_results, batch_size, channel_order)
 
-    def _read_answers(self, threshold: float | None) -> Read[AnswerResult]:
-        limit = self.processor.threshold_or_default(threshold)
+    def _answer_predictor(
+        self, threshold: float | None, batch_size: int, channel_order: str
+    ) -> Predictor[AnswerResult]:
+        threshold = self.processor.threshold_or_default(threshold)
         self._require(Task.ANSWERING)
 
-        def read(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
+        def to_results(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
             answers = self.processor.post_process_answers(output)
-            found = self.processor.post_process_grounding(output, batch.texts, batch.sizes, limit)
-            return [
-                AnswerResult(picture, question, detections, *answer)
-                for picture, question, detections, answer in zip(
-                    batch.images, batch.captions, found, answers, strict=True
-                )
-            ]
+            detections = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+            rows = zip(batch.images, batch.captions, detections, answers, strict=True)
+            return [AnswerResult(image, text, found, *answer) for image, text, found, answer in rows]
 
-        return read
+        return self._predictor(to_results, batch_size, channel_order)
 
-    def _read_segments(self, threshold: float | None) -> Read[SegmentationResult]:
-        limit = self.processor.threshold_or_default(threshold)
+    def _segmentation_predictor(
+        self, threshold: float | None, batch_size: int, channel_order: str
+    ) -> Predictor[SegmentationResult]:
+        threshold = self.processor.threshold_or_default(threshold)
         self._require(Task.SEGMENTATION)
 
-        def read(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
-            found = self.processor.post_process_segmentation(output, batch.captions, batch.places, limit)
-            return list(map(SegmentationResult, batch.images, batch.captions, found))
+        def to_results(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
+            detections = self.processor.post_process_segmentation(
+                output, batch.captions, batch.layouts, threshold
+            )
+            return list(map(SegmentationResult, batch.images, batch.captions, detections))
 
-        return read
+        return self._predictor(to_results, batch_size, channel_order)
+
+    def _predictor(
+        self, to_results: Callable[[MdetrOutput, Batch], list[R]], batch_size: int, channel_order: str
+    ) -> Predictor[R]:
+        return Predictor(self.model, self.processor, to_results, batch_size, channel_order)
 
     def _detector(
         self,
@@ -504,20 +420,18 @@ class Mdetr:
         batch_size: int,
         channel_order: str,
     ) -> Callable[[ImageInput, bool], DetectionResult]:
-        """What finds things of some classes in an image, and keeps its pixels or not."""
-        limit = self.processor.threshold_or_default(threshold)
-        _check_share("max_overlap", max_overlap)
+        """A function from an image, and whether to keep its pixels, to the objects of some classes in it."""
+        minimum = self.processor.threshold_or_default(threshold)
+        _check_fraction("max_overlap", max_overlap)
         if isinstance(names, str):
-            raise InvalidInputError(f"Expected a list of class names, found the text {names!r}.")
-        prompts = (
-            names
-            if isinstance(names, ClassPrompts)
-            else ClassPrompts(self.model, self.processor, names, batch_size)
-        )
+            raise InvalidInputError(f"Expected a list of class names, got the text {names!r}.")
+        prompts = names
+        if not isinstance(prompts, ClassPrompts):
+            prompts = ClassPrompts(self.model, self.processor, prompts, batch_size)
 
         def detect(image: ImageInput, keep: bool) -> DetectionResult:
             loaded = load_for_model(self.processor, image, keep, channel_order)
-            detections = merge_classes(prompts.find_in(loaded), loaded.given, limit, max_overlap)
+            detections = merge_classes(prompts.detect_loaded(loaded), loaded.given, minimum, max_overlap)
             return DetectionResult(loaded.picture, ", ".join(prompts.names), detections, prompts.names)
 
         return detect
@@ -531,6 +445,6 @@ def _check_dtype(dtype: torch.dtype | str) -> None:
         raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
 
 
-def _check_share(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise InvalidInputError(f"{name} must be between 0 and 1; found {value}.")
+        raise InvalidInputError(f"{name} must be between 0 and 1; got {value}.")

@@ -61,7 +61,7 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
             max_text_tokens=model.config.num_token_positions,
         )
         prompts = ClassPrompts(model, processor, model_inputs["labels"], LABELS_AT_ONCE)
-        return model_inputs | {"found": prompts.find(model_inputs["image"])}
+        return model_inputs | {"found": prompts.detect(model_inputs["image"])}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: list[dict[str, Any]], threshold: float = 0.1, top_k: int | None = None

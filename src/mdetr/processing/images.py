@@ -64,7 +64,7 @@ _LYING = frozenset({5, 6, 7, 8})  # the EXIF orientations that exchange width an
 
 
 @dataclass(frozen=True)
-class Placement:
+class ImageLayout:
     """How an image lies in a batch: its size as given, as resized, and with padding; (height, width) each."""
 
     given: Size
@@ -72,12 +72,12 @@ class Placement:
     padded: Size
 
 
-def placements(given: Sequence[Size], pixel_mask: Tensor) -> list[Placement]:
+def image_layouts(given: Sequence[Size], pixel_mask: Tensor) -> list[ImageLayout]:
     """How images of the given sizes lie in the batch with this mask (I, H, W; 1 = image)."""
     height, width = pixel_mask.shape[-2:]
     heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
     return [
-        Placement(size, (int(h), int(w)), (height, width))
+        ImageLayout(size, (int(h), int(w)), (height, width))
         for size, h, w in zip(given, heights, widths, strict=True)
     ]
 
@@ -110,7 +110,7 @@ def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
     """
     if channel_order not in _CHANNEL_ORDERS:
         raise InvalidInputError(f'channel_order must be "rgb" or "bgr"; found {channel_order!r}.')
-    image = unwrapped(image)
+    image = unwrap(image)
     if isinstance(image, Tensor):
         pixels = _from_tensor(image)
         return pixels.flip(0) if channel_order == "bgr" else pixels
@@ -127,7 +127,7 @@ def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
     )
 
 
-def unwrapped(image: ImageInput) -> ImageInput:
+def unwrap(image: ImageInput) -> ImageInput:
     """The bytes or the path in a mapping, the bytes in an open file; all other images as they are.
 
     Raises:
@@ -140,7 +140,7 @@ def unwrapped(image: ImageInput) -> ImageInput:
                 'Expected "bytes" or "path" in the mapping of an image; found '
                 f"{', '.join(map(repr, image)) or 'nothing'}."
             )
-        return unwrapped(content)
+        return unwrap(content)
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
     if isinstance(image, Image.Image) or not hasattr(image, "read"):

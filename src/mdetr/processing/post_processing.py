@@ -17,7 +17,7 @@ from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size, Span, Spans
 from mdetr.processing.detections import GAP, Detections
-from mdetr.processing.images import Placement
+from mdetr.processing.images import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import TokenizedText
 from mdetr.processing.words import Words
@@ -97,7 +97,7 @@ def post_process_grounding(
             least = token_threshold if of_tokens.max() > token_threshold else float(of_tokens.max()) / 2
             tokens = (of_tokens > least).nonzero()[:, 0].tolist()
             spans = _spans_of_tokens(tokenized, tokens)
-            # A better box of the same words at the same place stands for it
+            # A better box of the same words at the same layout stands for it
             box, others = boxes[query][None], boxes_of.get(spans, boxes[:0])
             if (box_iou(box, others) > max_overlap).any():
                 continue
@@ -194,34 +194,34 @@ def post_process_referring(
 
 
 def post_process_segmentation(
-    output: MdetrOutput, texts: Sequence[str], places: Sequence[Placement], threshold: float = 0.7
+    output: MdetrOutput, texts: Sequence[str], layouts: Sequence[ImageLayout], threshold: float = 0.7
 ) -> list[Detections]:
     """The things that each text as a whole refers to, best first, with their masks.
 
     Args:
         output: the model's, for B texts.
         texts: the texts.
-        places: how each text's image lies in the batch.
+        layouts: how each text's image lies in the batch.
         threshold: a query is kept if its score, 1 - p(no object), is above this.
 
     Raises:
         InvalidInputError: the model predicts no masks.
     """
-    sizes = [place.given for place in places]
+    sizes = [layout.given for layout in layouts]
     results: list[Detections] = []
     orders: list[Tensor] = []
     for text, size, queries in zip(texts, sizes, post_process_boxes(output, sizes), strict=True):
         found, order = _best_first(_clamped(queries, size), threshold)
         results.append(_of_whole_text(text, found))
         orders.append(order)
-    masks = post_process_masks(output, orders, places)
+    masks = post_process_masks(output, orders, layouts)
     return [replace(found, masks=own.numpy()) for found, own in zip(results, masks, strict=True)]
 
 
 def post_process_predictions(
     output: MdetrOutput,
     texts: Sequence[TokenizedText],
-    places: Sequence[Placement],
+    layouts: Sequence[ImageLayout],
     answers: AnswerSpace,
 ) -> list[Prediction]:
     """All that the model predicts for each text, for metrics.
@@ -229,14 +229,14 @@ def post_process_predictions(
     Args:
         output: the model's, for B texts.
         texts: the texts with their tokens.
-        places: how each text's image lies in the batch.
+        layouts: how each text's image lies in the batch.
         answers: what the model can answer.
     """
     probabilities = _logits(output).detach().float().softmax(-1).cpu().numpy()
-    queries = post_process_boxes(output, [place.given for place in places])
+    queries = post_process_boxes(output, [layout.given for layout in layouts])
     segments: Sequence[Detections | None] = [None] * len(texts)
     if output.pred_masks is not None:
-        segments = post_process_segmentation(output, [text.text for text in texts], places)
+        segments = post_process_segmentation(output, [text.text for text in texts], layouts)
     given: Sequence[str | None] = [None] * len(texts)
     if output.answer_logits is not None:
         given = [answer for answer, _, _ in answers.decode(output.answer_logits)]
@@ -245,7 +245,7 @@ def post_process_predictions(
 
 
 def _best_first(queries: Detections, threshold: float) -> tuple[Detections, Tensor]:
-    """The queries with a score above a threshold, best first, and their places (n,) int64."""
+    """The queries with a score above a threshold, best first, and their layouts (n,) int64."""
     scores = torch.from_numpy(queries.scores)
     order = scores.argsort(descending=True, stable=True)
     kept = order[scores[order] > threshold]
@@ -266,14 +266,14 @@ def _clamped(found: Detections, size: Size) -> Detections:
 
 @torch.no_grad()
 def post_process_masks(
-    output: MdetrOutput, queries: Sequence[Tensor], places: Sequence[Placement]
+    output: MdetrOutput, queries: Sequence[Tensor], layouts: Sequence[ImageLayout]
 ) -> list[Tensor]:
     """The masks of some queries, in the pixels of each text's image as given.
 
     Args:
         output: the model's, for B texts.
         queries: per text, the n queries that are wanted, int64.
-        places: how each text's image lies in the batch.
+        layouts: how each text's image lies in the batch.
 
     Returns:
         Per text (n, H, W) bool.
@@ -283,13 +283,13 @@ def post_process_masks(
     if output.pred_masks is None:
         raise InvalidInputError("This model predicts no masks; take one that was trained for segmentation.")
     results: list[Tensor] = []
-    for masks, wanted, place in zip(output.pred_masks.float(), queries, places, strict=True):
-        height, width = place.resized
+    for masks, wanted, layout in zip(output.pred_masks.float(), queries, layouts, strict=True):
+        height, width = layout.resized
         if not len(wanted):
-            results.append(torch.zeros(0, *place.given, dtype=torch.bool))
+            results.append(torch.zeros(0, *layout.given, dtype=torch.bool))
             continue
-        padded = F.interpolate(masks[wanted][None], size=place.padded, mode="bilinear")
-        whole = F.interpolate(padded[..., :height, :width], size=place.given, mode="bilinear")[0]
+        padded = F.interpolate(masks[wanted][None], size=layout.padded, mode="bilinear")
+        whole = F.interpolate(padded[..., :height, :width], size=layout.given, mode="bilinear")[0]
         results.append((whole > 0).cpu())
     return results
 

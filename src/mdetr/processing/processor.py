@@ -26,7 +26,7 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import ImageInput, Placement, as_list, load_image, placements
+from mdetr.processing.images import ImageInput, ImageLayout, as_list, image_layouts, load_image
 from mdetr.processing.post_processing import (
     TargetSizes,
     post_process_boxes,
@@ -56,12 +56,12 @@ class Batch:
     Attributes:
         inputs: The arguments of `forward`.
         texts: B texts with their tokens.
-        places: How the image of each text lies in the batch; without texts, how each image does.
+        layouts: How the image of each text lies in the batch; without texts, how each image does.
     """
 
     inputs: BatchFeature
     texts: Sequence[TokenizedText]
-    places: Sequence[Placement]
+    layouts: Sequence[ImageLayout]
 
 
 class MdetrProcessor(ProcessorMixin):
@@ -149,7 +149,7 @@ class MdetrProcessor(ProcessorMixin):
     ) -> Batch:
         """The same as a call gives, with what post-processing needs to know; arguments as for a call."""
         inputs = BatchFeature()
-        placed: list[Placement] = []
+        layouts: list[ImageLayout] = []
         if images is not None:
             loaded = [load_image(image) for image in as_list(images)]
             if not loaded:
@@ -157,23 +157,23 @@ class MdetrProcessor(ProcessorMixin):
             resized = [self.image_processor.resize(image) if do_resize else image for image in loaded]
             inputs.update(self.image_processor.pad(resized))
             sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
-            placed = placements(sizes, inputs["pixel_mask"])
+            layouts = image_layouts(sizes, inputs["pixel_mask"])
         if text is None:
-            return Batch(inputs, [], placed)
+            return Batch(inputs, [], layouts)
         several = as_texts(text)
         encoding = self.tokenize(several)
         texts = tokenized_texts(encoding, several)
         inputs.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
-        index = _image_of_text(image_index, len(texts), len(placed))
+        index = _image_of_text(image_index, len(texts), len(layouts))
         if index is not None:
             inputs["image_index"] = index
-            placed = [placed[i] for i in index.tolist()] if placed else []
+            layouts = [layouts[i] for i in index.tolist()] if layouts else []
         if targets is not None:
-            if not placed:
+            if not layouts:
                 raise InvalidInputError("Targets need their images, to which their boxes are relative.")
             given = [targets] if isinstance(targets, Mapping) else list(targets)
-            inputs["targets"] = make_targets(texts, given, placed, self.max_text_tokens, self.answers)
-        return Batch(inputs, texts, placed)
+            inputs["targets"] = make_targets(texts, given, layouts, self.max_text_tokens, self.answers)
+        return Batch(inputs, texts, layouts)
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """The encoding of texts, padded to the longest.
@@ -292,27 +292,27 @@ class MdetrProcessor(ProcessorMixin):
         self,
         output: MdetrOutput,
         texts: Sequence[str],
-        places: Sequence[Placement],
+        layouts: Sequence[ImageLayout],
         threshold: float | None = None,
     ) -> list[Detections]:
         """See `post_process_segmentation`; a threshold of None is the model's own."""
-        return post_process_segmentation(output, texts, places, self.threshold_or_default(threshold))
+        return post_process_segmentation(output, texts, layouts, self.threshold_or_default(threshold))
 
     def post_process_predictions(
-        self, output: MdetrOutput, texts: Sequence[TokenizedText], places: Sequence[Placement]
+        self, output: MdetrOutput, texts: Sequence[TokenizedText], layouts: Sequence[ImageLayout]
     ) -> list[Prediction]:
         """See `post_process_predictions`."""
-        return post_process_predictions(output, texts, places, self.answers)
+        return post_process_predictions(output, texts, layouts, self.answers)
 
     def post_process_boxes(self, output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
         """See `post_process_boxes`."""
         return post_process_boxes(output, sizes)
 
     def post_process_masks(
-        self, output: MdetrOutput, queries: Sequence[Tensor], places: Sequence[Placement]
+        self, output: MdetrOutput, queries: Sequence[Tensor], layouts: Sequence[ImageLayout]
     ) -> list[Tensor]:
         """See `post_process_masks`."""
-        return post_process_masks(output, queries, places)
+        return post_process_masks(output, queries, layouts)
 
     def post_process_answers(self, output: MdetrOutput) -> list[tuple[str, str | None, float]]:
         """The likeliest answer of each text, its type (None where there is but one head), its probability."""

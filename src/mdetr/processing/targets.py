@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as tv
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import Targets
-from mdetr.processing.images import Placement
+from mdetr.processing.images import ImageLayout
 from mdetr.processing.rle import decode_masks
 from mdetr.processing.tokens import TokenizedText, exact_token_ranges, token_ranges
 
@@ -38,14 +38,14 @@ class TargetInput(TypedDict):
 def make_targets(
     texts: Sequence[TokenizedText],
     targets: Sequence[TargetInput],
-    places: Sequence[Placement],
+    layouts: Sequence[ImageLayout],
     num_positions: int,
     answers: AnswerSpace,
 ) -> Targets:
     """Turn the targets of B texts into tensors.
 
     Args:
-        texts, targets, places: B each; the texts are padded to one number of tokens, and `places` says how
+        texts, targets, layouts: B each; the texts are padded to one number of tokens, and `layouts` says how
             each text's image lies in the batch.
         num_positions: token positions of the model.
         answers: what the model can answer.
@@ -66,9 +66,9 @@ def make_targets(
     is_referred = torch.zeros(num_texts, num_boxes)
     referred_mask = torch.zeros(num_texts, dtype=torch.bool)
     answer_ids = torch.full((num_texts, 2), -1)
-    for row, (text, target, place) in enumerate(zip(texts, targets, places, strict=True)):
+    for row, (text, target, layout) in enumerate(zip(texts, targets, layouts, strict=True)):
         _check_target(target, text.text)
-        height, width = place.given
+        height, width = layout.given
         count = len(target["boxes"])
         box_mask[row, :count] = True
         if count:
@@ -97,26 +97,26 @@ def make_targets(
         answer=answer_ids[:, 1],
     )
     if any(target.get("masks") is not None for target in targets):
-        made["masks"] = _pad_masks(targets, places, num_boxes)
+        made["masks"] = _pad_masks(targets, layouts, num_boxes)
     return made
 
 
-def _pad_masks(targets: Sequence[TargetInput], places: Sequence[Placement], num_boxes: int) -> Tensor:
+def _pad_masks(targets: Sequence[TargetInput], layouts: Sequence[ImageLayout], num_boxes: int) -> Tensor:
     """The masks of all texts, resized and padded as their images are: (B, N, H, W) bool."""
-    padded = torch.zeros(len(targets), num_boxes, *places[0].padded, dtype=torch.bool)
-    for row, (target, place) in enumerate(zip(targets, places, strict=True)):
+    padded = torch.zeros(len(targets), num_boxes, *layouts[0].padded, dtype=torch.bool)
+    for row, (target, layout) in enumerate(zip(targets, layouts, strict=True)):
         given = target.get("masks")
         if given is None:
             if len(target["boxes"]):
                 raise InvalidInputError("Some targets of the batch have masks, others have boxes without.")
             continue
-        masks = given if isinstance(given, Tensor) else decode_masks(list(given), *place.given)
-        if tuple(masks.shape) != (len(target["boxes"]), *place.given):
+        masks = given if isinstance(given, Tensor) else decode_masks(list(given), *layout.given)
+        if tuple(masks.shape) != (len(target["boxes"]), *layout.given):
             raise InvalidInputError(
-                f"Expected a mask of {place.given[0]} x {place.given[1]} pixels for each of the "
+                f"Expected a mask of {layout.given[0]} x {layout.given[1]} pixels for each of the "
                 f"{len(target['boxes'])} boxes, found {tuple(masks.shape)}."
             )
-        height, width = place.resized
+        height, width = layout.resized
         if len(masks):
             resized = tv.resize(masks.to(torch.uint8), [height, width], tv.InterpolationMode.NEAREST)
             padded[row, : len(masks), :height, :width] = resized.bool()

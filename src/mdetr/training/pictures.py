@@ -72,7 +72,7 @@ class PredictionPictures:
         with torch.inference_mode():
             output = model(**batch.inputs.to(model.device))
         model.train(was_training)
-        sizes = [place.given for place in batch.places]
+        sizes = [layout.given for layout in batch.layouts]
         processor = validation.processor
         found = processor.post_process_grounding(output, batch.texts, sizes, threshold=self.threshold)
         answers: list[str | None] = [None] * len(records)

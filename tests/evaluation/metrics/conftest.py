@@ -11,7 +11,7 @@ import torch
 from mdetr.data.record import Record
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import Placement
+from mdetr.processing.images import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.tokens import token_ranges, tokenized_texts
@@ -62,7 +62,7 @@ def say(processor: MdetrProcessor) -> Callable[..., list[Prediction]]:
         output = MdetrOutput(logits=logits, pred_boxes=boxes, referred_logits=referred_logits)
         size = (100, 200)
         return processor.post_process_predictions(
-            output, tokenized, [Placement(size, size, size)] * len(texts)
+            output, tokenized, [ImageLayout(size, size, size)] * len(texts)
         )
 
     return make

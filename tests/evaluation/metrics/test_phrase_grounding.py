@@ -19,7 +19,7 @@ from mdetr.evaluation.metrics.phrase_grounding import (
     rank_for_phrase,
 )
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.images import Placement
+from mdetr.processing.images import ImageLayout
 from mdetr.processing.tokens import tokenized_texts
 
 OFFICIAL = Path(__file__).parents[2] / "fixtures" / "official"
@@ -107,7 +107,7 @@ def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_the
     arrays = {k: torch.from_numpy(v) for k, v in np.load(OFFICIAL / "forward" / "pretrain_r101.npz").items()}
     inputs = json.loads((OFFICIAL / "inputs.json").read_text())
     texts, sizes = inputs["captions"], [(480, 640), (300, 225), (400, 500)]
-    places = [Placement(size, size, size) for size in sizes]
+    places = [ImageLayout(size, size, size) for size in sizes]
     tokenized = tokenized_texts(processor.tokenize(texts), texts)
     output = MdetrOutput(logits=arrays["pred_logits"], pred_boxes=arrays["pred_boxes"])
     predictions = processor.post_process_predictions(output, tokenized, places)

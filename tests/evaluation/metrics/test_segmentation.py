@@ -13,7 +13,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Detections
-from mdetr.processing.images import Placement
+from mdetr.processing.images import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.rle import encode_masks
@@ -79,7 +79,7 @@ def test_masks_of_sure_queries_are_joined(processor: MdetrProcessor) -> None:
     masks[0, 0, :5, :5] = masks[0, 1, :5, 5:10] = masks[0, 2, 5:] = 9
     boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
     output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
-    place = Placement((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    place = ImageLayout((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
     texts = tokenized_texts(processor.tokenize(["zebra"]), ["zebra"])
     predictions = processor.post_process_predictions(output, texts, [place])
     metric = SegmentationMetric()

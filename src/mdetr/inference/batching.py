@@ -1,0 +1,353 @@
+"""Batched inference over any iterables of images and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, repeat, zip_longest
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.inference.stored_image import Picture, as_picture
+from mdetr.model.interface import MdetrOutput
+from mdetr.model.mdetr import ImageFeatures, TextFeatures
+from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.coordinates import Size
+from mdetr.processing.images import ImageInput, ImageLayout, image_layouts, is_single, load_image, unwrap
+from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.texts import as_texts, check_text
+from mdetr.processing.tokens import TokenizedText
+
+R = TypeVar("R")
+
+LOOK_AHEAD = 4  # batches that an image may wait for others of its shape
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of image and text that the model processes together.
+
+    Attributes:
+        images: The image of each pair, as results hold it.
+        layouts: How each image lies in the batch.
+        texts: The tokenized text of each pair.
+    """
+
+    images: Sequence[Picture]
+    layouts: Sequence[ImageLayout]
+    texts: Sequence[TokenizedText]
+
+    @property
+    def captions(self) -> list[str]:
+        """The texts without their tokens."""
+        return [text.text for text in self.texts]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """(height, width) of each image as given, in pixels."""
+        return [layout.given for layout in self.layouts]
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that is resized for the model.
+
+    Attributes:
+        picture: The image as results hold it.
+        given: (height, width) before resizing, in pixels.
+        pixels: (3, h, w) uint8, resized.
+    """
+
+    picture: Picture
+    given: Size
+    pixels: Tensor
+
+    @property
+    def resized(self) -> Size:
+        """(height, width) after resizing, in pixels."""
+        return self.pixels.shape[-2], self.pixels.shape[-1]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An image, its text, and their index in the input."""
+
+    index: int
+    image: LoadedImage
+    text: TokenizedText
+
+
+@dataclass(frozen=True)
+class Predictor(Generic[R]):
+    """Runs a model on pairs of image and text, and turns its outputs into results.
+
+    The images of a batch have one shape, because padding would change the predictions: the result for a pair
+    does not depend on the other pairs.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        to_results: Makes the results of a batch, one for each pair, from the model's output.
+        batch_size: Number of pairs in a batch, at least 1.
+        channel_order: Channel order of arrays and tensors, "rgb" or "bgr".
+
+    Raises:
+        InvalidInputError: The batch size is less than 1.
+    """
+
+    model: MdetrForObjectDetection
+    processor: MdetrProcessor
+    to_results: Callable[[MdetrOutput, Batch], list[R]]
+    batch_size: int = 1
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        """Check the batch size."""
+        if self.batch_size < 1:
+            raise InvalidInputError(f"batch_size must be at least 1; got {self.batch_size}.")
+
+    def predict(self, image: ImageInput, text: str) -> R:
+        """Predict the result for one image and one text.
+
+        Args:
+            image: One image, as for `load_image`.
+            text: One text.
+
+        Returns:
+            The result, which holds the pixels of the image.
+
+        Raises:
+            InvalidInputError: The image or the text cannot be used.
+        """
+        texts = self.processor.tokenize_each([text])
+        ((result,),) = self._predict_texts(image, texts)
+        return result
+
+    def predict_batch(
+        self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
+    ) -> Iterator[R]:
+        """Predict the results for any number of pairs, in batches, reading a few batches ahead.
+
+        Args:
+            images: An iterable of images, or one image, which is encoded once for all texts.
+            texts: An iterable of texts, one for each image, or one text for all images.
+
+        Returns:
+            An iterator over the results, in the order of the pairs.
+
+        Raises:
+            InvalidInputError: An image or a text cannot be used, or the numbers of images and texts differ.
+                The iterator raises it after the results for the pairs before.
+        """
+        # Tokenize a single text here, so that the call itself refuses an invalid one.
+        tokenized: Iterable[TokenizedText]
+        if isinstance(texts, str):
+            tokenized = self.processor.tokenize_each([texts])
+        elif isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping):
+            tokenized = self._tokenize(texts)
+        else:
+            tokenized = self.processor.tokenize_each(as_texts(texts))
+
+        batches: Iterator[list[R]]
+        if is_single(images):
+            batches = self._predict_texts(cast(ImageInput, images), tokenized)
+        elif isinstance(texts, str):
+            shared = repeat(next(iter(tokenized)))
+            batches = self._predict_pairs(zip(cast(Iterable[ImageInput], images), shared, strict=False))
+        else:
+            batches = self._predict_pairs(_match_lengths(cast(Iterable[ImageInput], images), tokenized))
+        return (result for results in batches for result in results)
+
+    def _tokenize(self, texts: Iterable[str]) -> Iterator[TokenizedText]:
+        for text in texts:
+            yield from self.processor.tokenize_each([text])
+
+    def _predict_texts(self, image: ImageInput, texts: Iterable[TokenizedText]) -> Iterator[list[R]]:
+        """Results for the texts of one image, which is encoded once, batch by batch."""
+        loaded = load_for_model(self.processor, image, keep=True, channel_order=self.channel_order)
+        (layout,), features = encode_images(self.model, self.processor, [loaded])
+        remaining = iter(texts)
+        while batch_texts := list(islice(remaining, self.batch_size)):
+            count = len(batch_texts)
+            repeated = features.select(torch.zeros(count, dtype=torch.long, device=self.model.device))
+            batch = Batch([loaded.picture] * count, [layout] * count, batch_texts)
+            yield self._predict_features(repeated, batch)
+
+    def _predict_pairs(self, pairs: Iterable[tuple[ImageInput, TokenizedText]]) -> Iterator[list[R]]:
+        """Results for pairs of image and text, in the order of the pairs, as they become ready."""
+        groups: dict[Size, list[_Pair]] = {}  # incomplete batches by shape, the oldest first
+        ready: dict[int, R] = {}  # results that wait for those of earlier pairs
+        next_index = 0
+        remaining = self._load_pairs(pairs)
+        failure: MdetrError | None = None
+        while True:
+            # On an invalid pair, stop reading but finish the pairs before it.
+            try:
+                pair = next(remaining, None)
+            except MdetrError as error:
+                pair, failure = None, error
+            if pair is None:
+                break
+
+            # Predict a batch when it is full
+            group = groups.setdefault(pair.image.resized, [])
+            group.append(pair)
+            if len(group) == self.batch_size:
+                ready |= self._predict_group(groups.pop(pair.image.resized))
+
+            # Predict incomplete batches that waited too long, which bounds the memory
+            oldest = pair.index - LOOK_AHEAD * self.batch_size
+            while groups and next(iter(groups.values()))[0].index <= oldest:
+                ready |= self._predict_group(groups.pop(next(iter(groups))))
+
+            # Release the results whose predecessors are all released
+            results = _pop_in_order(ready, next_index)
+            next_index += len(results)
+            if results:
+                yield results
+
+        # Predict the remaining incomplete batches
+        for group in groups.values():
+            ready |= self._predict_group(group)
+        yield _pop_in_order(ready, next_index)
+        if failure is not None:
+            raise failure
+
+    def _load_pairs(self, pairs: Iterable[tuple[ImageInput, TokenizedText]]) -> Iterator[_Pair]:
+        for index, (image, text) in enumerate(pairs):
+            yield _Pair(index, load_for_model(self.processor, image, channel_order=self.channel_order), text)
+
+    def _predict_group(self, group: Sequence[_Pair]) -> dict[int, R]:
+        """Results for pairs with images of one shape, by their indices."""
+        layouts, features = encode_images(self.model, self.processor, [pair.image for pair in group])
+        batch = Batch([pair.image.picture for pair in group], layouts, [pair.text for pair in group])
+        results = self._predict_features(features, batch)
+        return {pair.index: result for pair, result in zip(group, results, strict=True)}
+
+    @torch.inference_mode()
+    def _predict_features(self, features: ImageFeatures, batch: Batch) -> list[R]:
+        texts = encode_texts(self.model, self.processor, batch.texts)
+        return self.to_results(self.model.fuse(features, texts), batch)
+
+
+def _pop_in_order(ready: dict[int, R], index: int) -> list[R]:
+    """Remove and return the results from an index on, up to the first that is missing."""
+    results: list[R] = []
+    while index in ready:
+        results.append(ready.pop(index))
+        index += 1
+    return results
+
+
+def _match_lengths(
+    images: Iterable[ImageInput], texts: Iterable[TokenizedText]
+) -> Iterator[tuple[ImageInput, TokenizedText]]:
+    """Pairs of image and text; an error at the end if one of the iterables is longer."""
+    missing: Any = object()
+    for index, (image, text) in enumerate(zip_longest(images, texts, fillvalue=missing)):
+        if image is missing or text is missing:
+            fewer, more = ("images", "texts") if image is missing else ("texts", "images")
+            raise InvalidInputError(f"Expected one text for each image, got {index} {fewer} and more {more}.")
+        yield image, text
+
+
+def check_single(image: Any, text: Any, batch_method: str) -> None:
+    """Check that a call has one image and one text.
+
+    Args:
+        image: The image of the call.
+        text: The text of the call.
+        batch_method: The method that takes several of them.
+
+    Raises:
+        InvalidInputError: There are several images or texts, or the text is invalid.
+    """
+    check_single_image(image, batch_method)
+    if isinstance(text, Iterable) and not isinstance(text, str | bytes):
+        raise InvalidInputError(f"Expected one text, got {_describe(text)}; call {batch_method} for several.")
+    check_text(text)
+
+
+def check_single_image(image: Any, batch_method: str) -> None:
+    """Check that a call has one image.
+
+    Args:
+        image: The image of the call.
+        batch_method: The method that takes several images.
+
+    Raises:
+        InvalidInputError: There are several images.
+    """
+    if not is_single(image):
+        raise InvalidInputError(
+            f"Expected one image, got {_describe(image)}; call {batch_method} for several."
+        )
+
+
+def _describe(values: Any) -> str:
+    kind = type(values).__name__
+    return f"a {kind} of {len(values)}" if hasattr(values, "__len__") else f"a {kind}"
+
+
+def load_for_model(
+    processor: MdetrProcessor, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
+) -> LoadedImage:
+    """Read an image and resize it for the model.
+
+    Args:
+        processor: The model's processor.
+        image: One image, as for `load_image`.
+        keep: Whether to keep the original pixels even if they can be read again.
+        channel_order: Channel order of arrays and tensors, "rgb" or "bgr".
+
+    Returns:
+        The resized image.
+
+    Raises:
+        InvalidInputError: The image cannot be used.
+    """
+    image = unwrap(image)
+    pixels = load_image(image, channel_order)
+    given = (pixels.shape[-2], pixels.shape[-1])
+    return LoadedImage(as_picture(image, pixels, keep), given, processor.image_processor.resize(pixels))
+
+
+@torch.inference_mode()
+def encode_images(
+    model: MdetrForObjectDetection, processor: MdetrProcessor, images: Sequence[LoadedImage]
+) -> tuple[list[ImageLayout], ImageFeatures]:
+    """Encode a batch of images.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        images: The images of the batch.
+
+    Returns:
+        The layout of each image in the batch, and the features of all images.
+    """
+    inputs = processor.image_processor.pad([image.pixels for image in images])
+    layouts = image_layouts([image.given for image in images], inputs["pixel_mask"])
+    inputs = inputs.to(model.device)
+    return layouts, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
+
+
+@torch.inference_mode()
+def encode_texts(
+    model: MdetrForObjectDetection, processor: MdetrProcessor, texts: Sequence[TokenizedText]
+) -> TextFeatures:
+    """Encode a batch of texts.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        texts: The tokenized texts of the batch.
+
+    Returns:
+        The features of all texts, padded to one length.
+    """
+    inputs = processor.pad_texts(texts).to(model.device)
+    return model.encode_text(inputs["input_ids"], inputs["attention_mask"])
