@@ -17,8 +17,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from mdetr.clevr.rendering import Renderer
-from mdetr.clevr.synthesize import SynthesisOptions, synthesize, visible_scene
+from mdetr.synthetic_clevr.rendering import Renderer
+from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize, visible_scene
 
 WIDTH, HEIGHT = 240, 160
 

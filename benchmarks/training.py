@@ -22,10 +22,10 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mdetr.clevr.synthesize import SynthesisOptions, synthesize
 from mdetr.data.settings import TrainStore
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
+from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize
 from mdetr.training.build import Components, build_components
 from mdetr.training.datasets import training_data
 from mdetr.training.distributed import make_accelerator

@@ -71,7 +71,7 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
             "starts eight processes; tests/training/test_distributed.py starts two"
         ),
     },
-    "docs/world-of-shapes.md": {
+    "docs/synthetic-clevr.md": {
         "pip install 'mdetr[clevr]'": Instead("changes the environment"),
         "mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --split train --workers 2": Instead(
             "draws for minutes",

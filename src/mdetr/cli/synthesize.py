@@ -31,8 +31,8 @@ def synthesize(
 
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
-    from mdetr.clevr.appearance import to_look
-    from mdetr.clevr.synthesize import SynthesisOptions, ask_about_split, synthesize
+    from mdetr.synthetic_clevr.appearance import to_look
+    from mdetr.synthetic_clevr.synthesize import SynthesisOptions, ask_about_split, synthesize
 
     options = SynthesisOptions(
         split=split, seed=seed, width=width, height=height, questions=questions, look=to_look(look)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdetr.clevr.appearance import Appearance, Camera, Look, sample_appearance, sample_camera
 from mdetr.errors import InvalidInputError
+from mdetr.synthetic_clevr.appearance import Appearance, Camera, Look, sample_appearance, sample_camera
 
 SHAPES = ("cube", "sphere", "cylinder")
 MATERIALS = ("rubber", "metal")

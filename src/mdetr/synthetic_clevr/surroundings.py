@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from mdetr.clevr.appearance import Appearance, Camera
-from mdetr.clevr.scenes import COLORS
+from mdetr.synthetic_clevr.appearance import Appearance, Camera
+from mdetr.synthetic_clevr.scenes import COLORS
 
 SIZE = 48  # pixels of a side of the cube of reflections
 GROUND_SIZE = 128

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mdetr.clevr import rendering
-from mdetr.clevr.appearance import EDGES, Appearance, Camera, Light
-from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
-from mdetr.clevr.scenes import Scene, SceneObject, sample_scene
 from mdetr.errors import MissingDependencyError
+from mdetr.synthetic_clevr import rendering
+from mdetr.synthetic_clevr.appearance import EDGES, Appearance, Camera, Light
+from mdetr.synthetic_clevr.rendering import Renderer, visible_boxes, visible_pixels
+from mdetr.synthetic_clevr.scenes import Scene, SceneObject, sample_scene
 
 CAMERA = Camera(azimuth=135, elevation=-30, distance=12)
 LOOK = Appearance(lights=(Light((0.4, 0.0, 0.9165), (0.62, 0.62, 0.6)),))

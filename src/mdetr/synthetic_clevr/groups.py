@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mdetr.clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES
 from mdetr.data.sources.clevr_programs import ATTRIBUTES
+from mdetr.synthetic_clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES
 
 VALUES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),

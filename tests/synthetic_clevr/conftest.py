@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mdetr.clevr.rendering import Renderer
 from mdetr.errors import MissingDependencyError
+from mdetr.synthetic_clevr.rendering import Renderer
 
 
 @pytest.fixture(scope="package")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mdetr.clevr.appearance import Look
-from mdetr.clevr.captions import SceneGrammar, Sentence
-from mdetr.clevr.questions import AnswerBalance, ask_about
-from mdetr.clevr.rendering import Renderer, visible_boxes, visible_pixels
-from mdetr.clevr.scenes import MAX_OBJECTS, MIN_OBJECTS, Scene, sample_scene
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
+from mdetr.synthetic_clevr.appearance import Look
+from mdetr.synthetic_clevr.captions import SceneGrammar, Sentence
+from mdetr.synthetic_clevr.questions import AnswerBalance, ask_about
+from mdetr.synthetic_clevr.rendering import Renderer, visible_boxes, visible_pixels
+from mdetr.synthetic_clevr.scenes import MAX_OBJECTS, MIN_OBJECTS, Scene, sample_scene
 
 CHUNK = 25  # scenes a worker makes before it reports
 VISIBLE_SHARE = 200 / (480 * 320)  # of the picture that each object must show at least, as in CLEVR

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdetr.clevr.groups import VALUES
-from mdetr.clevr.questions import FORMS, AnswerBalance, Form, ask_about
-from mdetr.clevr.scenes import sample_scene
-from mdetr.clevr.synthesize import ask_about_split
-from mdetr.clevr.wordings import all_wordings
 from mdetr.data.sources.clevr import answer_type, question_type, read_clevr
 from mdetr.data.sources.clevr_programs import VALUES as VALUE_OF
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import CLEVR_VOCABULARY
+from mdetr.synthetic_clevr.groups import VALUES
+from mdetr.synthetic_clevr.questions import FORMS, AnswerBalance, Form, ask_about
+from mdetr.synthetic_clevr.scenes import sample_scene
+from mdetr.synthetic_clevr.synthesize import ask_about_split
+from mdetr.synthetic_clevr.wordings import all_wordings
 
 SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes"
 SCENES = 300

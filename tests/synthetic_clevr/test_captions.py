@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from mdetr.clevr.captions import EXTREMES, SceneGrammar, Sentence, descriptions_of
-from mdetr.clevr.scenes import COLORS, Scene, sample_scene
-from mdetr.clevr.wordings import RELATIONS
+from mdetr.synthetic_clevr.captions import EXTREMES, SceneGrammar, Sentence, descriptions_of
+from mdetr.synthetic_clevr.scenes import COLORS, Scene, sample_scene
+from mdetr.synthetic_clevr.wordings import RELATIONS
 
 ADJECTIVES = {
     **{word: ("size", "large") for word in ("large", "big")},

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdetr.clevr.rendering import Renderer, visible_boxes
-from mdetr.clevr.scenes import sample_scene
-from mdetr.clevr.synthesize import SynthesisOptions, scene_entry, synthesize
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.sources.clevr_scenes import FOCAL_LENGTH, project_boxes
 from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.synthetic_clevr.rendering import Renderer, visible_boxes
+from mdetr.synthetic_clevr.scenes import sample_scene
+from mdetr.synthetic_clevr.synthesize import SynthesisOptions, scene_entry, synthesize
 
 OPTIONS = SynthesisOptions(split="val", seed=3, width=120, height=80)
 pytestmark = pytest.mark.usefixtures("renderer")

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mdetr.clevr import wordings
-from mdetr.clevr.groups import VALUES, Group, GroupSampler, Link, Step, add_group, add_step
-from mdetr.clevr.phrasing import Phrasing, unmark
 from mdetr.data.sources.clevr_programs import ATTRIBUTES, run_program
+from mdetr.synthetic_clevr import wordings
+from mdetr.synthetic_clevr.groups import VALUES, Group, GroupSampler, Link, Step, add_group, add_step
+from mdetr.synthetic_clevr.phrasing import Phrasing, unmark
 
 T = TypeVar("T")
 SAID = (0.1, 0.35, 0.35, 0.15, 0.05)  # how often a name says none, one ... all four of the attributes

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from mdetr.clevr.appearance import Camera, sample_appearance, sample_camera, to_look
-from mdetr.clevr.scenes import GROUND, MARGIN, MIN_GAP, SIZES, sample_scene
 from mdetr.errors import InvalidInputError
+from mdetr.synthetic_clevr.appearance import Camera, sample_appearance, sample_camera, to_look
+from mdetr.synthetic_clevr.scenes import GROUND, MARGIN, MIN_GAP, SIZES, sample_scene
 
 
 def test_the_same_seed_gives_the_same_scene() -> None:

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from mdetr.clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
-from mdetr.clevr.wordings import RELATIONS, WORDS
+from mdetr.synthetic_clevr.scenes import COLORS, MATERIALS, SHAPES, SIZES, Scene, SceneObject
+from mdetr.synthetic_clevr.wordings import RELATIONS, WORDS
 
 T = TypeVar("T")
 EXTREMES = {

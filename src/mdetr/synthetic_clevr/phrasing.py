@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from mdetr.clevr.groups import DIRECTIONS, Group, Link
-from mdetr.clevr.wordings import RELATIONS, SAME, WORDS
 from mdetr.data.sources.clevr_programs import ATTRIBUTES
 from mdetr.processing.coordinates import Span
+from mdetr.synthetic_clevr.groups import DIRECTIONS, Group, Link
+from mdetr.synthetic_clevr.wordings import RELATIONS, SAME, WORDS
 
 T = TypeVar("T")
 _MARKED = re.compile(r"\[([\d,]*)\|([^\]]*)\]")
@@ -43,7 +43,7 @@ class Phrasing:
         """A wording with the words for its groups, as marked text.
 
         Args:
-            wording: One of `mdetr.clevr.wordings`.
+            wording: One of `mdetr.synthetic_clevr.wordings`.
             groups: One or two, for the names without and with a 2.
             attribute: What stands for {attribute}.
             it: Whether a sentence before names the object that the first group is related to, so that it is

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mdetr.clevr.appearance import EDGES, Light
-from mdetr.clevr.meshes import Mesh, rounded_cube, rounded_cylinder
-from mdetr.clevr.scenes import COLORS, SIZES, Scene, SceneObject
-from mdetr.clevr.surroundings import GROUND_SIZE, SIZE, ground_pattern, reflections
 from mdetr.errors import MissingDependencyError
+from mdetr.synthetic_clevr.appearance import EDGES, Light
+from mdetr.synthetic_clevr.meshes import Mesh, rounded_cube, rounded_cylinder
+from mdetr.synthetic_clevr.scenes import COLORS, SIZES, Scene, SceneObject
+from mdetr.synthetic_clevr.surroundings import GROUND_SIZE, SIZE, ground_pattern, reflections
 
 MAX_LIGHTS = 3
 SOFT_PASSES = 4  # pictures whose mean has soft shadows
