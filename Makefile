@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 SCENE := src/mdetr/assets/demo/shapes.png
-CAPTION := two purple metal balls, a red cube and the tiny cyan block
+CAPTION := two purple metal balls and a red cube
 
 .PHONY: help setup demo test lint format lock wheel clean
 .DEFAULT_GOAL := help

@@ -25,7 +25,7 @@ from mdetr.processing.detections import Detections
 from tests.model.models import small_model
 
 TEXT = "a red cube and a ball"
-CAPTION = "two purple metal balls, a red cube and the tiny cyan block"
+CAPTION = "two purple metal balls and a red cube"
 PICTURE = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
 
 
@@ -357,7 +357,7 @@ def test_detection_asks_each_name_by_itself_whatever_the_batch(
 def test_a_model_has_a_threshold_of_its_own(bundled: Mdetr, tmp_path: Path) -> None:
     scores = bundled.ground(PICTURE, CAPTION, threshold=0).scores
     assert bundled.processor.default_threshold == 0.7
-    assert len(bundled.ground(PICTURE, CAPTION)) == len(bundled.ground(PICTURE, CAPTION, threshold=0.7)) == 4
+    assert len(bundled.ground(PICTURE, CAPTION)) == len(bundled.ground(PICTURE, CAPTION, threshold=0.7)) == 3
     bundled.save_pretrained(tmp_path / "mine")
     settings = json.loads((tmp_path / "mine" / "processor_config.json").read_text())
     limit = (float(scores[1]) + float(scores[2])) / 2
@@ -366,7 +366,7 @@ def test_a_model_has_a_threshold_of_its_own(bundled: Mdetr, tmp_path: Path) -> N
     )
     mine = Mdetr.from_pretrained(tmp_path / "mine", device="cpu")
     assert len(mine.ground(PICTURE, CAPTION)) == len(mine.answer(PICTURE, CAPTION).boxes) == 2
-    assert len(mine.ground(PICTURE, CAPTION, threshold=0.7)) == 4
+    assert len(mine.ground(PICTURE, CAPTION, threshold=0.7)) == 3
     found = mine.detect(PICTURE, ["two purple metal balls"], threshold=0)
     expected = sum(row.score > limit for row in found)
     assert len(mine.detect(PICTURE, ["two purple metal balls"])) == expected
@@ -382,7 +382,7 @@ def test_a_model_tells_in_one_line_what_it_is(bundled: Mdetr) -> None:
 def test_a_model_moves_and_changes_its_numbers_as_modules_of_torch_do() -> None:
     model = Mdetr.from_pretrained("clevr-tiny", device="cpu")
     assert model.to(torch.float16).model.dtype == torch.float16
-    assert len(model.ground(PICTURE, CAPTION)) == 4
+    assert len(model.ground(PICTURE, CAPTION)) == 3
     assert model.to("cpu", torch.bfloat16).model.dtype == torch.bfloat16
     assert model.to(dtype=torch.float32).model.dtype == torch.float32
     with pytest.raises(InvalidInputError, match=r"Weights cannot be torch\.int8; give a floating type"):
@@ -475,8 +475,11 @@ def test_weights_of_half_precision_answer_as_whole_ones_do(
 ) -> None:
     half = Mdetr.from_pretrained("clevr-tiny", device="cpu", dtype=dtype)
     assert half.model.dtype == dtype
-    expected, found = (model.ground(PICTURE, CAPTION) for model in (bundled, half))
-    assert len(expected) == 4
+    # From left to right: rounding may swap boxes of almost equal scores.
+    expected, found = (
+        sorted(model.ground(PICTURE, CAPTION), key=lambda row: row.box) for model in (bundled, half)
+    )
+    assert len(expected) == 3
     assert [f.phrase for f in found] == [f.phrase for f in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.box == pytest.approx(other.box, abs=pixels)

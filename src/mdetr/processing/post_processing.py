@@ -97,7 +97,7 @@ def post_process_grounding(
             least = token_threshold if of_tokens.max() > token_threshold else float(of_tokens.max()) / 2
             tokens = (of_tokens > least).nonzero()[:, 0].tolist()
             spans = _spans_of_tokens(tokenized, tokens)
-            # A better box of the same words at the same layout stands for it
+            # Skip a box that overlaps a better one of the same words
             box, others = boxes[query][None], boxes_of.get(spans, boxes[:0])
             if (box_iou(box, others) > max_overlap).any():
                 continue
@@ -245,7 +245,7 @@ def post_process_predictions(
 
 
 def _best_first(queries: Detections, threshold: float) -> tuple[Detections, Tensor]:
-    """The queries with a score above a threshold, best first, and their layouts (n,) int64."""
+    """The queries with a score above a threshold, best first, and their indices (n,) int64."""
     scores = torch.from_numpy(queries.scores)
     order = scores.argsort(descending=True, stable=True)
     kept = order[scores[order] > threshold]
