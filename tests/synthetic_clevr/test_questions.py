@@ -182,5 +182,5 @@ def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Pa
         assert len(record.boxes) == len({n for phrase in entry["phrases"] for n in phrase["objects"]})
         said = {tuple(span) for phrase in entry["phrases"] if phrase["objects"] for span in phrase["spans"]}
         assert {span for spans in record.spans for span in spans} == said
-    with pytest.raises(InvalidInputError, match="is there already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         ask_about_split(tmp_path, "train", 6)

@@ -1,4 +1,4 @@
-"""The sets of objects that a question speaks of: which objects they hold, and the program that finds them."""
+"""Groups of objects that a question mentions: which objects they hold, and the program that selects them."""
 
 from __future__ import annotations
 

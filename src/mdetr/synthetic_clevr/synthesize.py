@@ -73,7 +73,7 @@ def synthesize(
         The folder.
 
     Raises:
-        InvalidInputError: the split is there already, or a number is not positive.
+        InvalidInputError: the split already exists, or a number is not positive.
         MissingDependencyError: MuJoCo or an off-screen OpenGL is missing.
     """
     folder = Path(output)
@@ -114,7 +114,7 @@ def ask_about_split(folder: Path, split: str, questions: int, seed: int = 0) -> 
         InvalidInputError: there are no such scenes, or there are questions already.
     """
     if _file(folder, "questions", split).exists():
-        raise InvalidInputError(f"{_file(folder, 'questions', split)} is there already; remove it first.")
+        raise InvalidInputError(f"{_file(folder, 'questions', split)} already exists; remove it first.")
     scenes = list(iterate_list(_file(folder, "scenes", split), "scenes"))
     return _write_questions(folder, {"split": split, "version": VERSION, "seed": seed}, scenes, questions)
 

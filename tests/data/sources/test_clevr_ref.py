@@ -1,4 +1,4 @@
-"""CLEVR-Ref+: boxes and masks of what an expression's program speaks of, and which of them it denotes."""
+"""CLEVR-Ref+: boxes and masks of the objects in an expression's program, and which of them it denotes."""
 
 from __future__ import annotations
 
