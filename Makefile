@@ -54,7 +54,7 @@ format: setup ## put the code into the form that lint wants
 # Chosen once for every system and Python, and written down.
 lock: $(UV) ## choose the versions of all dependencies anew (requirements.lock)
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 \
-		--extra dev --extra clevr --extra eval --no-emit-index-url --no-emit-find-links \
+		--extra dev --extra clevr --extra masks --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" -q -o requirements.lock
 
 $(UV):

@@ -17,7 +17,13 @@ import psutil
 import torch
 
 from mdetr.data.record import Record
-from mdetr.evaluation.metrics.average_precision import IOUS, RECALLS, Asked, Boxes, detection_precision
+from mdetr.evaluation.metrics.average_precision import (
+    IOUS,
+    RECALLS,
+    Boxes,
+    EvaluatedPairs,
+    detection_average_precision,
+)
 from mdetr.evaluation.metrics.phrase_grounding import PhraseGroundingMetric
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.processing.rle import encode_masks
@@ -87,11 +93,11 @@ def _detections() -> tuple[int, float, float]:
         random.uniform(size=DETECTIONS),
     )
     images, classes = (part.ravel() for part in np.meshgrid(np.arange(IMAGES), np.arange(CLASSES)))
-    asked = Asked(images, classes, np.ones(len(images), dtype=bool))
-    ours = _time(lambda: detection_precision(found, true, asked, {}))
+    asked = EvaluatedPairs(images, classes, np.ones(len(images), dtype=bool))
+    ours = _time(lambda: detection_average_precision(found, true, asked, {}))
     mine = np.flatnonzero((found.classes % 50) == 0)
     theirs = np.flatnonzero((true.classes % 50) == 0)
-    loop = _time(lambda: _plain_average_precision(found.at(mine), true.at(theirs)))
+    loop = _time(lambda: _plain_average_precision(found.select(mine), true.select(theirs)))
     return DETECTIONS, ours, loop * DETECTIONS / len(mine)
 
 

@@ -194,6 +194,6 @@ def _rle() -> Any:
         from faster_coco_eval.core import mask
     except ImportError:
         raise MissingDependencyError(
-            "Masks need the package faster-coco-eval; install it with `pip install 'mdetr[eval]'`."
+            "Masks need the package faster-coco-eval; install it with `pip install 'mdetr[masks]'`."
         ) from None
     return mask

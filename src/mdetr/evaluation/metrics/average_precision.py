@@ -1,4 +1,4 @@
-"""Average precision of many classes by the rules of LVIS and COCO."""
+"""Average precision of boxes of many classes by the rules of LVIS and COCO."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 AREAS = {"": (0.0, 1e10), "s": (0.0, 32.0**2), "m": (32.0**2, 96.0**2), "l": (96.0**2, 1e10)}
 FREQUENCIES = ("r", "c", "f")
-_LEAST = 1e-10
+_TOLERANCE = 1e-10
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 
+# Dimensions in the comments below: A area ranges, T IoU thresholds, R recalls, n detections, m true boxes.
+
 
 @dataclass(frozen=True)
 class Boxes:
-    """n boxes: the image and the class of each (n,), its x0, y0, x1, y1 in pixels (n, 4).
+    """n boxes of any images and classes, as arrays of one length.
 
-    values: (n,), the scores of detections; the areas of true boxes, which may be those of their masks.
-    crowds: (n,), which true boxes are crowds: to find them is neither right nor wrong, any number of times.
+    Attributes:
+        images: (n,) image of each box.
+        classes: (n,) class of each box.
+        corners: (n, 4) x0, y0, x1, y1 in pixels.
+        values: (n,) scores of detections, or areas of true boxes, which may be those of their masks.
+        crowds: (n,) which true boxes are crowds: detections of a crowd are neither right nor wrong.
     """
 
     images: Ints
@@ -38,66 +44,108 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.images)
 
-    def at(self, places: NDArray[np.generic]) -> Boxes:
-        """Some of the boxes, by index or by mask."""
-        crowds = None if self.crowds is None else self.crowds[places]
-        return Boxes(
-            self.images[places], self.classes[places], self.corners[places], self.values[places], crowds
-        )
+    def select(self, index: NDArray[np.generic]) -> Boxes:
+        """Some of the boxes.
+
+        Args:
+            index: (k,) indices or (n,) mask.
+
+        Returns:
+            The selected boxes.
+        """
+        crowds = None if self.crowds is None else self.crowds[index]
+        return Boxes(self.images[index], self.classes[index], self.corners[index], self.values[index], crowds)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Which classes are known to be present or absent in which images: (n,) each.
+class EvaluatedPairs:
+    """Pairs of an image and a class whose presence or absence is annotated, as arrays of one length.
 
-    exhaustive: whether all boxes of the class are annotated in the image, so that others are wrong.
+    Attributes:
+        images: (n,) image of each pair.
+        classes: (n,) class of each pair.
+        exhaustive: (n,) whether every box of the class is annotated, so that any other detection is wrong.
     """
 
     images: Ints
     classes: Ints
     exhaustive: Flags
 
+    def select(self, index: NDArray[np.generic]) -> EvaluatedPairs:
+        """Some of the pairs.
 
-def detection_precision(
-    found: Boxes, true: Boxes, asked: Asked, frequencies: Mapping[int, str]
+        Args:
+            index: (k,) indices or (n,) mask.
+
+        Returns:
+            The selected pairs.
+        """
+        return EvaluatedPairs(self.images[index], self.classes[index], self.exhaustive[index])
+
+
+def detection_average_precision(
+    detections: Boxes, truths: Boxes, pairs: EvaluatedPairs, frequencies: Mapping[int, str]
 ) -> dict[str, float]:
-    """Average precision as the LVIS API computes it: only where a class is known to be there or not.
+    """Average precision and recall as the LVIS API computes them, over the annotated pairs only.
 
     Args:
-        found: detections; those of classes that are not asked for in their image do not count.
-        true: boxes. asked: covers every image and class of `true`.
-        frequencies: class -> r, c or f, where the data set tells them.
+        detections: Predicted boxes; those whose image and class are not among the pairs don't count.
+        truths: True boxes.
+        pairs: Annotated images and classes; must cover those of all true boxes.
+        frequencies: Class -> "r", "c" or "f", where the data set provides it.
 
     Returns:
         AP over the IoU thresholds 0.5, 0.55, ..., 0.95, AP50, AP75; APs, APm, APl for areas up to 32 x 32, to
-        96 x 96 and above; APr, APc, APf; AR, ARs, ARm, ARl. -1 where there is nothing to find.
+        96 x 96 and above; APr, APc, APf; AR, ARs, ARm, ARl. -1 where there is no true box.
 
     Source: arXiv 1908.03195, section 3 (LVIS).
     """
-    precisions, recalls, classes = [], [], []
-    order = np.lexsort((-found.values, found.images))
-    found = found.at(order)
-    for category, of_class in _by_class(found, true, asked):
-        precision, recall = _of_class(*of_class)
-        precisions.append(precision)
-        recalls.append(recall)
+    # Evaluate each class
+    classes, precisions, recalls = [], [], []
+    detections = detections.select(np.lexsort((-detections.values, detections.images)))
+    for category, own_detections, own_truths, own_pairs in _group_by_class(detections, truths, pairs):
+        class_precision, class_recall = _evaluate_class(own_detections, own_truths, own_pairs)
         classes.append(category)
+        precisions.append(class_precision)
+        recalls.append(class_recall)
     if not classes:
         return {}
-    precision, recall = (
-        np.stack(precisions),
-        np.stack(recalls),
-    )  # (K, A, T, R), (K, A, T); -1: nothing to find
+    precision = np.stack(precisions)  # (classes, A, T, R)
+    recall = np.stack(recalls)  # (classes, A, T)
+
+    # Average over classes, thresholds and recalls
     scores = {
         "AP": _mean(precision[:, 0]),
         "AP50": _mean(precision[:, 0, 0]),
         "AP75": _mean(precision[:, 0, 5]),
     }
-    scores |= {f"AP{name}": _mean(precision[:, place]) for place, name in enumerate(AREAS) if name}
+    for index, area in enumerate(AREAS):
+        if area:
+            scores[f"AP{area}"] = _mean(precision[:, index])
     if frequencies:
-        kinds = np.array([frequencies.get(category, "") for category in classes])
-        scores |= {f"AP{kind}": _mean(precision[kinds == kind, 0]) for kind in FREQUENCIES}
-    return scores | {f"AR{name}": _mean(recall[:, place]) for place, name in enumerate(AREAS)}
+        frequency_of = np.array([frequencies.get(category, "") for category in classes])
+        for frequency in FREQUENCIES:
+            scores[f"AP{frequency}"] = _mean(precision[frequency_of == frequency, 0])
+    for index, area in enumerate(AREAS):
+        scores[f"AR{area}"] = _mean(recall[:, index])
+    return scores
+
+
+def best_per_group(groups: Ints, scores: Floats, limit: int) -> Ints:
+    """Index the highest scores of each group.
+
+    Args:
+        groups: (n,) group of each score.
+        scores: (n,) scores; of equal ones, the earlier counts as higher.
+        limit: Number of scores to keep of each group.
+
+    Returns:
+        Indices, ascending.
+    """
+    order = np.lexsort((-scores, groups))
+    ordered = groups[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return np.sort(order[rank < limit])
 
 
 def _mean(values: Floats) -> float:
@@ -105,72 +153,95 @@ def _mean(values: Floats) -> float:
     return float(valid.mean()) if len(valid) else -1.0
 
 
-def _by_class(found: Boxes, true: Boxes, asked: Asked) -> Iterator[tuple[int, tuple[Boxes, Boxes, Asked]]]:
-    """Each class that is asked for, with what belongs to it, in the order in which it came."""
-    classes = [found.classes, true.classes, asked.classes]
-    places = [np.argsort(column, kind="stable") for column in classes]
-    columns = [column[place] for column, place in zip(classes, places, strict=True)]
-    for category in np.unique(asked.classes).tolist():
-        mine = [
-            place[np.searchsorted(column, category) : np.searchsorted(column, category, "right")]
-            for place, column in zip(places, columns, strict=True)
-        ]
-        of_asked = Asked(asked.images[mine[2]], asked.classes[mine[2]], asked.exhaustive[mine[2]])
-        yield category, (found.at(mine[0]), true.at(mine[1]), of_asked)
+def _group_by_class(
+    detections: Boxes, truths: Boxes, pairs: EvaluatedPairs
+) -> Iterator[tuple[int, Boxes, Boxes, EvaluatedPairs]]:
+    """Each class of the pairs with its boxes and pairs, in their original order."""
+    detection_order = np.argsort(detections.classes, kind="stable")
+    truth_order = np.argsort(truths.classes, kind="stable")
+    pair_order = np.argsort(pairs.classes, kind="stable")
+    for category in np.unique(pairs.classes).tolist():
+        yield (
+            category,
+            detections.select(_indices_of(category, detections.classes, detection_order)),
+            truths.select(_indices_of(category, truths.classes, truth_order)),
+            pairs.select(_indices_of(category, pairs.classes, pair_order)),
+        )
 
 
-def _of_class(found: Boxes, true: Boxes, asked: Asked) -> tuple[Floats, Floats]:
-    """Precision (areas, thresholds, recalls) and final recall (areas, thresholds) of one class."""
-    order = np.argsort(asked.images)
-    images, exhaustive = asked.images[order], asked.exhaustive[order]
-    place = np.searchsorted(images, found.images).clip(max=len(images) - 1)
-    found = found.at(images[place] == found.images)
-    place = np.searchsorted(images, found.images)
+def _indices_of(category: int, classes: Ints, order: Ints) -> Ints:
+    start = np.searchsorted(classes, category, sorter=order)
+    end = np.searchsorted(classes, category, "right", sorter=order)
+    return order[start:end]
+
+
+def _evaluate_class(detections: Boxes, truths: Boxes, pairs: EvaluatedPairs) -> tuple[Floats, Floats]:
+    """Precision (A, T, R) and final recall (A, T) of one class; -1 where there is no true box."""
+    # Keep the detections in annotated images
+    pairs = pairs.select(np.argsort(pairs.images))
+    nearest = np.searchsorted(pairs.images, detections.images).clip(max=len(pairs.images) - 1)
+    annotated = pairs.images[nearest] == detections.images
+    detections, exhaustive = detections.select(annotated), pairs.exhaustive[nearest[annotated]]
+
+    # Set aside the boxes outside of each area range, and crowds
     limits = np.array(list(AREAS.values()))
-    areas = np.prod(found.corners[:, 2:] - found.corners[:, :2], axis=1)
+    areas = np.prod(detections.corners[:, 2:] - detections.corners[:, :2], axis=1)
     outside = (areas < limits[:, :1]) | (areas > limits[:, 1:])  # (A, n)
-    crowds = np.zeros(len(true), dtype=bool) if true.crowds is None else true.crowds
-    ignorable = (true.values < limits[:, :1]) | (true.values > limits[:, 1:]) | crowds  # (A, m)
-    hit, ignored = _match(found, true, ignorable, crowds)
-    ignored |= ~hit & (outside | ~exhaustive[place])[:, None]
-    by_score = np.argsort(-found.values, kind="stable")
-    hit, counts = hit[..., by_score], ~ignored[..., by_score]
-    right, wrong = (hit & counts).cumsum(-1), (~hit & counts).cumsum(-1)
-    wanted = (~ignorable).sum(1)  # (A,)
+    truths = truths.select(np.argsort(truths.images, kind="stable"))
+    crowds = np.zeros(len(truths), dtype=bool) if truths.crowds is None else truths.crowds
+    ignorable = (truths.values < limits[:, :1]) | (truths.values > limits[:, 1:]) | crowds  # (A, m)
+
+    # Match detections to true boxes
+    hit, ignored = _match(detections, truths, ignorable, crowds)
+    counted = ~ignored & (hit | ~(outside | ~exhaustive)[:, None])
+
+    # Rank the detections of all images by score, and interpolate
+    by_score = np.argsort(-detections.values, kind="stable")
+    hit, counted = hit[..., by_score], counted[..., by_score]
+    num_truths = (~ignorable).sum(1)  # (A,)
     precision = np.full((len(AREAS), len(IOUS), len(RECALLS)), -1.0)
     recall = np.full((len(AREAS), len(IOUS)), -1.0)
-    for a in wanted.nonzero()[0].tolist():
-        recall[a] = right[a, :, -1] / wanted[a] if len(found) else 0.0
+    for a in num_truths.nonzero()[0].tolist():
         for t in range(len(IOUS)):
-            precision[a, t] = _interpolate(right[a, t], wrong[a, t], int(wanted[a]))
+            ranked = hit[a, t, counted[a, t]]
+            recall[a, t] = ranked.sum() / num_truths[a]
+            precision[a, t] = _interpolate(ranked, int(num_truths[a]))
     return precision, recall
 
 
-def _interpolate(right: Ints, wrong: Ints, wanted: int) -> Floats:
-    """The highest precision at each recall or a larger one; 0 where that is not reached."""
-    precision = right / (right + wrong + np.spacing(1))
+def _interpolate(ranked: Flags, num_truths: int) -> Floats:
+    """The highest precision at each of `RECALLS` or beyond, (R,); 0 beyond the final recall."""
+    hits = ranked.cumsum()
+    precision = hits / np.arange(1, len(ranked) + 1)
     highest = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(right / wanted, RECALLS)
-    return np.append(highest, 0.0)[places]
+    reached = np.searchsorted(hits / num_truths, RECALLS)
+    return np.append(highest, 0.0)[reached]
 
 
-def _match(found: Boxes, true: Boxes, ignorable: Flags, crowds: Flags) -> tuple[Flags, Flags]:
-    """Give each detection, the best first, the free true box that it overlaps most; (A, T, n) each.
+def _match(detections: Boxes, truths: Boxes, ignorable: Flags, crowds: Flags) -> tuple[Flags, Flags]:
+    """Match each detection, best first, to the free true box of its image that it overlaps most.
+
+    Args:
+        detections: n detections by image, best first.
+        truths: m true boxes by image.
+        ignorable: (A, m) which true boxes don't count in an area range.
+        crowds: (m,) which true boxes are crowds.
 
     Returns:
-        Whether a detection has one, and whether that does not count: a crowd, or of another size.
+        Which detections have a match, and which of these matches don't count, (A, T, n) each.
     """
-    hit = np.zeros((len(AREAS), len(IOUS), len(found)), dtype=bool)
+    hit = np.zeros((len(AREAS), len(IOUS), len(detections)), dtype=bool)
     ignored = np.zeros_like(hit)
-    starts = np.searchsorted(found.images, np.unique(true.images))
-    ends = np.searchsorted(found.images, np.unique(true.images), "right")
-    for image, start, end in zip(np.unique(true.images), starts, ends, strict=True):
-        own = (true.images == image).nonzero()[0]
-        if start == end:
-            continue
-        overlaps = _overlaps(found.corners[start:end], true.corners[own], crowds[own])
-        near = (overlaps.max(1) >= IOUS[0] - _LEAST).nonzero()[0]
-        here = slice(start, end)
+    images = np.unique(truths.images)
+    detection_starts = np.searchsorted(detections.images, images)
+    detection_ends = np.searchsorted(detections.images, images, "right")
+    truth_starts = np.searchsorted(truths.images, images)
+    truth_ends = np.searchsorted(truths.images, images, "right")
+    for index in (detection_ends > detection_starts).nonzero()[0]:
+        here = slice(detection_starts[index], detection_ends[index])
+        own = slice(truth_starts[index], truth_ends[index])
+        overlaps = _overlaps(detections.corners[here], truths.corners[own], crowds[own])
+        near = (overlaps.max(1) >= IOUS[0] - _TOLERANCE).nonzero()[0]
         _match_image(overlaps, near, ignorable[:, own], crowds[own], hit[..., here], ignored[..., here])
     return hit, ignored
 
@@ -183,20 +254,31 @@ def _match_image(
     hit: Flags,
     ignored: Flags,
 ) -> None:
-    """Fill in `hit` and `ignored` (A, T, n) of one image; `near`: the detections that can have a match.
+    """Match the detections of one image.
 
-    True boxes of the right area come first; of equal overlaps, the later box wins, as in the original.
+    True boxes that count come first; of equal overlaps, the later box wins, as in the LVIS API.
+
+    Args:
+        overlaps: (n, m) of detections, best first, and true boxes.
+        near: Indices of the detections that overlap enough for a match.
+        ignorable: (A, m) which true boxes don't count in an area range.
+        crowds: (m,) which true boxes are crowds; they stay free after a match.
+        hit: (A, T, n) output: which detections have a match.
+        ignored: (A, T, n) output: which of the matches don't count.
     """
     free = np.ones((len(AREAS), len(IOUS), overlaps.shape[1]), dtype=bool)
-    least = np.minimum(IOUS, 1 - _LEAST)
+    least = np.minimum(IOUS, 1 - _TOLERANCE)
     area, threshold = np.indices(free.shape[:2])
     last = overlaps.shape[1] - 1
     for n in near.tolist():
         matched = np.zeros(free.shape[:2], dtype=bool)
-        for counts in (~ignorable, ignorable):
-            candidates = np.where(free & counts[:, None], overlaps[n], -1.0)
+        for eligible in (~ignorable, ignorable):
+            # Choose the best free true box at each area range and threshold
+            candidates = np.where(free & eligible[:, None], overlaps[n], -1.0)
             best = last - candidates[..., ::-1].argmax(-1)
             good = (candidates[area, threshold, best] >= least) & ~matched
+
+            # Take it
             taken = good & ~crowds[best]
             free[area[taken], threshold[taken], best[taken]] = False
             hit[..., n] |= good
@@ -204,13 +286,16 @@ def _match_image(
             matched |= good
 
 
-def _overlaps(found: Floats, true: Floats, crowds: Flags) -> Floats:
-    """IoU (n, m); with a crowd, the share of the detection that lies in it."""
-    first, second = (torch.from_numpy(corners.astype(np.float64)) for corners in (found, true))
-    overlaps = box_iou(first, second).numpy()
+def _overlaps(detections: Floats, truths: Floats, crowds: Flags) -> Floats:
+    """IoU (n, m); with a crowd, the fraction of the detection that lies inside."""
+    overlaps = box_iou(_to_doubles(detections), _to_doubles(truths)).numpy()
     if crowds.any():
-        low = np.maximum(found[:, None, :2], true[None, crowds, :2])
-        high = np.minimum(found[:, None, 2:], true[None, crowds, 2:])
-        areas = np.prod(found[:, 2:] - found[:, :2], axis=1)
+        low = np.maximum(detections[:, None, :2], truths[None, crowds, :2])
+        high = np.minimum(detections[:, None, 2:], truths[None, crowds, 2:])
+        areas = np.prod(detections[:, 2:] - detections[:, :2], axis=1)
         overlaps[:, crowds] = (high - low).clip(min=0).prod(-1) / areas[:, None]
     return overlaps
+
+
+def _to_doubles(corners: Floats) -> torch.Tensor:
+    return torch.from_numpy(corners.astype(np.float64))

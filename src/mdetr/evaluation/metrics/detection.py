@@ -19,7 +19,12 @@ from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import RecordRows, gather_rows, hash_of
 from mdetr.evaluation.example_scores import ExampleScore
-from mdetr.evaluation.metrics.average_precision import FREQUENCIES, Asked, Boxes, detection_precision
+from mdetr.evaluation.metrics.average_precision import (
+    FREQUENCIES,
+    Boxes,
+    EvaluatedPairs,
+    detection_average_precision,
+)
 from mdetr.evaluation.metrics.contract import paired
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
@@ -160,7 +165,7 @@ class DetectionMetric:
         classes = np.array(numbers, dtype=np.int64)
         boxes = Boxes(np.full_like(classes, image), classes, found.boxes_xyxy[known], found.scores[known])
         best = np.argsort(-boxes.values, kind="stable")[:PER_IMAGE]
-        self._of_images.append(boxes.at(best))
+        self._of_images.append(boxes.select(best))
         self._of_classes.add(boxes)
 
     def compute(self) -> dict[str, float]:
@@ -181,12 +186,12 @@ class DetectionMetric:
         if (asked[:, 2] < 0).any():
             images, classes = np.unique(asked[:, 0]), np.array([named.number for named in self._classes])
             pairs = np.stack(np.meshgrid(images, classes, indexing="ij"), -1).reshape(-1, 2)
-            every = Asked(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=bool))
-            return detection_precision(of_classes, truth, every, {})
-        known = Asked(asked[:, 0], asked[:, 1], asked[:, 2] > 0)
+            every = EvaluatedPairs(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=bool))
+            return detection_average_precision(of_classes, truth, every, {})
+        known = EvaluatedPairs(asked[:, 0], asked[:, 1], asked[:, 2] > 0)
         frequencies = {c.number: c.frequency for c in self._classes if c.frequency in FREQUENCIES}
-        fixed = detection_precision(of_classes, truth, known, frequencies)
-        return detection_precision(of_images, truth, known, frequencies) | {
+        fixed = detection_average_precision(of_classes, truth, known, frequencies)
+        return detection_average_precision(of_images, truth, known, frequencies) | {
             f"fixed_{name}": value for name, value in fixed.items()
         }
 
@@ -220,7 +225,7 @@ class _Best:
         classes = boxes.classes[order]
         rank = np.arange(len(classes)) - np.searchsorted(classes, classes)
         kept = np.sort(order[rank < self._limit])
-        self._parts, self._waiting = [boxes.at(kept)], len(kept)
+        self._parts, self._waiting = [boxes.select(kept)], len(kept)
 
 
 def image_number(record: Record) -> int:
