@@ -24,7 +24,7 @@ def _lines(file: Path, *changes: dict[str, Any]) -> Path:
 def test_good_data_pass(command: Command, tmp_path: Path) -> None:
     file = _lines(tmp_path / "mine.jsonl", {})
     code, output, error = command("data", "check", file)
-    assert (code, output, error) == (0, f"Nothing found in 1 record of {file}.\n", "")
+    assert (code, output, error) == (0, f"No problems in 1 record of {file}.\n", "")
 
 
 def test_errors_are_shown_with_counts_and_examples_and_fail(command: Command, tmp_path: Path) -> None:

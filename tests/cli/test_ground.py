@@ -1,6 +1,6 @@
 """`mdetr ground`: tables, pictures and JSON; and every kind of bad input that a user may give it.
 
-What all commands share is in test_common.py.
+What the commands share is in test_prediction_run.py.
 """
 
 from __future__ import annotations

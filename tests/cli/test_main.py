@@ -15,7 +15,7 @@ import pytest
 import typer.main
 
 from mdetr import __version__
-from mdetr.cli import common
+from mdetr.cli import inputs
 from mdetr.cli.main import app
 from tests.cli.conftest import Command
 
@@ -92,7 +92,7 @@ def test_an_unforeseen_error_is_named_and_shown_in_full_with_debug(
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(common, "find_images", fail)
+    monkeypatch.setattr(inputs, "find_images", fail)
     code, _, error = command("ground", picture, "a cube")
     assert code == 1
     assert error == "mdetr: Unexpected ZeroDivisionError: by zero (run again with --debug to see where)\n"
@@ -106,7 +106,7 @@ def test_an_interruption_exits_as_shells_expect(
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(common, "find_images", interrupt)
+    monkeypatch.setattr(inputs, "find_images", interrupt)
     assert command("ground", picture, "a cube")[0] == 130
 
 

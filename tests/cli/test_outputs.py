@@ -35,17 +35,22 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (ONE, "found", None, "found has no image suffix; name a .png or .jpg file"),
         (ONE, "found.psd", None, "found.psd cannot be written: .psd files are only read here"),
         (ONE, "found.xbm", None, "found.xbm cannot be written"),
-        (ONE, "file/found.png", None, "file is a file and no folder"),
+        (ONE, "file/found.png", None, "file is a file, so"),
         (ONE, "a.png", None, "a.png is one of the images"),
         (ONE, "x" * 5000 + "/a.png", None, "File name too long"),
-        (TWO, "out.png", None, "out.png is the name of one picture, and there are 2 to write; name a folder"),
-        (TWO, "file", None, "file is a file and no folder"),
+        (
+            TWO,
+            "out.png",
+            None,
+            "out.png is the name of a single picture, but there are 2 to write; choose a folder",
+        ),
+        (TWO, "file", None, "file is a file, so"),
         (TWO, ".", None, "a.png is one of the images"),
         ([Path("a.png"), Path("there/a.png")] * 2, "out", None, "would overwrite each other"),
-        (ONE, None, ".", "is a folder; name a .json or .jsonl file in it"),
+        (ONE, None, ".", "is a folder; choose a .json or .jsonl file in it"),
         (ONE, None, "", "is a folder"),
         (ONE, None, "there/", "is a folder"),
-        (ONE, None, "nowhere/x.json", "There is no folder nowhere to write x.json to; make it first"),
+        (ONE, None, "nowhere/x.json", "There is no folder nowhere to write x.json to; create it first"),
         (ONE, None, "x.png", "has the name of a picture"),
     ],
 )
@@ -117,7 +122,7 @@ def test_a_model_or_device_that_is_not_there_is_told_before_data_are_read(
 def test_answers_for_a_server_and_a_sheet_are_checked_first_too(command: Command) -> None:
     code, _, error = command("evaluate", "no-recipe.yaml", "--output", "file")
     assert code == 1
-    assert "file is a file and no folder that tables could be written to" in error
+    assert "file is a file, so tables cannot be written to it; choose a folder" in error
     code, _, error = command("evaluate", "no-recipe.yaml", "--submission", "answers.csv")
     assert code == 1
     assert "Name a .json file (GQA) or a .txt file (CLEVR)" in error

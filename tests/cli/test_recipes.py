@@ -22,7 +22,7 @@ def test_recipes_are_listed_with_a_line_each_in_80_columns(
     code, output, _ = command("recipes")
     assert code == 0
     heading, *lines = output.splitlines()
-    assert heading.split() == ["name", "what", "it", "is"]
+    assert heading.split() == ["name", "description"]
     assert [line.split()[0] for line in lines] == recipe_names()
     assert all(len(line.split()) > 2 and len(line) <= 80 for line in lines)
     assert "finetune " in output

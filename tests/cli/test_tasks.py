@@ -42,7 +42,7 @@ def test_a_mask_is_printed_drawn_and_written(
     content = json.loads(written.read_text())
     assert content["mask"]["size"] == [content["height"], content["width"]]
     assert sum(content["mask"]["counts"]) == content["height"] * content["width"]
-    assert f"{len(content['objects'])} found" in output
+    assert f"{len(content['objects'])} objects, " in output
     assert Image.open(drawn).width >= 640
 
 
@@ -132,7 +132,7 @@ def test_models_are_listed_in_80_columns_those_of_the_package_first(
     code, output, _ = command("models")
     assert code == 0
     lines = output.splitlines()
-    assert lines[0].split() == ["name", "task", "what", "it", "is", "size", "here"]
+    assert lines[0].split() == ["name", "task", "description", "size", "local"]
     assert [line.split()[0] for line in lines[1 : len(model_names()) + 1]] == model_names()  # one line each
     assert " ".join(lines[2].split()) == "clevr-tiny grounding very small, synthetic CLEVR 6 MB yes"
     assert " ".join(lines[14].split()) == "gqa-b5 answering EfficientNet-B5, GQA 2.7 GB yes"

@@ -198,7 +198,7 @@ def test_processes_do_not_share_the_device_that_is_named(
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, error = command("evaluate", recipe, "--model", tiny_model_folder, "--device", "cpu:0")
     assert code == 1
-    assert error.startswith("mdetr: Every process has a device of its own, and --device cpu:0 names one")
+    assert error.startswith("mdetr: Each process needs its own device, but --device cpu:0 names a single one")
 
 
 def test_answers_are_written_for_a_test_server(

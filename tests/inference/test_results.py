@@ -59,7 +59,7 @@ def test_a_name_that_is_no_picture_and_a_missing_folder_are_refused(
         result.plot(tmp_path / "found.xyz")
     with pytest.raises(InvalidInputError, match=r"found\.psd cannot be written: \.psd files are only read"):
         result.plot(tmp_path / "found.psd")
-    with pytest.raises(InvalidInputError, match=r"There is no folder .*; make it first"):
+    with pytest.raises(InvalidInputError, match=r"There is no folder .*; create it first"):
         result.plot(tmp_path / "missing" / "found.png")
     assert not any(tmp_path.iterdir())
 

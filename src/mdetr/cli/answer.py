@@ -1,12 +1,13 @@
-"""`mdetr answer`: answer a question about images."""
+"""`mdetr answer`: answer a question about an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mdetr.checkpoints.registry import Task
-from mdetr.cli.common import (
+from mdetr.cli.inputs import read_query
+from mdetr.cli.loading import load_model
+from mdetr.cli.options import (
     ANSWERING_MODEL,
     Also,
     BatchSize,
@@ -18,16 +19,13 @@ from mdetr.cli.common import (
     Output,
     Precision,
     Threshold,
-    load_model,
-    print_groundings,
-    read_query,
 )
-from mdetr.cli.printing import plain
+from mdetr.cli.prediction_run import PredictionRun
+from mdetr.cli.printing import plain, print_groundings
 from mdetr.wording import answer_type_in_words
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch import Tensor
 
     from mdetr.inference.results import AnswerResult
 
@@ -43,25 +41,26 @@ def answer(
     device: Device = None,
     dtype: Dtype = Precision.FLOAT32,
 ) -> None:
-    """Answer a question about an image, and find the things that it refers to.
+    """Answer a question about an image, and find the things that the question mentions.
 
     Example: mdetr answer picture.png "How many red cubes are there?" --output found.png
     """
     query = read_query(images_and_text, also, output, json_file)
     loaded = load_model(model, device, dtype, Task.ANSWERING)
 
-    def show(console: Console, name: str, result: AnswerResult) -> None:
-        kind = f" ({answer_type_in_words(result.answer_type)})" if result.answer_type else ""
-        console.print(plain(f"{name}: {result.text}"), soft_wrap=True)
-        console.print(plain(f"  {result.answer}{kind}, score {result.score:.2f}"), soft_wrap=True)
-        if result.answer.startswith("#"):
-            console.print(
-                "  This model numbers its answers; download or convert it with --answers for words."
-            )
-        if result.groundings:
-            print_groundings(console, None, result.groundings)
+    with PredictionRun(query) as run:
+        for batch in run.batches(batch_size):
+            results = loaded.answer_batch(batch.images, batch.texts, threshold, batch_size)
+            for pair, result in zip(batch.pairs, results, strict=True):
+                _print_result(run.console, pair.image_name, result)
+                run.write(pair, result)
 
-    def predict(images: Tensor | Sequence[Tensor], texts: str | Sequence[str]) -> Iterator[AnswerResult]:
-        return loaded.answer_batch(images, texts, threshold, batch_size)
 
-    query.run(predict, show, batch_size)
+def _print_result(console: Console, image_name: str, result: AnswerResult) -> None:
+    kind = f" ({answer_type_in_words(result.answer_type)})" if result.answer_type else ""
+    console.print(plain(f"{image_name}: {result.text}"), soft_wrap=True)
+    console.print(plain(f"  {result.answer}{kind}, score {result.score:.2f}"), soft_wrap=True)
+    if result.answer.startswith("#"):
+        console.print("  This model numbers its answers; download or convert it with --answers for words.")
+    if result.groundings:
+        print_groundings(console, None, result.groundings)

@@ -13,43 +13,45 @@ from mdetr.cli.printing import plain
 
 
 class Weights(StrEnum):
-    """Which of the two sets of weights in a released file is taken."""
+    """The two sets of weights in a released file."""
 
     EMA = "ema"
     MODEL = "model"
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="The released file, ending in .pth.")],
-    folder: Annotated[Path, typer.Argument(help="The new folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Released file, ending in .pth.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to create.")],
     weights: Annotated[
         Weights | None,
         typer.Option(
-            help="The averaged weights, which the published numbers come from, or the last; the averaged "
-            "where the file has them, if left out."
+            help="The averaged weights (ema), which give the published figures, or the last ones (model); by "
+            "default the averaged ones if the file has them."
         ),
     ] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(help="A folder or Hub id; RoBERTa's own, which comes with the package, if left out."),
+        typer.Option(
+            help="A folder or Hub id; by default RoBERTa's tokenizer, which comes with the package."
+        ),
     ] = None,
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with gqa_answer2id.json and gqa_answer2id_by_type.json of the released "
-            "annotations, which name GQA's answers."
+            help="Folder with gqa_answer2id.json and gqa_answer2id_by_type.json of the released annotations, "
+            "which name the answers of GQA."
         ),
     ] = None,
 ) -> None:
-    """Turn a checkpoint of the original program into a folder with weights, configuration and processor.
+    """Convert a released checkpoint to a folder with weights, configuration and processor.
 
-    The released models need this only for files that you have; they load by their names (see mdetr models).
+    This is only needed for files of your own; the released models load by name (see mdetr models).
 
     Example: mdetr convert checkpoint.pth models/mine
     """
     from mdetr.checkpoints.released_file import check_released_file
 
-    check_released_file(checkpoint)  # a wrong name is told before torch is loaded
+    check_released_file(checkpoint)  # before the slow import of torch
     from transformers import AutoConfig
 
     from mdetr.checkpoints.conversion import convert as run
@@ -60,8 +62,8 @@ def convert(
     config = AutoConfig.from_pretrained(folder)
     if has_numbered_answers(folder):
         typer.echo(
-            "The file does not hold the words of its answers, so they are numbered (#0, #1, ...); give the "
-            "folder of the released annotations with --answers to have them in words."
+            "The file does not contain its answers in words, so they are numbered (#0, #1, ...); give the "
+            "folder of the released annotations with --answers to get the words."
         )
-    question = "answer" if config.answer_queries else "segment" if config.predict_masks else "ground"
-    typer.echo(f"The model is in {folder}; try it with: mdetr {question} IMAGE TEXT --model {folder}")
+    command = "answer" if config.answer_queries else "segment" if config.predict_masks else "ground"
+    typer.echo(f"The model is in {folder}; try it with: mdetr {command} IMAGE TEXT --model {folder}")

@@ -1,4 +1,4 @@
-"""`mdetr data check`: find what spoils training before it starts."""
+"""`mdetr data check`: find problems in data before training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mdetr.cli.common import JsonFile, model_names
+from mdetr.cli.options import JsonFile, model_names
 from mdetr.cli.outputs import STDOUT, check_json_file, write_json
 from mdetr.cli.printing import counted, plain, printable
 from mdetr.cli.progress import progress_bar
@@ -27,18 +27,19 @@ def check(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE-or-STORE...", help="JSON Lines files (.jsonl) and stores, all together."
+            metavar="FILE-or-STORE...", help="JSON Lines files (.jsonl) and stores, checked together."
         ),
     ],
     model: Annotated[
         str | None,
         typer.Option(
-            help="The model to be trained: its tokenizer, text length and queries count.",
+            help="Model to be trained, whose tokenizer, text length and number of queries set limits.",
             autocompletion=model_names,
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The folder that images are relative to, if not the data's own.")
+        Path | None,
+        typer.Option(help="Folder that the image paths are relative to; by default the folder of the data."),
     ] = None,
     read_images: Annotated[
         bool,
@@ -46,16 +47,17 @@ def check(
             "--read-images", help="Decode every image, and find copies of images under other names."
         ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 for warnings too.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Find what spoils training: wrong boxes, cut words, missing images, leaks between splits, and more.
+    """Find problems in training data: wrong boxes, cut words, missing images, leaks between splits, and more.
 
-    Exits with 1 if there are errors, with 0 otherwise. Name what is trained on
-    and what is evaluated on together, so that images in both are found.
+    Exits with code 1 if there are errors. Give the training and the validation
+    data together, to find images that are in both.
 
     Example: mdetr data check stores/train stores/val --model clevr-tiny
     """
+    # Check the arguments
     check_json_file(json_file)
     for path in data:
         if not path.exists():
@@ -63,6 +65,7 @@ def check(
     if images is not None and not images.is_dir():
         raise InvalidInputError(f"There is no folder {images} with images.")
 
+    # Check the data
     from mdetr.data.checks import CheckedData, check_data
 
     chosen = [CheckedData(path, images) for path in {path.resolve(): path for path in data}.values()]
@@ -76,16 +79,18 @@ def check(
             options,
             lambda done: progress.update(bar, completed=done) if done % _STEP == 0 else None,
         )
+
+    # Report
     _print(report, Console(stderr=json_file == STDOUT))
     if json_file is not None:
         write_json(json_file, report.to_dict())
-    is_bad = any(finding.kind.severity == "warning" for finding in report.findings) and strict
-    if report.has_errors or is_bad:
+    has_warnings = any(finding.kind.severity == "warning" for finding in report.findings)
+    if report.has_errors or (strict and has_warnings):
         raise typer.Exit(1)
 
 
 def _options(model: str | None, read_images: bool) -> CheckOptions:
-    """What the model to be trained can take."""
+    """Make the options of the checks from the model to be trained, whose limits count."""
     from mdetr.data.checks import CheckOptions
 
     if model is None:
@@ -102,21 +107,25 @@ def _options(model: str | None, read_images: bool) -> CheckOptions:
 
 
 def _print(report: Report, console: Console) -> None:
-    """A table of what was found, and below it the examples and what to do."""
-    places = ", ".join(report.places)
+    """Print a table of the problems, then examples and advice for each."""
+    paths = ", ".join(report.places)
     if not report.findings:
-        found = f"Nothing found in {counted(report.records, 'record')} of {places}."
-        console.print(plain(found), soft_wrap=True)
+        line = f"No problems in {counted(report.records, 'record')} of {paths}."
+        console.print(plain(line), soft_wrap=True)
         return
+
+    # Table of all kinds of problems
     refused = f", of which {report.refused:,} cannot be used" if report.refused else ""
     total = counted(report.records + report.refused, "record")
-    console.print(plain(f"{total} of {places}{refused}"), soft_wrap=True)
-    table = Table("severity", "count", "what")
+    console.print(plain(f"{total} of {paths}{refused}"), soft_wrap=True)
+    table = Table("severity", "count", "problem")
     table.columns[1].justify = "right"
     for finding in report.findings:
         severity = Text(finding.kind.severity, _STYLES[finding.kind.severity])
         table.add_row(severity, f"{finding.count:,}", plain(finding.kind.title))
     console.print(table)
+
+    # Examples and advice for each kind
     for finding in report.findings:
         console.print()
         console.print(Text(f"{finding.count:,} {printable(finding.kind.title)}", "bold"))

@@ -1,4 +1,4 @@
-"""`mdetr data import`: import a data set's original files into a store."""
+"""`mdetr data import`: import the files of a data set into a store."""
 
 from __future__ import annotations
 
@@ -24,40 +24,43 @@ _LISTED = 20
 
 def import_data(
     source: Annotated[
-        str, typer.Argument(help=f"The data set: {', '.join(SOURCES)}.", autocompletion=lambda: list(SOURCES))
+        str, typer.Argument(help=f"Data set: {', '.join(SOURCES)}.", autocompletion=lambda: list(SOURCES))
     ],
-    root: Annotated[Path, typer.Argument(help="The folder with the original files, or the file.")],
-    store: Annotated[Path, typer.Argument(help="The store to make.")],
-    split: Annotated[str, typer.Option(help="The part of the data set to read.")] = "train",
+    root: Annotated[Path, typer.Argument(help="Folder with the annotation files, or the file.")],
+    store: Annotated[Path, typer.Argument(help="Store to create.")],
+    split: Annotated[str, typer.Option(help="Split of the data set to read.")] = "train",
     images: Annotated[
         Path | None,
-        typer.Option(help="The folder that images are relative to; that of the files if left out."),
+        typer.Option(
+            help="Folder that the image paths are relative to; by default the folder of the annotations."
+        ),
     ] = None,
     skip_bad: Annotated[
         bool,
-        typer.Option(
-            "--skip-bad", help="Leave out entries that break a rule, and list them, instead of stopping."
-        ),
+        typer.Option("--skip-bad", help="Skip and list invalid entries instead of stopping."),
     ] = False,
     embed_images: Annotated[
         bool,
-        typer.Option("--embed-images", help="Put the images into the store, which then needs no other file."),
+        typer.Option(
+            "--embed-images", help="Copy the images into the store, which then needs no other file."
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store that already exists.")
     ] = False,
 ) -> None:
-    """Read a data set's original files into a store.
+    """Import the annotation files of a data set into a store.
 
     Example: mdetr data import refcoco annotations stores/refcoco --split val --images train2014
     """
     if source not in SOURCES:
-        raise InvalidInputError(f"Unknown source {source!r}; choose one of: {', '.join(SOURCES)}.")
+        raise InvalidInputError(f"Unknown data set {source!r}; choose one of: {', '.join(SOURCES)}.")
     skipped: list[str] = []
 
     def skip(error: InvalidRecordError) -> None:
         skipped.append(str(error))
 
+    # Check the arguments
     on_bad = skip if skip_bad else None
     if not root.exists():
         raise InvalidInputError(f"There is no file or folder {root}; check the path.")
@@ -69,6 +72,7 @@ def import_data(
     from mdetr.data.sources.image_sizes import with_found_images
     from mdetr.data.store import write_store
 
+    # Read records, with the options that the reader of this data set takes
     reader = reader_of(source)
     left_out: Counter[str] = Counter()
     options = {"images": image_root, "left_out": left_out}
@@ -79,38 +83,42 @@ def import_data(
     records = with_found_images(_with_progress(read), image_root, missing, misfits)
     if embed_images:
         records = embedded(records, image_root, on_bad)
+
+    # Write the store
     try:
         written = write_store(
             store,
-            _at_least_one(records, f"No record of {root} is left, so no store was written"),
+            _at_least_one(records, f"No usable record in {root}, so no store was written"),
             None if embed_images else image_root,
             overwrite=overwrite,
             on_bad=on_bad,
         )
-    except InvalidInputError:  # nothing is left: what went says why
+    except InvalidInputError:  # no record is left: the list of skipped entries says why
         _report_left_out(skipped, left_out)
         raise
+
+    # Report what was written, left out, missing and does not fit
     typer.echo(f"Wrote {counted(len(written), 'record')} to {written.path}.")
     _report_left_out(skipped, left_out)
     if missing and not embed_images:
         typer.echo(
             f"{counted(len(missing), 'image is', 'images are')} not in {image_root}, such as "
-            f"{next(iter(missing))}: put what is missing there before training, or import again with "
+            f"{next(iter(missing))}; add the missing images before training, or import again with "
             "--images DIR.",
             err=True,
         )
     if misfits and not embed_images:
         name, problem = next(iter(misfits.items()))
         typer.echo(
-            f"{counted(len(misfits), 'image has', 'images have')} another size than the data say, such as "
-            f"{name} ({problem}): put those there that the boxes were "
-            "drawn on, not turned by EXIF data; training leaves out what does not fit.",
+            f"{counted(len(misfits), 'image differs', 'images differ')} in size from the annotations, such "
+            f"as {name} ({problem}); use the images that the boxes were drawn on, not rotated by EXIF data. "
+            "Training leaves out the images that do not fit.",
             err=True,
         )
 
 
 def _at_least_one(records: Iterable[Record], message: str) -> Iterator[Record]:
-    """The records as they come; an InvalidInputError at the end if none came."""
+    """Pass the records on, and raise an InvalidInputError at the end if there was none."""
     count = 0
     for record in records:
         count += 1
@@ -130,14 +138,14 @@ def _with_progress(records: Iterator[Record]) -> Iterator[Record]:
 
 
 def _report_left_out(skipped: list[str], left_out: Counter[str]) -> None:
-    """Say what was left out on purpose, and which entries were left out since they break a rule."""
+    """Print the counts of what was left out on purpose, and list the invalid entries."""
     if left_out:
         counts = ", ".join(f"{count:,} {kind}" for kind, count in left_out.items())
         typer.echo(f"Left out on purpose: {counts}.", err=True)
     if not skipped:
         return
-    entries = counted(len(skipped), "entry that breaks", "entries that break")
-    typer.echo(f"Left out {entries} a rule:", err=True)
+    entries = counted(len(skipped), "invalid entry", "invalid entries")
+    typer.echo(f"Skipped {entries}:", err=True)
     for message in skipped[:_LISTED]:
         typer.echo(f"  {message}", err=True)
     if len(skipped) > _LISTED:

@@ -15,13 +15,13 @@ WIDTH = 480  # of a picture in the sheet, in pixels
 
 
 def view(
-    store: Annotated[Path, typer.Argument(help="A store that mdetr data import made.")],
-    output: Annotated[Path, typer.Option(help="The picture to write.")],
-    count: Annotated[int, typer.Option(min=1, help="How many records.")] = 12,
-    columns: Annotated[int, typer.Option(min=1, help="Pictures in a row.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Which records are drawn.")] = 0,
+    store: Annotated[Path, typer.Argument(help="Store made by mdetr data import.")],
+    output: Annotated[Path, typer.Option(help="Picture to write.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of records.")] = 12,
+    columns: Annotated[int, typer.Option(min=1, help="Number of columns.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice.")] = 0,
 ) -> None:
-    """Draw records of a store, chosen at random, with their boxes and colored words.
+    """Draw a random sample of the records of a store, with their boxes and colored words.
 
     Example: mdetr data view stores/refcoco --output sheet.png
     """
@@ -40,6 +40,7 @@ def view(
     from mdetr.processing.detections import Grounding
     from mdetr.visualization.plot import contact_sheet, draw_groundings
 
+    # Draw the chosen records
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
     pictures, left_out = [], []
     for row in sorted(chosen.tolist()):
@@ -54,6 +55,8 @@ def view(
             left_out.append(str(error))
             continue
         pictures.append(draw_groundings(image, record.text, drawn))
+
+    # Save the sheet, and list the records that cannot be drawn
     if not pictures:
         raise InvalidInputError(f"None of the chosen records can be drawn: {left_out[0]}")
     save_picture(contact_sheet(pictures, columns, WIDTH), output)

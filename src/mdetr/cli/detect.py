@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mdetr.cli.common import (
+from mdetr.cli.inputs import Query, check_is_no_image, find_images, has_folder
+from mdetr.cli.loading import load_model
+from mdetr.cli.options import (
     GROUNDING_MODEL,
     Device,
     Dtype,
@@ -19,21 +21,14 @@ from mdetr.cli.common import (
     Output,
     Precision,
     Threshold,
-    answer_images,
-    find_images,
-    format_box,
-    has_folder,
-    load_model,
-    refuse_image_as_text,
 )
 from mdetr.cli.outputs import plan_outputs
-from mdetr.cli.printing import plain
+from mdetr.cli.prediction_run import PredictionRun
+from mdetr.cli.printing import counted, format_box, plain
 from mdetr.errors import InvalidInputError
 from mdetr.processing.texts import check_text
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mdetr.inference.results import DetectionResult
 
 
@@ -41,22 +36,22 @@ def detect(
     images_and_names: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE... NAMES", help="Images or folders, and last the names, separated by commas."
+            metavar="IMAGE... NAMES", help="Images or folders, followed by the names, separated by commas."
         ),
     ],
     model: ModelName = GROUNDING_MODEL,
     names_file: Annotated[
         Path | None,
-        typer.Option(help="A file with a name on each line, instead of NAMES; every argument is an image."),
+        typer.Option(help="File with a name on each line, instead of NAMES; all arguments are then images."),
     ] = None,
     threshold: Threshold = None,
     output: Output = None,
     json_file: JsonFile = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Names that the model sees at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of names processed at once.")] = 32,
     device: Device = None,
     dtype: Dtype = Precision.FLOAT32,
 ) -> None:
-    """Find the things of some named classes, each name by itself.
+    """Detect the objects of named classes; each name is a query of its own.
 
     Example: mdetr detect street.jpg "bus, person, bicycle" --output found.png
     """
@@ -68,26 +63,43 @@ def detect(
     from mdetr.inference.detection import ClassPrompts
 
     prompts = ClassPrompts(loaded.model, loaded.processor, names, batch_size)
-
-    def ask(images: Sequence[Tensor]) -> list[list[DetectionResult]]:
-        return [[loaded.detect(image, prompts, threshold)] for image in images]
-
-    answer_images(sources, outputs, ask, _show, batch_size=1)
+    query = Query(sources, [", ".join(names)], outputs)
+    with PredictionRun(query) as run:
+        for batch in run.batches(batch_size=1):
+            for image, pair in zip(batch.images, batch.pairs, strict=True):
+                result = loaded.detect(image, prompts, threshold)
+                _print_result(run.console, pair.image_name, result)
+                run.write(pair, result)
 
 
 def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str], list[str]]:
+    """Split the arguments into images and class names.
+
+    Args:
+        arguments: Images, followed by the names, separated by commas, unless a file has them.
+        file: File with a class name on each line.
+
+    Returns:
+        The images, and the names without duplicates.
+
+    Raises:
+        InvalidInputError: There is no image or no name, or the file cannot be read.
+    """
+    # Take the names from the file or from the last argument
     if file is None:
         if len(arguments) < 2:
             raise InvalidInputError(
                 "Give at least one image and then the names, separated by commas; or a --names-file."
             )
         *images, text = arguments
-        refuse_image_as_text(text)
+        check_is_no_image(text)
         names = text.split(",")
     else:
         if not file.is_file():
             raise InvalidInputError(f"There is no file {file}; it should have a class name on each line.")
         images, names = list(arguments), _read_lines(file)
+
+    # Drop blanks and duplicates, and check the rest
     names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not names:
         raise InvalidInputError(f"There is no name in {file or 'the last argument'}; give at least one.")
@@ -105,12 +117,12 @@ def _read_lines(file: Path) -> list[str]:
         ) from None
 
 
-def _show(console: Console, name: str, result: DetectionResult) -> None:
+def _print_result(console: Console, image_name: str, result: DetectionResult) -> None:
     if not len(result):
-        line = f"{name}: none of the {len(result.names)} classes found"
+        line = f"{image_name}: none of the {counted(len(result.names), 'class', 'classes')} detected"
         console.print(plain(line), soft_wrap=True)
         return
-    table = Table("name", "box (x0 y0 x1 y1)", "score", title=plain(name), title_justify="left")
-    for found in result:
-        table.add_row(plain(found.name), format_box(found.box), f"{found.score:.2f}")
+    table = Table("name", "box (x0 y0 x1 y1)", "score", title=plain(image_name), title_justify="left")
+    for detection in result:
+        table.add_row(plain(detection.name), format_box(detection.box), f"{detection.score:.2f}")
     console.print(table)

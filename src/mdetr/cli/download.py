@@ -17,31 +17,32 @@ def _names() -> list[str]:
 
 def download(
     name: Annotated[
-        str, typer.Argument(help="A released model; mdetr models lists them.", autocompletion=_names)
+        str, typer.Argument(help="Name of a released model; mdetr models lists them.", autocompletion=_names)
     ],
     mirror: Annotated[
         str | None,
         typer.Option(
             envvar="MDETR_MIRROR",
             metavar="ADDRESS",
-            help="Where to take it from instead: a folder with the release's files, or the file itself.",
+            help="Alternative address: a folder with the released files, or the file itself.",
         ),
     ] = None,
     answers: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The released annotations, which name GQA's answers; also for a model that is here already.",
+            help="Folder of the released annotations, which name the answers of GQA; also for a "
+            "model that is downloaded already.",
         ),
     ] = None,
     keep_download: Annotated[
-        bool, typer.Option("--keep-download", help="Keep the released file after it is converted.")
+        bool, typer.Option("--keep-download", help="Keep the released file after the conversion.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Download and convert it again.")] = False,
 ) -> None:
-    """Download a released model and convert it; a transfer that broke off is resumed.
+    """Download a released model and convert it; an interrupted download resumes.
 
-    Models are kept in the Hugging Face cache, or in the folder that MDETR_HOME names.
+    Models are stored in the Hugging Face cache, or in the folder given by MDETR_HOME.
 
     Example: mdetr download pretrained-r101
     """

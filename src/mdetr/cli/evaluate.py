@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdetr.cli.common import Device, Dtype, JsonFile, Precision
+from mdetr.cli.loading import to_torch_dtype
+from mdetr.cli.options import Device, Dtype, JsonFile, Precision
 from mdetr.cli.outputs import STDOUT, check_folder, check_json_file, write_json
 from mdetr.cli.printing import plain
 from mdetr.cli.progress import progress_bar
@@ -35,13 +36,13 @@ def evaluate(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            help="Names of mdetr recipes, or YAML files, whose validation stores are scored.",
+            help="Names from mdetr recipes, or YAML files, whose validation stores are evaluated.",
             autocompletion=recipe_names,
         ),
     ],
     model: Annotated[
         str | None,
-        typer.Option(help="A bundled name, a folder or a Hub id; runs/RECIPE/model if left out."),
+        typer.Option(help="A name from mdetr models, a folder or a Hub id; by default runs/RECIPE/model."),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -50,30 +51,32 @@ def evaluate(
     json_file: JsonFile = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The folder for tables and pictures; runs/RECIPE-evaluation if left out."),
+        typer.Option(help="Folder for tables and pictures; by default runs/RECIPE-evaluation."),
     ] = None,
     worst: Annotated[
-        int, typer.Option(min=0, help="How many of the worst examples of each store are drawn.")
+        int, typer.Option(min=0, help="Number of the worst examples of each store to draw.")
     ] = 12,
     submission: Annotated[
         Path | None,
-        typer.Option(help="Write the answers for a test server: .json for GQA, .txt for CLEVR."),
+        typer.Option(help="Write the answers in the form of a test server: .json for GQA, .txt for CLEVR."),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images a batch, all their texts share them; in detection, names.")
+        int,
+        typer.Option(min=1, help="Images per batch, each with all its texts; in detection, names per batch."),
     ] = 16,
     device: Device = None,
     dtype: Dtype = Precision.FLOAT32,
 ) -> None:
-    """Score a model on the validation stores of a recipe, and keep what it says of each example.
+    """Evaluate a model on the validation stores of a recipe, with a table of its prediction for each example.
 
-    Several recipes make one table, each with the model that it trained:
-    "lvis-*" is the paper's on few-shot detection, with the baselines.
+    Several recipes give one table, each with the model that it trained:
+    "lvis-*" gives the paper's table of few-shot detection, with the baselines.
 
     Example: mdetr evaluate clevr-tiny --model clevr-tiny --json scores.json
     """
     from mdetr.training.recipe_file import check_files, load_recipe
 
+    # Check the outputs, the recipes and the models before anything slow
     check_json_file(json_file)
     if output is not None:
         check_folder(output, "tables")
@@ -82,12 +85,14 @@ def evaluate(
 
         check_submission_file(submission)
     planned = [
-        (path, load_recipe(path, changes or []), model or _trained(path)) for path in find_recipes(recipes)
+        (path, load_recipe(path, changes or []), model or _trained_model(path))
+        for path in find_recipes(recipes)
     ]
     for _, settings, _ in planned:
         check_files(settings, training=False)
     _check_models([name for _, _, name in planned], device)
 
+    # Evaluate each recipe
     from rich.console import Console
 
     accelerator, chosen = _choose_device(device)
@@ -103,20 +108,26 @@ def evaluate(
         tables += [folder / f"{store}.parquet" for store in scores[path.stem]]
     if not accelerator.is_main_process:
         return
+
+    # Report all results
     if submission is not None:
         from mdetr.evaluation.submissions import write_submission
 
         write_submission(_answers(tables), submission)
     Console(stderr=json_file == STDOUT).print(_table(scores))
     folders = ", ".join(dict.fromkeys(str(file.parent) for file in tables))
-    place = f"Each example's prediction, truth and score, and pictures of the worst, are in {folders}."
-    typer.echo(place, err=json_file == STDOUT)
+    where = f"The prediction, truth and score of each example, and pictures of the worst, are in {folders}."
+    typer.echo(where, err=json_file == STDOUT)
     if json_file is not None:
         write_json(json_file, scores if len(scores) > 1 else next(iter(scores.values())))
 
 
 def _check_models(names: Sequence[str], device: str | None) -> None:
-    """See that models and their device are there before data are read; a release is downloaded here.
+    """Check that the models and their device exist before data are read; released models are downloaded.
+
+    Args:
+        names: Names of models, folders or Hub ids.
+        device: Device to run on; None for the default.
 
     Raises:
         CheckpointError: There is no such model.
@@ -129,35 +140,41 @@ def _check_models(names: Sequence[str], device: str | None) -> None:
 
         choose_device(device)
     for name in names:
-        if not Path(name).is_dir():  # which may hold a baseline
+        if not Path(name).is_dir():  # a folder may hold a baseline
             find_model(name)
 
 
 def _table(scores: Mapping[str, Scores]) -> Table:
-    """All figures, with their recipes where there are several."""
+    """Make the table of all figures, with a column for the recipes if there are several."""
     from rich.table import Column, Table
 
-    of_recipe = ["recipe"] if len(scores) > 1 else []
+    recipe_column = ["recipe"] if len(scores) > 1 else []
     value = Column("value", justify="right", no_wrap=True)
-    table = Table(*of_recipe, "store", Column("figure", overflow="fold"), value)
+    table = Table(*recipe_column, "store", Column("figure", overflow="fold"), value)
     for recipe, stores in scores.items():
         for store, figures in stores.items():
             for figure, number in figures.items():
-                cells = [*([recipe] if of_recipe else []), store, score_in_words(figure)]
+                cells = [*([recipe] if recipe_column else []), store, score_in_words(figure)]
                 table.add_row(*map(plain, cells), value_in_words(figure, number))
     return table
 
 
-def _trained(recipe: Path) -> str:
-    """The model that `mdetr train` made of a recipe.
+def _trained_model(recipe: Path) -> str:
+    """Find the model that `mdetr train` made by a recipe.
+
+    Args:
+        recipe: The recipe's file.
+
+    Returns:
+        The model's folder.
 
     Raises:
-        InvalidInputError: there is none.
+        InvalidInputError: The recipe has not been trained.
     """
     folder = Path("runs") / recipe.stem / "model"
     if not folder.is_dir():
         raise InvalidInputError(
-            f"There is no model in {folder}; train {recipe.stem} first, or name one with --model."
+            f"There is no model in {folder}; train {recipe.stem} first, or choose one with --model."
         )
     return str(folder)
 
@@ -170,15 +187,15 @@ def _evaluate(
     from mdetr.training.pictures import draw_worst
     from mdetr.training.preparation import import_own_data
 
-    with accelerator.main_process_first():  # the others find what it made
+    with accelerator.main_process_first():  # the other processes use what it imported
         settings = import_own_data(settings, folder, training=False)
     loaded, processor, score = _load(model)
     scores: Scores = {}
     for name, entry in settings.data.validation.items():
-        with accelerator.main_process_first():  # the others find what it listed
+        with accelerator.main_process_first():  # the other processes use its list
             validation = Validation.open(entry, processor, name, BrokenExamples(folder / BROKEN_FILE))
-        of_store = partial(score, loaded, validation, batch_size, accelerator)
-        scores[name] = _with_table(of_store, name, validation.num_images, folder, accelerator)
+        score_store = partial(score, loaded, validation, batch_size, accelerator)
+        scores[name] = _with_table(score_store, name, validation.num_images, folder, accelerator)
         left_out = scores[name].get("left_out")
         if accelerator.is_main_process and left_out:
             typer.echo(
@@ -193,7 +210,7 @@ def _evaluate(
 
 @dataclass(frozen=True)
 class _Model:
-    """A name or a folder, where the model runs, and the type of its numbers."""
+    """Name or folder of a model, its device and its number type."""
 
     name: str
     device: torch.device
@@ -201,7 +218,13 @@ class _Model:
 
 
 def _choose_device(device: str | None) -> tuple[Accelerator, torch.device]:
-    """What knows the processes, and the device of this one.
+    """Choose the device of this process.
+
+    Args:
+        device: Value of `--device`.
+
+    Returns:
+        The accelerator, which knows the other processes, and the device.
 
     Raises:
         InvalidInputError: This machine has no such device, or all processes would share one GPU.
@@ -218,20 +241,25 @@ def _choose_device(device: str | None) -> tuple[Accelerator, torch.device]:
         return Accelerator(), chosen
     if chosen.index is not None:
         raise InvalidInputError(
-            f"Every process has a device of its own, and --device {device} names one for all; name its kind."
+            f"Each process needs its own device, but --device {device} names a single one; use --device "
+            f"{chosen.type}."
         )
     accelerator = Accelerator(cpu=chosen.type == "cpu")
     return accelerator, accelerator.device
 
 
 def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
-    """The model, its processor, and how it is evaluated.
+    """Load a model or a baseline.
+
+    Args:
+        model: Its name, device and number type.
+
+    Returns:
+        The model, its processor, and the function that evaluates it.
 
     Raises:
-        InvalidInputError: It is a baseline, which runs in float32, and is wanted in another type.
+        InvalidInputError: It is a baseline, which runs in float32 only, and another type is requested.
     """
-    import torch
-
     from mdetr.baselines.detectors import evaluate_baseline, is_baseline, load_baseline
     from mdetr.evaluation.evaluator import evaluate
     from mdetr.inference.grounder import Mdetr
@@ -241,7 +269,7 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
             raise InvalidInputError(f"The baseline in {model.name} runs in float32 only; leave out --dtype.")
         baseline, processor = load_baseline(model.name)
         return baseline.to(model.device), processor, evaluate_baseline
-    loaded = Mdetr.from_pretrained(model.name, model.device, getattr(torch, model.dtype))
+    loaded = Mdetr.from_pretrained(model.name, model.device, to_torch_dtype(model.dtype))
     return loaded.model, loaded.processor, evaluate
 
 
@@ -252,7 +280,7 @@ def _with_table(
     folder: Path,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Call `score` with what shows its progress and what keeps its example_scores."""
+    """Call `score` with a progress bar, and write its table of example scores."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     from mdetr.evaluation.example_table import example_table
@@ -274,12 +302,15 @@ def _with_table(
 
         def advance(done: int) -> None:
             running = f"score so far {table.score:.3f}" if table.count else ""
-            progress.update(bar, advance=done * accelerator.num_processes, score=running)  # others keep pace
+            progress.update(
+                bar, advance=done * accelerator.num_processes, score=running
+            )  # estimated from this process
 
         return score(on_progress=advance, on_example_scores=table.add)
 
 
 def _answers(tables: Sequence[Path]) -> dict[str, str]:
+    """Read the predicted answer to each question from the tables of example scores."""
     import pyarrow.parquet as pq
 
     answers = {}

@@ -1,7 +1,7 @@
 """The command `mdetr`: its subcommands, and errors as one plain sentence.
 
-The modules of the commands import torch and all that is slow to load inside the functions that need it, so
-that help, completion and a wrong call are answered at once.
+The modules of the commands import torch and other slow libraries inside the functions that need them, so that
+help, completion and errors in the arguments take no time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data = typer.Typer(no_args_is_help=True)
-worlds = typer.Typer(no_args_is_help=True)
+synthesis = typer.Typer(no_args_is_help=True)
 app.command()(ground)
 app.command()(refer)
 app.command()(answer)
@@ -56,14 +56,14 @@ data.command("check")(check)
 data.command("combine")(combine)
 data.command("stats")(stats)
 data.command("view")(view)
-data.add_typer(worlds, name="synthesize")
-worlds.command("clevr")(synthesize)
+data.add_typer(synthesis, name="synthesize")
+synthesis.command("clevr")(synthesize)
 
 
 @app.callback(invoke_without_command=True)
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Find in an image the things that a text mentions.
 
@@ -78,15 +78,15 @@ def options(
 
 @data.callback()
 def _data() -> None:
-    """Import, check, combine, count and draw data to train and evaluate on.
+    """Import, check, combine, summarize and draw data for training and evaluation.
 
     Example: mdetr data import jsonl mine.jsonl stores/mine
     """
 
 
-@worlds.callback()
-def _worlds() -> None:
-    """Draw data on this machine, without any download.
+@synthesis.callback()
+def _synthesis() -> None:
+    """Generate data on this machine, without a download.
 
     Example: mdetr data synthesize clevr shapes --scenes 100
     """
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command: 0 done, 1 the job failed, 2 the call was wrong, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    # Accepted anywhere, since it is added after a failure, at the end of the line.
+    # Accepted anywhere, since users add it at the end of the line after a failure.
     arguments = [argument for argument in arguments if argument != "--debug"]
     _quiet()
     try:
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:  # who reads the output has seen enough, as `head` does
+    except BrokenPipeError:  # the reader of the output has stopped, as `head` does
         return 1
     except Exception as error:
         if debug:
@@ -117,18 +117,18 @@ def main(arguments: list[str] | None = None) -> int:
 def run() -> None:
     """Run the command as a program, which ends with the exit code of `main`."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a name may hold what the terminal's encoding lacks
+        if isinstance(stream, TextIOWrapper):  # a name may contain characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     code = main()
     try:
         sys.stdout.flush()
-    except OSError:  # nobody reads any more, or the disk is full; Python would try once more
+    except OSError:  # the reader has stopped, or the disk is full; Python would try again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
 def _explain(error: Exception) -> int:
-    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong call: Click's own words
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong call: the message of Click
         error.show()
         return int(error.exit_code)
     message = printable(" ".join(str(error).split()))
@@ -139,7 +139,7 @@ def _explain(error: Exception) -> int:
 
 
 def _quiet() -> None:
-    """Keep transformers' progress bars and notices out of the output, whether it is loaded yet or not."""
+    """Turn off the progress bars and notices of transformers, whether it is imported yet or not."""
     if "transformers" not in sys.modules:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,4 +1,4 @@
-"""`mdetr models`: list the models that have names, or show the details of one."""
+"""`mdetr models`: list the bundled and released models, or show the details of one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from mdetr.errors import InvalidInputError
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(help="A model, to see its figures and how to use it.", autocompletion=model_names),
+        typer.Argument(help="A model, to show its figures and usage.", autocompletion=model_names),
     ] = None,
 ) -> None:
-    """List the models that have names: those that come with the package, and the released ones.
+    """List the models that come with the package and the released ones, or show the details of one.
 
     Example: mdetr models refcoco-r101
     """
@@ -49,7 +49,7 @@ def models(
 
 
 def unknown_name(name: str) -> InvalidInputError:
-    """What a command says of a name that no model has."""
+    """Make the error for a name that no model has."""
     near = nearest_name(name)
     return InvalidInputError(
         f"There is no model {name!r}: {f'did you mean {near}?' if near else 'mdetr models lists them.'}"
@@ -60,7 +60,7 @@ def _list(console: Console) -> None:
     from mdetr.checkpoints.released import is_downloaded
 
     table = Table(
-        "name", "task", "what it is", Column("size", justify="right"), "here", box=None, pad_edge=False
+        "name", "task", "description", Column("size", justify="right"), "local", box=None, pad_edge=False
     )
     for entry in BUNDLED:
         megabytes = sum(file.stat().st_size for file in entry.folder.iterdir()) / 1e6
@@ -70,8 +70,8 @@ def _list(console: Console) -> None:
         table.add_row(model.name, model.task, model.description, f"{model.gigabytes:.1f} GB", here)
     console.print(table, highlight=False)
     console.print(
-        "\nEvery name works wherever a model is asked for. What is not here is downloaded\n"
-        "at first use, or with: mdetr download NAME. Figures and usage: mdetr models NAME",
+        "\nEvery command that takes a model takes these names. Models that are not local are\n"
+        "downloaded at first use, or with: mdetr download NAME. Details: mdetr models NAME",
         highlight=False,
     )
 
@@ -80,7 +80,7 @@ def _bundled_details(model: BundledModel) -> dict[str, str]:
     return {
         "name": model.name,
         "task": model.task,
-        "what it is": model.description,
+        "description": model.description,
         "folder": f"{model.folder}, which comes with the package",
         **_usage(model.name, model.task),
     }
@@ -94,7 +94,7 @@ def _released_details(model: ReleasedModel) -> dict[str, str]:
     details = {
         "name": model.name,
         "task": model.task,
-        "what it is": model.description,
+        "description": model.description,
         "paper": f"{model.figures} (in percent)",
         "download": f"{model.gigabytes:.1f} GB, {model.address()}",
         "folder": f"{folder}" if is_downloaded(model) else f"{folder}, once it is downloaded",

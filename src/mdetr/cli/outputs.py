@@ -20,10 +20,12 @@ STDOUT = "-"
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results of a call go.
+    """Where the results of a command go.
 
-    pictures: for each image the path of the picture for each text; empty without any.
-    json_file: the file, "-" for standard output, or None. is_one: whether there is but one result.
+    Attributes:
+        pictures: For each image, the path of the picture for each text; empty if none are drawn.
+        json_file: The file, "-" for standard output, or None.
+        is_one: Whether there is exactly one result.
     """
 
     pictures: Sequence[Sequence[Path]]
@@ -32,25 +34,28 @@ class Outputs:
 
     @property
     def is_stdout_json(self) -> bool:
-        """Whether standard output is kept for JSON."""
+        """Whether standard output is reserved for JSON."""
         return self.json_file == STDOUT
 
     def picture(self, image: int, text: int) -> Path | None:
-        """Where the picture of an image and a text goes, by their places in the call."""
+        """Return the path of the picture of an image and a text, given by their indices."""
         return self.pictures[image][text] if self.pictures else None
 
 
 def plan_outputs(
     images: Sequence[Path | str], num_texts: int, output: str | None, json_file: str | None, has_folder: bool
 ) -> Outputs:
-    """See where results can go, before any work is done for them.
+    """Decide where the results go, and check that they can be written there.
 
     Args:
         images: Paths or addresses.
-        num_texts: How many texts are asked of each image.
-        output: The picture to write, or the folder for several.
-        json_file: The file to write; "-" for standard output.
-        has_folder: Whether a folder of images was named.
+        num_texts: Number of texts for each image.
+        output: Picture to write, or the folder for several.
+        json_file: File to write; "-" for standard output.
+        has_folder: Whether a folder of images was given.
+
+    Returns:
+        The paths of all outputs.
 
     Raises:
         InvalidInputError: A picture or the file cannot be written there, or would replace an image.
@@ -63,15 +68,18 @@ def plan_outputs(
     originals = {os.path.realpath(image) for image in images if isinstance(image, Path)}
     for file in files:
         if os.path.realpath(file) in originals:
-            raise InvalidInputError(f"{file} is one of the images; name another file or folder.")
+            raise InvalidInputError(f"{file} is one of the images; choose another file or folder.")
     return Outputs(pictures, json_file, len(images) == num_texts == 1)
 
 
 def check_json_file(file: str | Path | None) -> None:
-    """See that a JSON file can be written.
+    """Check that a JSON file can be written.
+
+    Args:
+        file: Its path; "-" for standard output; None for no file.
 
     Raises:
-        InvalidInputError: It is a folder, is in none, or has the name of a picture.
+        InvalidInputError: It is a folder, its folder does not exist, or it has the name of a picture.
     """
     if file is None or str(file) == STDOUT:
         return
@@ -79,16 +87,20 @@ def check_json_file(file: str | Path | None) -> None:
 
     path = Path(file)
     if path.is_dir() or str(file).endswith(("/", os.sep)):
-        raise InvalidInputError(f"{path} is a folder; name a .json or .jsonl file in it.")
+        raise InvalidInputError(f"{path} is a folder; choose a .json or .jsonl file in it.")
     if is_picture_name(path):
-        raise InvalidInputError(f"{path} has the name of a picture; name a .json or .jsonl file.")
+        raise InvalidInputError(f"{path} has the name of a picture; choose a .json or .jsonl file.")
     if not path.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; make it first.")
+        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; create it first.")
     _check_writable(path.parent, path.name)
 
 
 def write_json(file: str | Path, content: Any) -> None:
     """Write one value to a JSON file, or print it for "-".
+
+    Args:
+        file: Its path, or "-".
+        content: The value.
 
     Raises:
         InvalidInputError: The file could not be written.
@@ -98,15 +110,15 @@ def write_json(file: str | Path, content: Any) -> None:
 
 
 class JsonWriter:
-    """Writes entries to a file that is valid JSON whenever somebody reads it, whatever stops the program.
+    """Writes entries one by one to a file that is valid JSON at any moment, whatever stops the program.
 
-    One entry is an object, several are a list; a .jsonl file has an entry on each line. An older file is
-    replaced when the first entry comes. For "-" it prints to standard output, where the list ends with the
-    context; each entry ends its line there, since messages may come between two in the same terminal.
+    One entry is written as an object, several as a list; a .jsonl file has an entry on each line. An older
+    file is replaced by the first entry. With "-" it prints to standard output, where the list ends with the
+    context; each entry ends its line there, since messages may appear between two in the same terminal.
 
     Args:
-        file: The path, or "-"; None writes nothing.
-        is_one: Whether there is but one entry.
+        file: The path, or "-"; None to write nothing.
+        is_one: Whether there is exactly one entry.
     """
 
     def __init__(self, file: str | None, is_one: bool = False) -> None:
@@ -129,7 +141,7 @@ class JsonWriter:
     ) -> None:
         if self._file is None:
             return
-        with suppress(OSError) if error is not None else nullcontext():  # the first error is the one to tell
+        with suppress(OSError) if error is not None else nullcontext():  # the first error is reported
             if self._is_stream and self._is_list:
                 self._write("]\n")
         if self._file is not sys.stdout:
@@ -137,6 +149,9 @@ class JsonWriter:
 
     def add(self, entry: Any) -> None:
         """Write an entry.
+
+        Args:
+            entry: Anything that JSON can hold.
 
         Raises:
             InvalidInputError: It could not be written; the entries before it are kept.
@@ -156,10 +171,10 @@ class JsonWriter:
         except BrokenPipeError:
             raise
         except OSError as error:
-            place = "standard output" if str(self.path) == STDOUT else self.path
+            target = "standard output" if str(self.path) == STDOUT else self.path
             raise InvalidInputError(
-                f"The results could not be written to {place} ({error.strerror or error}); make room, or "
-                "name another file."
+                f"The results could not be written to {target} ({error.strerror or error}); free some space, "
+                "or choose another file."
             ) from None
 
     def _print(self, text: str) -> None:
@@ -174,7 +189,7 @@ class JsonWriter:
         self._file.flush()
 
     def _append(self, text: str) -> None:
-        """Put an entry before the end of the file in one step, or leave the file as it was."""
+        """Insert an entry before the end of the file in one write, or leave the file unchanged."""
         size = self._file.seek(0, os.SEEK_END)
         end = size - len(self._tail)
         rest = memoryview((self._separator + text + self._tail).encode("ascii"))
@@ -192,9 +207,23 @@ class JsonWriter:
 def _picture_paths(
     images: Sequence[Path | str], num_texts: int, output: str, has_folder: bool
 ) -> list[list[Path]]:
-    """For each image the path of the picture for each text: `output` itself for one, else in that folder."""
+    """Choose the path of each picture: `output` itself for a single one, otherwise files in that folder.
+
+    Args:
+        images: Paths or addresses.
+        num_texts: Number of texts for each image.
+        output: Picture to write, or the folder for several.
+        has_folder: Whether a folder of images was given.
+
+    Returns:
+        For each image, the path of the picture for each text.
+
+    Raises:
+        InvalidInputError: The outputs cannot be written there, or would overwrite each other.
+    """
     from mdetr.visualization.picture_files import check_picture_name, is_picture_name
 
+    # A single picture
     path = Path(output)
     count = len(images) * num_texts
     is_folder = output.endswith(("/", os.sep)) or path.is_dir()
@@ -204,13 +233,15 @@ def _picture_paths(
         return [[path]]
     if not is_folder and is_picture_name(path):
         raise InvalidInputError(
-            f"{path} is the name of one picture, and there are {count} to write; name a folder, such as "
-            f"{path.with_suffix('')}."
+            f"{path} is the name of a single picture, but there are {count} to write; choose a folder, such "
+            f"as {path.with_suffix('')}."
         )
+
+    # A folder of pictures named after the images; a.jpg and a.png keep their suffixes
     check_folder(path, "pictures")
     endings = [""] if num_texts == 1 else [f"-{number}" for number in range(1, num_texts + 1)]
     stems = [_stem(image) for image in images]
-    if len(set(stems)) < len(stems):  # such as a.jpg and a.png
+    if len(set(stems)) < len(stems):
         stems = [_name(image) for image in images]
     paths = [[path / f"{stem}{ending}.png" for ending in endings] for stem in stems]
     if len({file for files in paths for file in files}) < count:
@@ -230,11 +261,11 @@ def _name(image: Path | str) -> str:
 
 
 def check_folder(folder: Path, what: str) -> None:
-    """See that a folder is there, or can be made where it is to be.
+    """Check that a folder can be written to, or can be created.
 
     Args:
-        folder: Where it is, or is to be.
-        what: Is to be written there, for the message.
+        folder: The folder.
+        what: What will be written there, for the message.
 
     Raises:
         InvalidInputError: It is a file, or cannot be written to.
@@ -244,10 +275,10 @@ def check_folder(folder: Path, what: str) -> None:
     except OSError as error:
         raise InvalidInputError(f"{what} cannot be written to {folder} ({error.strerror}).") from None
     if not existing.is_dir():
-        raise InvalidInputError(f"{existing} is a file and no folder that {what} could be written to.")
+        raise InvalidInputError(f"{existing} is a file, so {what} cannot be written to it; choose a folder.")
     _check_writable(existing, what)
 
 
 def _check_writable(folder: Path, what: str) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InvalidInputError(f"You may not write to the folder {folder}; name another for {what}.")
+        raise InvalidInputError(f"No permission to write to the folder {folder}; choose another for {what}.")

@@ -18,18 +18,20 @@ from mdetr.training.shipped import describe_recipe, recipe_names, shipped_recipe
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe, to copy it into the current folder.", autocompletion=recipe_names),
+        typer.Argument(
+            help="Name of a recipe, to copy it into the current folder.", autocompletion=recipe_names
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file of that name in the current folder.")
     ] = False,
 ) -> None:
-    """List the recipes that come with the package, or copy one here to change it.
+    """List the recipes that come with the package, or copy one into the current folder to change it.
 
     Example: mdetr recipes finetune
     """
     if name is None:
-        table = Table("name", "what it is", box=None, pad_edge=False)
+        table = Table("name", "description", box=None, pad_edge=False)
         for known in recipe_names():
             table.add_row(known, plain(describe_recipe(known)))
         Console().print(table)
@@ -45,4 +47,4 @@ def recipes(
             temporary.write_bytes(source.read_bytes())
     except OSError as error:
         raise InvalidInputError(f"{target} cannot be written here ({error.strerror}).") from None
-    typer.echo(f"The recipe is in {target}; change it, and train with: mdetr train {target}")
+    typer.echo(f"The recipe is in {target}; edit it, then train with: mdetr train {target}")

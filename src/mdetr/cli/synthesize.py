@@ -13,21 +13,21 @@ from mdetr.cli.progress import progress_bar
 
 
 def synthesize(
-    output: Annotated[Path, typer.Argument(help="The folder to write to; it may hold other splits.")],
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
+    output: Annotated[Path, typer.Argument(help="Folder to write to; it may contain other splits.")],
+    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
-    split: Annotated[str, typer.Option(help="The name of the part: train, val, ...")] = "train",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
-    width: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 240,
-    height: Annotated[int, typer.Option(min=32, help="Of the pictures, in pixels.")] = 160,
-    questions: Annotated[int, typer.Option(min=0, help="At most how many for a scene.")] = 0,
+    split: Annotated[str, typer.Option(help="Name of the split: train, val, ...")] = "train",
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = os.cpu_count() or 1,
+    width: Annotated[int, typer.Option(min=32, help="Width of the images, in pixels.")] = 240,
+    height: Annotated[int, typer.Option(min=32, help="Height of the images, in pixels.")] = 160,
+    questions: Annotated[int, typer.Option(min=0, help="Maximum number of questions per scene.")] = 0,
     look: Annotated[
         str, typer.Option(help='"home", or "unseen": cameras, lights and grounds that "home" never has.')
     ] = "home",
 ) -> None:
-    """Make scenes of shapes with captions, referring expressions and questions.
+    """Generate scenes with captions, referring expressions and questions.
 
-    Questions of a split that is there without any are added to it.
+    If the split exists without questions, questions are added to it.
 
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
@@ -39,7 +39,7 @@ def synthesize(
     )
     if questions and (output / "scenes" / f"CLEVR_{split}_scenes.json").exists():
         count = ask_about_split(output, split, questions, seed)
-        typer.echo(f"Wrote {count:,} questions about the scenes that were in {output} already.")
+        typer.echo(f"Wrote {count:,} questions about the existing scenes in {output}.")
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress_bar(*columns) as progress:

@@ -1,4 +1,4 @@
-"""`mdetr train`: train a model by a recipe."""
+"""`mdetr train`: train a model with a recipe."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from mdetr.training.shipped import find_recipe, recipe_names
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A name of mdetr recipes, or a YAML file.", autocompletion=recipe_names)
+        str, typer.Argument(help="A name from mdetr recipes, or a YAML file.", autocompletion=recipe_names)
     ],
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", help="Replace a value of the recipe: key=value, such as optimizer.lr=1e-4."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The run's folder; runs/ and the recipe's name if left out.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume from the last checkpoint of the run.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Check the recipe and its files, print it in full with what the run will be, and stop.",
+            help="Check the recipe and its files, print it in full with a plan of the run, and stop.",
         ),
     ] = False,
 ) -> None:
-    """Train a model by a recipe, on one CPU, one GPU, or under torchrun on many.
+    """Train a model with a recipe, on a CPU, on a GPU, or with torchrun on many.
 
     Example: mdetr train clevr-tiny --set optimizer.steps=1000 --output runs/first
     """
@@ -41,7 +41,7 @@ def train(
     target = output or Path("runs") / Path(recipe).stem
     find_recipe(recipe)
     if not dry_run:
-        check_run_folder(target, resume)  # told at once: reading a recipe loads all that it may name
+        check_run_folder(target, resume)  # before the slow imports of reading a recipe
     settings = load_recipe(recipe, changes or [])
     if dry_run:
         from tempfile import TemporaryDirectory
@@ -57,5 +57,5 @@ def train(
     from mdetr.training.run import train as run
 
     folder = run(settings, target, resume)
-    if os.environ.get("RANK", "0") == "0":  # one of all processes tells it
+    if os.environ.get("RANK", "0") == "0":  # a single process prints it
         typer.echo(f"The model is in {folder}; try it with: mdetr ground IMAGE TEXT --model {folder}")

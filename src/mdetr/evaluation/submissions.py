@@ -44,7 +44,7 @@ def check_submission_file(file: Path) -> None:
             f"Name a .json file (GQA) or a .txt file (CLEVR) for answers; found {file.name!r}."
         )
     if not file.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {file.parent} to write {file.name} to; make it first.")
+        raise InvalidInputError(f"There is no folder {file.parent} to write {file.name} to; create it first.")
 
 
 def _number(id: str) -> int:

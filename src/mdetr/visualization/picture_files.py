@@ -79,4 +79,4 @@ def _check_place(path: Path) -> None:
     if path.is_dir():
         raise InvalidInputError(f"{path} is a folder; name a picture in it.")
     if not path.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; make it first.")
+        raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; create it first.")

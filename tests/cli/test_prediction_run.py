@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mdetr.cli import common
+from mdetr.cli.prediction_run import PredictionRun
 from mdetr.inference.grounder import Mdetr
 from tests.cli.conftest import SHAPES, Command
 
@@ -82,7 +82,7 @@ def test_no_more_images_than_a_batch_are_in_memory(
     for number in range(6):
         Image.effect_noise(SIZE, 80).save(tmp_path / f"{number}.png")
     counts = []
-    original = common._draw
+    original = PredictionRun._draw
 
     def draw(*arguments: object) -> None:
         gc.collect()
@@ -92,7 +92,7 @@ def test_no_more_images_than_a_batch_are_in_memory(
         counts.append((pictures, pixels))
         original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(common, "_draw", draw)
+    monkeypatch.setattr(PredictionRun, "_draw", draw)
     code, _, _ = command(
         *("ground", tmp_path, *texts, "--model", tiny_model_folder, "--batch-size", 2),
         *("--output", tmp_path / "out"),
@@ -243,4 +243,4 @@ def test_a_folder_of_folders_says_so(command: Command, tmp_path: Path) -> None:
     Image.new("RGB", SIZE).save(tmp_path / "inside" / "a.png")
     code, _, error = command("detect", tmp_path, "cube", "--model", "clevr-tiny")
     assert code == 1
-    assert "folders inside it are not looked into" in error
+    assert "subfolders are not searched" in error
