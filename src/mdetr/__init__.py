@@ -1,8 +1,8 @@
 """MDETR: find what a text mentions in an image.
 
-The names below are imported when they are first used. Importing this package makes the Auto classes of
-transformers know its models: `AutoModelForZeroShotObjectDetection` and `AutoProcessor` load a saved MDETR
-like any other, and `AutoModel` loads it without its heads.
+The public names are imported when they are first used. Importing this package registers its classes with the
+Auto classes of transformers: `AutoModelForZeroShotObjectDetection` and `AutoProcessor` load a saved MDETR
+like any other model, and `AutoModel` loads it without its heads.
 """
 
 from __future__ import annotations
@@ -53,5 +53,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """The names of the module, those included that are not imported yet."""
+    """List the names of the module, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

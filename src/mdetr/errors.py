@@ -1,4 +1,4 @@
-"""Errors for users: each message is one sentence that says what was found and what to do."""
+"""Errors for users: each message is one sentence that states the problem and what to do."""
 
 
 class MdetrError(Exception):
@@ -12,7 +12,9 @@ class InvalidInputError(MdetrError, ValueError):
 class InvalidRecordError(MdetrError, ValueError):
     """A record of a data set breaks a rule of the schema.
 
-    part: Of the record, that breaks it: "image", "box", "text" or "span"; "entry" for all else.
+    Args:
+        message: The rule, and the value that breaks it.
+        part: Part of the record that is invalid: "image", "box", "text" or "span"; "entry" for anything else.
     """
 
     def __init__(self, message: str, part: str = "entry") -> None:
@@ -25,12 +27,12 @@ class RecipeError(MdetrError, ValueError):
 
 
 class CheckpointError(MdetrError):
-    """A model cannot be found, or its files are damaged or foreign."""
+    """A model does not exist, or its files are damaged or not those of this package."""
 
 
 class MissingDependencyError(MdetrError, ImportError):
-    """An optional part of the installation is needed here."""
+    """An optional dependency is not installed."""
 
 
 class TrainingError(MdetrError, RuntimeError):
-    """Training stopped: the message says why and what was kept."""
+    """Training stopped; the message says why, and what was saved."""

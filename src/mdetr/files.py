@@ -1,4 +1,4 @@
-"""Atomic writing of files, with ordinary permissions."""
+"""Atomic writing of files, and addresses of images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path` when the block ends without an error.
+    """Write a file through a temporary one, which replaces `path` when the block ends without an error.
 
-    After an error nothing is left behind, and an older file at `path` is as it was. A link keeps pointing at
-    the file that it names. What is no file, such as /dev/stdout or a pipe, is written to directly.
+    After an error nothing is left behind, and an older file at `path` is unchanged. A symbolic link stays,
+    and its target is replaced. Anything else, such as /dev/stdout or a pipe, is written to directly.
 
     Args:
-        path: The file to write; its folder must exist.
+        path: File to write; its folder must exist.
 
     Yields:
-        A path in the same folder with the same suffix, at which there is no file yet.
+        Path of the temporary file, which does not exist yet: in the same folder, with the same suffix.
     """
     target = Path(path)
     if target.exists() and not target.is_file():
@@ -37,13 +37,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name beside `path` with its suffix, at which there is nothing yet."""
+    """Make up a hidden path in the folder of `path`, with the same suffix, that does not exist yet."""
     return path.with_name(f".{secrets.token_hex(6)}{path.suffix}")
 
 
 def give_ordinary_permissions(file: Path) -> None:
-    """Give a file the permissions of any new one, since some libraries, such as safetensors, hide theirs."""
-    # The process's mask cannot be read without changing it, so a new file shows what it allows.
+    """Give a file the permissions of a new one; some libraries, such as safetensors, write private files."""
+    # The umask cannot be read without changing it, so a new file shows which permissions it allows
     example = temporary_path(file)
     example.touch(exist_ok=False)
     try:
@@ -53,17 +53,17 @@ def give_ordinary_permissions(file: Path) -> None:
 
 
 def is_data_address(image: object) -> bool:
-    """Whether an image is given as a data: address, which holds the encoded image itself (RFC 2397)."""
+    """Return whether an image is given as a data: URL, which contains the encoded image itself (RFC 2397)."""
     return isinstance(image, str) and image[:5].lower() == "data:"
 
 
 def is_address(image: object) -> bool:
-    """Whether an image is given as an address: of the web, of a file system, or a data: address."""
+    """Return whether an image is given as an address: a web address, a remote file, or a data: URL."""
     return is_data_address(image) or (isinstance(image, str) and "://" in image)
 
 
 def address_name(address: str) -> str:
-    """The name of the file that an address ends with; of what has none, "image"."""
+    """Return the name of the file that an address ends with, or "image" if there is none."""
     if is_data_address(address):
         return "image"
     return address.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2] or "image"

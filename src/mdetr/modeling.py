@@ -1,7 +1,4 @@
-"""`MdetrForObjectDetection`: MDETR with its heads and its loss.
-
-It combines the parts of `mdetr.model`, and calls `mdetr.losses`.
-"""
+"""`MdetrForObjectDetection`: the MDETR model with all its heads and its loss."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from mdetr.model.mdetr import ImageFeatures, MdetrPreTrainedModel, TextFeatures
 
 
 class MdetrForObjectDetection(MdetrPreTrainedModel):
-    """The modulated detector with all heads that its configuration asks for, and its loss.
+    """The modulated detector with all heads of its configuration, and its loss.
 
     Source: arXiv 2104.12763, sections 3 and 4.
     """
@@ -86,7 +83,7 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
             decoded.encoder_last_hidden_state_vision,
             decoded.encoder_last_hidden_state_text,
         )
-        assert hidden_states is not None and boxes is not None  # there is a box head
+        assert hidden_states is not None and boxes is not None  # the model has a box head
         assert image_memory is not None and text_memory is not None
 
         # Apply the heads to every decoder layer; the last gives the predictions

@@ -1,10 +1,10 @@
-"""Makes transformers' Auto classes know MDETR once both are imported; importing `mdetr` alone loads neither.
+"""Lazy registration with the Auto classes of transformers: importing `mdetr` imports neither torch nor these.
 
-Each of our classes registers itself at the end of its module; this module imports those in time. Those of
-configuration and processors are imported as soon as transformers has loaded the Auto class that is to know
-them. Those of the models are imported when the first configuration is made, since no Auto class makes a model
-without one; they cannot follow `AutoModel`, which transformers loads in the middle of modules that they need.
-The pipeline takes the place of the library's as soon as its pipelines are loaded.
+Each of our classes registers itself at the end of its module; an import hook imports these modules in time.
+Configuration and processors are imported right after the Auto class that they register with. Models are
+imported when the first configuration is made, since no Auto class makes a model without one; they cannot
+follow `AutoModel`, which transformers imports halfway through modules that they need. Our pipeline replaces
+the library's as soon as the library's pipelines are imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import MappingProxyType, ModuleType
 
-# The module of an Auto class -> our module whose class registers with it.
+# Module of an Auto class -> our module that registers with it
 _OURS = MappingProxyType(
     {
         "transformers.models.auto.configuration_auto": "mdetr.model.config",
@@ -28,7 +28,7 @@ _OURS = MappingProxyType(
 
 
 def follow_auto_classes() -> None:
-    """Import our classes now for the Auto classes that are loaded, and for the others when they are."""
+    """Import our classes for the Auto classes that are imported already, and for the others once they are."""
     if any(isinstance(finder, _AutoClassFinder) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _AutoClassFinder())
@@ -43,7 +43,7 @@ def import_model() -> None:
 
 
 class _AutoClassFinder(MetaPathFinder):
-    """Finds the modules of the Auto classes as Python would, and has ours imported after each of them."""
+    """Finds the modules of the Auto classes as Python does, and lets ours be imported after each of them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,6 +59,8 @@ class _AutoClassFinder(MetaPathFinder):
 
 
 class _LoaderBeforeOurs(Loader):
+    """Loads a module, and then imports ours."""
+
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
@@ -66,7 +68,7 @@ class _LoaderBeforeOurs(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # The module is left with the loader that it would have without us.
+        # Restore the loader that the module has without us
         module.__loader__ = self.loader
         if module.__spec__ is not None:
             module.__spec__.loader = self.loader

@@ -1,7 +1,7 @@
-"""What lets programs that never import mdetr load a saved folder: names of classes, and a file with these.
+"""Support of `trust_remote_code=True`: saved folders load in programs that do not import mdetr.
 
-The Auto classes of transformers read the names, and with `trust_remote_code=True` the file, which imports
-mdetr or says that it must be installed.
+A saved configuration names our classes in a Python file beside it. The Auto classes of transformers run that
+file, which imports mdetr or says that it must be installed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ CONFIG_CLASSES = MappingProxyType(
         "AutoModelForZeroShotObjectDetection": f"{FILE.stem}.MdetrForObjectDetection",
     }
 )
-"""Auto class -> where it finds ours; of the configuration."""
+"""Auto class -> our class, for the configuration file."""
 
 PROCESSOR_CLASSES = MappingProxyType({"AutoProcessor": f"{FILE.stem}.MdetrProcessor"})
-"""The same of the processor."""
+"""Auto class -> our class, for the processor's file."""
 
 
 def write_remote_code(folder: str | os.PathLike[str]) -> None:
-    """Put the file into a folder that exists."""
+    """Copy the Python file into an existing folder."""
     shutil.copyfile(FILE, Path(folder) / FILE.name)

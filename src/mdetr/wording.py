@@ -1,4 +1,4 @@
-"""What figures are called where people read them; the names in logs and files stay short."""
+"""Names of metrics, losses and answer types as people read them; logs and files use the short ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ANSWER_TYPES = {
     "cat": "category",
     "global": "whole scene",
 }
-"""Type of answer of the published models -> what it is."""
+"""Answer type of the released models -> its name in words."""
 
 _CURVES = {
     "loss": "all losses, weighted",
@@ -27,9 +27,9 @@ _CURVES = {
     "accuracy_isfinal": "accuracy of which boxes are referred to",
     "cardinality_error": "error in the number of boxes",
     "grad_norm": "gradient norm",
-    "images_per_second": "images a second",
+    "images_per_second": "images per second",
     "data_wait": "fraction of the time spent waiting for data",
-    "padding": "fraction of the pixels that is padding",
+    "padding": "fraction of pixels that are padding",
     "gpu_memory_gib": "GPU memory in GiB",
 }
 _ANSWERS = {"type": "type of the answer", "total": "all answers"}
@@ -38,22 +38,22 @@ _COUNT = re.compile(r"(?:^|_)(?:num_[a-z]+|left_out)$")
 
 
 def answer_type_in_words(name: str) -> str:
-    """The type of answer spelled out; a type that the published models lack keeps its name."""
+    """Return the name of an answer type in words; a type that the released models lack keeps its name."""
     return ANSWER_TYPES.get(name, name)
 
 
 def score_in_words(name: str) -> str:
-    """The name of a score with its type of answer spelled out, as in "accuracy/answer_type=number"."""
-    return _ANSWER_TYPE.sub(lambda found: answer_type_in_words(found[0]), name)
+    """Return the name of a metric with its answer type in words, as in "accuracy/answer_type=number"."""
+    return _ANSWER_TYPE.sub(lambda match: answer_type_in_words(match[0]), name)
 
 
 def value_in_words(name: str, value: float) -> str:
-    """The value of a score with four decimals, or of a count without any."""
+    """Format the value of a metric: four decimals, or none for a count."""
     return f"{value:,.0f}" if is_count(name) else f"{value:.4f}"
 
 
 def curve_in_words(name: str) -> str:
-    """What a curve of a run's log shows, with its name in the log in parentheses."""
+    """Return the title of a curve of the training log, with its name in the log in parentheses."""
     quantity, of_answers, kind = name.partition("_answer_")
     if of_answers:
         words = _ANSWERS.get(kind, f"answers: {answer_type_in_words(kind)}")
@@ -64,5 +64,5 @@ def curve_in_words(name: str) -> str:
 
 
 def is_count(name: str) -> bool:
-    """Whether a figure says how many phrases, questions or the like were scored or left out."""
+    """Return whether a metric is a count, of phrases or questions that were scored or left out."""
     return _COUNT.search(name) is not None

@@ -53,7 +53,7 @@ def test_curves_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     write_report(report, "second", CONSTANT, "", {})
     text = report.read_text()
-    assert re.findall(r'alt="(.+) over the steps"', text) == ["images a second (images_per_second)"]
+    assert re.findall(r'alt="(.+) over the steps"', text) == ["images per second (images_per_second)"]
     assert re.findall("<h2>(.+)</h2>", text) == ["Scores", "Speed", "Recipe"]
 
 
