@@ -142,5 +142,5 @@ def test_an_unknown_protocol_is_refused():
 
 def test_a_batch_scored_with_another_batchs_records_is_refused(say, caption):
     output = say([TEXT], [[(LEFT, "a red cube")]])
-    with pytest.raises(InvalidInputError, match="for 2 records, found it for 1 texts"):
+    with pytest.raises(InvalidInputError, match="each of 2 records, got 1"):
         score(output, [caption, caption])

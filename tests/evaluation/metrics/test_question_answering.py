@@ -82,7 +82,7 @@ def test_captions_are_passed_over() -> None:
 
 
 def test_a_model_without_answers_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="gives no answers"):
+    with pytest.raises(InvalidInputError, match="Expected a model that predicts answers"):
         QuestionAnsweringMetric().update(_say(None), [_question("1", "yes")])
 
 

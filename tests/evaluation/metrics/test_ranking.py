@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou, generalized_box_iou
 
-from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, order_by_score, share_within
+from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, order_by_score, recall_at
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "tasks"
 
@@ -24,7 +24,7 @@ def test_recall_of_phrases_is_the_published_programs(protocol):
         truths = [enclosing_box(truth) for truth in truths]
     pairs = zip(arrays[protocol], truths, strict=True)
     places = np.array([first_hit(ranked, truth) for ranked, truth in pairs])
-    recalls = {f"recall@{k}": share for k, share in share_within(places).items()}
+    recalls = {f"recall@{k}": share for k, share in recall_at(places).items()}
     assert recalls | {"upper_bound": np.isfinite(places).mean()} == pytest.approx(expected)
 
 
@@ -38,7 +38,7 @@ def test_precision_of_expressions_is_the_published_programs_with_its_generalized
 
     def shares(overlap):
         pairs = zip(ranked, truths, strict=True)
-        return list(share_within(np.array([first_hit(r, t[None], overlap) for r, t in pairs])).values())
+        return list(recall_at(np.array([first_hit(r, t[None], overlap) for r, t in pairs])).values())
 
     assert shares(generalized_box_iou) == pytest.approx(expected)
     assert all(ours >= theirs for ours, theirs in zip(shares(box_iou), expected, strict=True))

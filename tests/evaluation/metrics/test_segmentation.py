@@ -99,5 +99,5 @@ def test_nothing_found_is_no_overlap() -> None:
 
 def test_a_model_without_masks_is_refused() -> None:
     plain = Prediction(Detections([[0, 0, 40, 20]], [0.9]))  # type: ignore[arg-type]
-    with pytest.raises(InvalidInputError, match="predicts no masks"):
+    with pytest.raises(InvalidInputError, match="Expected a model that predicts masks"):
         SegmentationMetric().update([plain], [_record("1", (0, 0, 40, 20))])

@@ -1,4 +1,4 @@
-"""The contract of all metrics."""
+"""Protocol that all metrics implement."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from mdetr.processing.prediction import Prediction
 
 
 class Metric(Protocol):
-    """Keeps the score of one task over the batches of an evaluation."""
+    """Score of one task, accumulated over the batches of an evaluation."""
 
     def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            predictions: The model's for B texts; they are made once a batch for all metrics.
+            predictions: Predictions for B texts; made once per batch for all metrics.
             records: The B records of these texts, in order.
 
         Returns:
-            A score of each record that the task scores one by one.
+            Scores of the records that the task scores one by one.
 
         Raises:
-            InvalidInputError: There are more or fewer records than predictions, or the model does not predict
+            InvalidInputError: The numbers of records and predictions differ, or the model does not predict
                 what the task scores.
         """
         ...
 
     def compute(self) -> dict[str, float]:
-        """Put the scores of all processes together and return them by name; every process must call it."""
+        """Combine the scores of all processes; every process must call this at the same time.
+
+        Returns:
+            Name -> score; empty where no record was scored.
+        """
         ...
 
 
@@ -40,12 +44,19 @@ def paired(
 ) -> Iterator[tuple[Prediction, Record]]:
     """Each prediction with its record.
 
+    Args:
+        predictions: Predictions for B texts.
+        records: The B records of these texts, in order.
+
+    Returns:
+        B pairs.
+
     Raises:
-        InvalidInputError: There are more or fewer records than predictions.
+        InvalidInputError: The numbers of records and predictions differ.
     """
     if len(predictions) != len(records):
         raise InvalidInputError(
-            f"Expected the model's output for {len(records)} records, found it for {len(predictions)} texts: "
+            f"Expected one prediction for each of {len(records)} records, got {len(predictions)}; "
             "score each batch with its own records."
         )
     return zip(predictions, records, strict=True)

@@ -23,20 +23,28 @@ from mdetr.evaluation.metrics.average_precision import (
     FREQUENCIES,
     Boxes,
     EvaluatedPairs,
+    best_per_group,
     detection_average_precision,
 )
 from mdetr.evaluation.metrics.contract import paired
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
 
+PER_IMAGE = 300  # detections that the LVIS API scores
+PER_CLASS = 10_000  # detections over the whole data set that "fixed AP" scores (arXiv 2102.01066)
 _DIGITS = 18  # of a number that 64 bits hold
-PER_IMAGE = 300  # detections that the LVIS API looks at
-PER_CLASS = 10_000  # detections over the whole set that "fixed AP" looks at (arXiv 2102.01066)
+_MIN_PENDING = 4_000_000  # detections to collect before the best are selected
 
 
 @dataclass(frozen=True)
 class NamedClass:
-    """A class of a data set; frequency: r, c or f where it is told, else ""."""
+    """A class of a data set.
+
+    Attributes:
+        number: The data set's id of the class.
+        name: Name that the model detects it by.
+        frequency: "r", "c" or "f" where the data set provides it, else "".
+    """
 
     number: int
     name: str
@@ -44,10 +52,17 @@ class NamedClass:
 
 
 def class_of(record: Record) -> tuple[NamedClass, bool | None]:
-    """The class that a record asks for, and whether all its boxes are annotated; None: the data are complete.
+    """Class that a record annotates in its image.
+
+    Args:
+        record: The record.
+
+    Returns:
+        The class, and whether all its boxes are annotated; None where the data set annotates every class in
+        every image.
 
     Raises:
-        InvalidInputError: the record does not ask for a class.
+        InvalidInputError: The record has no class.
     """
     fields = protocol_fields(record)
     if fields.category_id is not None:
@@ -56,26 +71,42 @@ def class_of(record: Record) -> tuple[NamedClass, bool | None]:
     if record.category_ids:
         return NamedClass(record.category_ids[0], record.text), None
     raise InvalidInputError(
-        f"Record {record.id!r} of source {record.source!r} asks for no class; "
-        "score a store that was imported from coco or lvis."
+        f"Expected a record with a class, got {record.id!r} of source {record.source!r} without; "
+        "evaluate detection on a store that was imported from coco or lvis."
     )
 
 
 def classes_of(store: Store) -> list[NamedClass]:
-    """All classes that a store's records ask for, by number."""
-    found: dict[int, NamedClass] = {}
+    """Classes that the records of a store annotate.
+
+    Args:
+        store: The store.
+
+    Returns:
+        The classes, ordered by number.
+
+    Raises:
+        InvalidInputError: A record has no class.
+    """
+    classes: dict[int, NamedClass] = {}
     for record in store:
         named, _ = class_of(record)
-        found[named.number] = named
-    return [found[number] for number in sorted(found)]
+        classes[named.number] = named
+    return [classes[number] for number in sorted(classes)]
 
 
 def read_classes(file: Path) -> list[NamedClass]:
-    """All classes of an annotation file in COCO's or LVIS's format, by number.
+    """Classes of an annotation file in COCO's or LVIS's format.
+
+    Args:
+        file: The JSON file.
+
+    Returns:
+        The classes, ordered by number.
 
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: a category has no number or no name.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: A category has no number or no name.
     """
     categories = numbered(iterate_list(file, "categories"), f"{file}, category")
     return sorted(read_entries(categories, _read_class, None), key=lambda named: named.number)
@@ -87,11 +118,11 @@ def _read_class(entry: Any) -> NamedClass:
 
 
 class DetectionMetric:
-    """Average precision of boxes that were found for every class of a data set in every image.
+    """Average precision of detecting every class of a data set in every image.
 
-    Where the data tell for some classes only whether an image shows them (LVIS), other classes do not count
-    in that image, and the figures are those of the LVIS API, with 300 detections an image, and "fixed" ones,
-    with 10,000 detections a class over the whole set instead. Otherwise they are COCO's.
+    Where the data set annotates only some classes in each image (LVIS), other classes do not count in that
+    image; the scores are those of the LVIS API, with 300 detections per image, and "fixed" ones, with 10,000
+    detections per class over the whole data set instead. Otherwise they are COCO's.
 
     Source: arXiv 2104.12763, section 4.2.4; arXiv 1908.03195; arXiv 2102.01066 (fixed AP).
     """
@@ -100,142 +131,173 @@ class DetectionMetric:
         """Start without any image.
 
         Args:
-            classes: that are looked for.
+            classes: Classes to detect.
 
         Raises:
-            InvalidInputError: two of them have one name.
+            InvalidInputError: Two of them have the same name.
         """
         self._classes = classes
         self._number_of = {named.name: named.number for named in classes}
         if len(self._number_of) < len(classes):
             counts = Counter(named.name for named in classes)
             raise InvalidInputError(
-                f"Two classes have the name {counts.most_common(1)[0][0]!r}; give each class its own."
+                f"Expected distinct names of classes, got {counts.most_common(1)[0][0]!r} more than once; "
+                "rename one of these classes."
             )
-        self._asked = RecordRows(columns=3, dtype=np.int64)  # image, class, exhaustive (-1: complete data)
-        self._true = RecordRows(columns=2, dtype=np.int64)  # image, class
-        self._true_boxes = RecordRows(columns=6)  # corners, area, whether it is a crowd
-        self._of_images: list[Boxes] = []
-        self._of_classes = _Best(PER_CLASS)
+        self._pairs = RecordRows(columns=3, dtype=np.int64)  # image, class, exhaustive (-1: all pairs are)
+        self._truths = RecordRows(columns=2, dtype=np.int64)  # image, class
+        self._true_boxes = RecordRows(columns=6)  # x0, y0, x1, y1, area, whether it is a crowd
+        self._best_of_images: list[Boxes] = []
+        self._best_of_classes = _BestOfClasses(PER_CLASS)
 
     def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
-        """Score some images.
+        """Add some images.
 
         Args:
-            predictions: of each record's image, for all classes, with labels; the records of an image share
-                theirs.
-            records: all of these images, one for each class that is known to be in an image or not.
+            predictions: Labeled detections of all classes in the image of each record; the records of an
+                image share them.
+            records: All records of these images, one for each annotated class.
 
         Returns:
-            Nothing: the precision is one of all images.
+            An empty list: the precision is one of all images.
 
         Raises:
-            InvalidInputError: there are more or fewer records than predictions, or these have no labels.
+            InvalidInputError: The numbers of records and predictions differ, or detections have no labels.
         """
-        scored: set[int] = set()
+        added: set[int] = set()
         for prediction, record in paired(predictions, records):
             image = image_number(record)
             self._add_truth(image, record)
-            if image not in scored:
+            if image not in added:
                 self._add_detections(image, prediction.detections)
-                scored.add(image)
+                added.add(image)
         return []
 
     def _add_truth(self, image: int, record: Record) -> None:
         named, exhaustive = class_of(record)
-        asked = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
-        self._asked.add(record, np.array([asked]))
+        pair = [image, named.number, -1 if exhaustive is None else int(exhaustive)]
+        self._pairs.add(record, np.array([pair]))
+
+        # Boxes, with the areas of their masks where the data set has them
         fields = protocol_fields(record)
         corners = np.array(record.boxes, dtype=np.float32).reshape(-1, 4)
         areas = fields.areas or np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-        crowds = np.array(fields.crowds, dtype=np.float32).reshape(-1, 5)  # class and corners
-        numbers = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
-        sides = crowds[:, 3:] - crowds[:, 1:3]
-        rows = np.concatenate(
-            [np.column_stack([corners, areas]), np.column_stack([crowds[:, 1:], sides.prod(1)])]
-        )
-        self._true.add(record, np.column_stack([np.full_like(numbers, image), numbers]))
-        self._true_boxes.add(record, np.column_stack([rows, np.arange(len(rows)) >= len(corners)]))
+        box_rows = np.column_stack([corners, areas, np.zeros(len(corners))])
 
-    def _add_detections(self, image: int, found: Detections) -> None:
-        if found.labels is None:
-            raise InvalidInputError("Detection by name needs the class of each box; these have no labels.")
-        known = np.array([label in self._number_of for label in found.labels], dtype=bool)
-        numbers = [self._number_of[label] for label in found.labels if label in self._number_of]
+        # Crowds, which may be of other classes
+        crowds = np.array(fields.crowds, dtype=np.float32).reshape(-1, 5)  # class, x0, y0, x1, y1
+        crowd_areas = np.prod(crowds[:, 3:] - crowds[:, 1:3], axis=1)
+        crowd_rows = np.column_stack([crowds[:, 1:], crowd_areas, np.ones(len(crowds))])
+
+        # One row for each of them
+        classes = np.concatenate([np.full(len(corners), named.number), crowds[:, 0]]).astype(np.int64)
+        self._truths.add(record, np.column_stack([np.full_like(classes, image), classes]))
+        self._true_boxes.add(record, np.concatenate([box_rows, crowd_rows]))
+
+    def _add_detections(self, image: int, detections: Detections) -> None:
+        if detections.labels is None:
+            raise InvalidInputError(
+                "Expected detections with labels, got none; predict for class names, not for texts."
+            )
+        # Keep the detections of known classes
+        indices, numbers = [], []
+        for i, label in enumerate(detections.labels):
+            if label in self._number_of:
+                indices.append(i)
+                numbers.append(self._number_of[label])
+        index = np.array(indices, dtype=np.int64)
         classes = np.array(numbers, dtype=np.int64)
-        boxes = Boxes(np.full_like(classes, image), classes, found.boxes_xyxy[known], found.scores[known])
+        boxes = Boxes(
+            np.full_like(classes, image), classes, detections.boxes_xyxy[index], detections.scores[index]
+        )
+
+        # Keep the best of the image, and the best of each class over all images
         best = np.argsort(-boxes.values, kind="stable")[:PER_IMAGE]
-        self._of_images.append(boxes.select(best))
-        self._of_classes.add(boxes)
+        self._best_of_images.append(boxes.select(best))
+        self._best_of_classes.add(boxes)
 
     def compute(self) -> dict[str, float]:
-        """Put the scores of all processes together; every process must call this at the same time.
+        """Combine the scores of all processes; every process must call this at the same time.
 
         Returns:
-            AP, AP50, AP75, APs, APm, APl, AR, ARs, ARm, ARl; with APr, APc, APf and the same beginning with
-            "fixed_" where some classes are not told of every image. Nothing where nothing was scored.
+            AP, AP50, AP75, APs, APm, APl, AR, ARs, ARm, ARl; where images have only some classes annotated,
+            also APr, APc, APf, and all of these as "fixed_" scores. Empty where no image was scored.
         """
-        _, asked = self._asked.merged()
-        _, true = self._true.merged()
-        _, true_boxes = self._true_boxes.merged()
-        of_images = _gathered(self._of_images)
-        of_classes = self._of_classes.gathered()
-        if not len(asked):
+        # Gather from all processes
+        _, pair_rows = self._pairs.merged()
+        _, truth_rows = self._truths.merged()
+        _, box_rows = self._true_boxes.merged()
+        best_of_images = _gather(self._best_of_images)
+        best_of_classes = self._best_of_classes.gather()
+        if not len(pair_rows):
             return {}
-        truth = Boxes(true[:, 0], true[:, 1], true_boxes[:, :4], true_boxes[:, 4], true_boxes[:, 5] > 0)
-        if (asked[:, 2] < 0).any():
-            images, classes = np.unique(asked[:, 0]), np.array([named.number for named in self._classes])
-            pairs = np.stack(np.meshgrid(images, classes, indexing="ij"), -1).reshape(-1, 2)
-            every = EvaluatedPairs(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), dtype=bool))
-            return detection_average_precision(of_classes, truth, every, {})
-        known = EvaluatedPairs(asked[:, 0], asked[:, 1], asked[:, 2] > 0)
+        truths = Boxes(
+            truth_rows[:, 0], truth_rows[:, 1], box_rows[:, :4], box_rows[:, 4], crowds=box_rows[:, 5] > 0
+        )
+
+        # COCO: every class is annotated in every image
+        if (pair_rows[:, 2] < 0).any():
+            images = np.unique(pair_rows[:, 0])
+            classes = np.array([named.number for named in self._classes])
+            grid = np.stack(np.meshgrid(images, classes, indexing="ij"), -1).reshape(-1, 2)
+            all_pairs = EvaluatedPairs(grid[:, 0], grid[:, 1], np.ones(len(grid), dtype=bool))
+            return detection_average_precision(best_of_classes, truths, all_pairs, {})
+
+        # LVIS: some classes are annotated in each image
+        pairs = EvaluatedPairs(pair_rows[:, 0], pair_rows[:, 1], pair_rows[:, 2] > 0)
         frequencies = {c.number: c.frequency for c in self._classes if c.frequency in FREQUENCIES}
-        fixed = detection_average_precision(of_classes, truth, known, frequencies)
-        return detection_average_precision(of_images, truth, known, frequencies) | {
-            f"fixed_{name}": value for name, value in fixed.items()
-        }
+        scores = detection_average_precision(best_of_images, truths, pairs, frequencies)
+        fixed = detection_average_precision(best_of_classes, truths, pairs, frequencies)
+        for name, value in fixed.items():
+            scores[f"fixed_{name}"] = value
+        return scores
 
 
-class _Best:
-    """The best detections of each class over all images."""
+class _BestOfClasses:
+    """The best detections of each class over all images, selected while they are added."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[Boxes] = []
-        self._waiting = 0
+        self._pending = 0
 
     def add(self, boxes: Boxes) -> None:
         """Add the detections of one image."""
         self._parts.append(boxes)
-        self._waiting += len(boxes)
-        held = len(self._parts[0])
-        if self._waiting > max(2 * held, 4_000_000):  # sort seldom: the cost of a detection stays constant
-            self._cut()
+        self._pending += len(boxes)
+        # Select seldom: sorting costs more than adding
+        if self._pending > max(2 * len(self._parts[0]), _MIN_PENDING):
+            self._select()
 
-    def gathered(self) -> Boxes:
-        """The best of all processes."""
-        self._cut()
-        self._parts = [_gathered(self._parts)]
-        self._cut()
+    def gather(self) -> Boxes:
+        """The best detections of all processes."""
+        self._select()
+        self._parts = [_gather(self._parts)]
+        self._select()
         return self._parts[0]
 
-    def _cut(self) -> None:
-        boxes = _joined(self._parts)
-        order = np.lexsort((boxes.images, -boxes.values, boxes.classes))
-        classes = boxes.classes[order]
-        rank = np.arange(len(classes)) - np.searchsorted(classes, classes)
-        kept = np.sort(order[rank < self._limit])
-        self._parts, self._waiting = [boxes.select(kept)], len(kept)
+    def _select(self) -> None:
+        boxes = _concatenate(self._parts)
+        # Order by image, since of equal scores the earlier is kept
+        boxes = boxes.select(np.argsort(boxes.images, kind="stable"))
+        best = boxes.select(best_per_group(boxes.classes, boxes.values, self._limit))
+        self._parts, self._pending = [best], len(best)
 
 
 def image_number(record: Record) -> int:
-    """A number for a record's image, the same on all processes: its own, where it is one."""
+    """Number of a record's image, the same on all processes.
+
+    Args:
+        record: The record.
+
+    Returns:
+        The image's id where it is a number, else a hash of it.
+    """
     is_number = record.image_id.isdecimal() and len(record.image_id) <= _DIGITS
     return int(record.image_id) if is_number else hash_of(record.image_id)
 
 
-def _joined(parts: Sequence[Boxes]) -> Boxes:
-    """The detections of many images as one."""
+def _concatenate(parts: Sequence[Boxes]) -> Boxes:
     integers, floats = np.empty(0, dtype=np.int64), np.empty((0, 4), dtype=np.float32)
     return Boxes(
         np.concatenate([integers, *(part.images for part in parts)]),
@@ -245,9 +307,9 @@ def _joined(parts: Sequence[Boxes]) -> Boxes:
     )
 
 
-def _gathered(parts: Sequence[Boxes]) -> Boxes:
-    """The detections of all processes, in an order that does not depend on who found them."""
-    own = _joined(parts)
+def _gather(parts: Sequence[Boxes]) -> Boxes:
+    """The detections of all processes, by image, so that the order does not depend on the processes."""
+    own = _concatenate(parts)
     keys = gather_rows(np.column_stack([own.images, own.classes]))
     rows = gather_rows(np.column_stack([own.corners, own.values]))
     order = np.argsort(keys[:, 0], kind="stable")

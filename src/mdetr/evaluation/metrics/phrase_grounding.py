@@ -16,7 +16,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.distributed import GroupedRows
 from mdetr.evaluation.example_scores import ExampleScore, words_of
 from mdetr.evaluation.metrics.contract import paired
-from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, share_within
+from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, recall_at
 from mdetr.processing.coordinates import Spans
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
@@ -35,7 +35,7 @@ class PhraseGroundingMetric:
     """Recall@k of phrase grounding.
 
     Scores the phrases that have a box, of records that do not single out a box (`is_referred` is None), and
-    passes over all other records. The boxes of a phrase are ranked by the most likely of its tokens.
+    skips all other records. The boxes of a phrase are ranked by the most likely of its tokens.
 
     Source: arXiv 2104.12763, section 4.1 (Flickr30k Entities), with both protocols of its table 3.
     """
@@ -44,86 +44,99 @@ class PhraseGroundingMetric:
         """Start without any record.
 
         Args:
-            protocol: "any_box", where a box is right that overlaps some true box by half; or "merged_boxes",
-                where it must so overlap the one box that encloses them all.
+            protocol: "any_box", where a box is correct that overlaps any true box by half; or "merged_boxes",
+                where it must overlap the one box that encloses all true boxes.
 
         Raises:
-            InvalidInputError: there is no such protocol.
+            InvalidInputError: The protocol is unknown.
         """
         if protocol not in _TRUTHS:
             raise InvalidInputError(
-                f"Expected one of {', '.join(_TRUTHS)} as protocol of phrase grounding, found {protocol!r}."
+                f"Expected one of {', '.join(_TRUTHS)} as protocol of phrase grounding, got {protocol!r}."
             )
         self._truth_of = _TRUTHS[protocol]
-        self._places = GroupedRows(columns=1)
+        self._ranks = GroupedRows(columns=1)
 
     def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
 
         Args:
-            predictions: of the model, for B texts.
-            records: the B records of these texts, in order.
+            predictions: Predictions for B texts.
+            records: The B records of these texts, in order.
 
         Returns:
-            For each record with phrases, the share of them whose first box is right.
+            For each record with phrases, the fraction of them whose first box is correct.
 
         Raises:
-            InvalidInputError: there are more or fewer records than predictions.
+            InvalidInputError: The numbers of records and predictions differ.
         """
         example_scores = []
         for prediction, record in paired(predictions, records):
+            # Rank the boxes for each phrase
             ranked, best = [], []
             for phrase in phrases_of(record):
-                found = rank_for_phrase(prediction, phrase.spans)
-                ranked.append(torch.from_numpy(found.boxes_xyxy))
-                best.append(replace(found[0], phrase=words_of(record.text, phrase.spans), spans=phrase.spans))
-            places_of_hits = self.score_phrases(record, ranked)
-            if places_of_hits:
-                right = sum(place < 1 for place in places_of_hits) / len(places_of_hits)
-                example_scores.append(ExampleScore(record, right, tuple(best)))
+                detections = rank_for_phrase(prediction, phrase.spans)
+                ranked.append(torch.from_numpy(detections.boxes_xyxy))
+                words = words_of(record.text, phrase.spans)
+                best.append(replace(detections[0], phrase=words, spans=phrase.spans))
+
+            # Score them
+            ranks = self.score_phrases(record, ranked)
+            if ranks:
+                example_scores.append(ExampleScore(record, ranks.count(0) / len(ranks), tuple(best)))
         return example_scores
 
     def score_phrases(self, record: Record, ranked: Sequence[Tensor]) -> list[float]:
-        """Score the ranked boxes (Q, 4), x0, y0, x1, y1 in pixels, of each of a record's phrases.
+        """Score ranked boxes for each phrase of a record.
+
+        Args:
+            record: The record, with P phrases.
+            ranked: P tensors (Q, 4), x0, y0, x1, y1 in pixels, best first.
 
         Returns:
-            The place of each phrase's first right box (`first_hit`).
+            The rank of each phrase's first correct box (`first_hit`).
         """
-        truths = [self._truth_of(boxes) for boxes in _true_boxes(record)]
-        found = [first_hit(boxes, truth) for boxes, truth in zip(ranked, truths, strict=True)]
-        of_type: dict[str, list[float]] = {ALL: found}
-        for place, types in zip(found, _types(record), strict=True):
+        ranks = []
+        for boxes, true_boxes in zip(ranked, _true_boxes(record), strict=True):
+            ranks.append(first_hit(boxes, self._truth_of(true_boxes)))
+
+        # Add them to the groups of all phrases and of each phrase's types
+        groups: dict[str, list[float]] = {ALL: ranks}
+        for rank, types in zip(ranks, _types(record), strict=True):
             for name in types:
-                of_type.setdefault(name, []).append(place)
-        for name, own in of_type.items():
-            self._places.add(name, record, np.array(own)[:, None])
-        return found
+                groups.setdefault(name, []).append(rank)
+        for name, group in groups.items():
+            self._ranks.add(name, record, np.array(group)[:, None])
+        return ranks
 
     def compute(self) -> dict[str, float]:
-        """Put the scores of all processes together; every process must call this at the same time.
+        """Combine the scores of all processes; every process must call this at the same time.
 
         Returns:
             recall@1, @5, @10, and upper_bound, the recall of all boxes; the same with "/TYPE" for each type
-            of phrase, where the data set tells types; num_phrases, of how many. Nothing where no phrase was
-            scored.
+            of phrase, where the data set has types; num_phrases, the number of phrases. Empty where no phrase
+            was scored.
         """
         scores: dict[str, float] = {}
-        for name, places in self._places.merged().items():
-            if len(places):
-                end = "" if name == ALL else f"/{name}"
-                scores |= {f"recall@{k}{end}": share for k, share in share_within(places).items()}
-                scores[f"upper_bound{end}"] = float(np.isfinite(places).mean())
-                if name == ALL:
-                    scores["num_phrases"] = float(len(places))
+        for name, ranks in self._ranks.merged().items():
+            if not len(ranks):
+                continue
+            suffix = "" if name == ALL else f"/{name}"
+            for k, recall in recall_at(ranks).items():
+                scores[f"recall@{k}{suffix}"] = recall
+            scores[f"upper_bound{suffix}"] = float(np.isfinite(ranks).mean())
+            if name == ALL:
+                scores["num_phrases"] = float(len(ranks))
         return scores
 
 
 def _true_boxes(record: Record) -> list[Tensor]:
-    """The boxes of each phrase: as annotated, where the source keeps them, before any were made one."""
+    """The boxes of each phrase, (N, 4): as annotated, before any merging, where the source has these."""
     annotated = protocol_fields(record).phrase_boxes
     if annotated is not None:
         return [torch.tensor(boxes) for boxes in annotated]
-    return [torch.tensor([record.boxes[i] for i in phrase.box_indices]) for phrase in phrases_of(record)]
+    boxes = torch.tensor(record.boxes)
+    return [boxes[list(phrase.box_indices)] for phrase in phrases_of(record)]
 
 
 def _types(record: Record) -> Sequence[Sequence[str]]:
@@ -132,10 +145,16 @@ def _types(record: Record) -> Sequence[Sequence[str]]:
 
 
 def phrases_of(record: Record) -> tuple[Phrase, ...]:
-    """List the phrases of a caption that have a box.
+    """Phrases of a caption that have a box.
 
     These are `record.phrases`, or, where it has none, the distinct spans of its boxes: boxes with the same
     spans are the boxes of one phrase. A referring expression (`is_referred` is not None) has none.
+
+    Args:
+        record: The caption.
+
+    Returns:
+        The phrases, in order.
     """
     if record.is_referred is not None:
         return ()
@@ -149,13 +168,22 @@ def phrases_of(record: Record) -> tuple[Phrase, ...]:
 
 
 def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
-    """All queries, best first, scored by how likely each belongs to a phrase of the text.
+    """All boxes, best first, scored by the probability that each belongs to a phrase of the text.
+
+    Args:
+        prediction: Prediction for the text, with Q boxes.
+        spans: Characters of the phrase, (start, end) each.
+
+    Returns:
+        Q detections.
 
     Raises:
-        InvalidInputError: the prediction is not of a text.
+        InvalidInputError: The prediction is not of a text.
     """
     if prediction.text is None or prediction.token_probabilities is None:
-        raise InvalidInputError("Phrases need the probabilities of tokens; these predictions hold none.")
+        raise InvalidInputError(
+            "Expected predictions with token probabilities, got none; predict for texts, not for class names."
+        )
     probabilities = torch.from_numpy(prediction.token_probabilities)
     scores = phrase_scores(probabilities, token_ranges(prediction.text, spans))
     order = scores.argsort(descending=True, stable=True).numpy()
@@ -163,14 +191,16 @@ def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
 
 
 def phrase_scores(token_probabilities: Tensor, ranges: Sequence[tuple[int, int]]) -> Tensor:
-    """Say how likely each query belongs to a phrase: the most likely of its tokens.
+    """Probability that each query belongs to a phrase: that of the phrase's most likely token.
 
     Args:
-        token_probabilities: (Q, T).
-        ranges: the phrase's tokens, (first, last) each.
+        token_probabilities: (Q, T) probabilities.
+        ranges: Tokens of the phrase, (first, last) each, last inclusive.
 
     Returns:
         (Q,) probabilities, all 0 for a phrase without tokens.
     """
-    scores = [token_probabilities[:, first : last + 1].amax(1) for first, last in ranges]
-    return torch.stack(scores).amax(0) if scores else torch.zeros(len(token_probabilities))
+    scores = token_probabilities.new_zeros(len(token_probabilities))
+    for first, last in ranges:
+        scores = torch.maximum(scores, token_probabilities[:, first : last + 1].amax(1))
+    return scores

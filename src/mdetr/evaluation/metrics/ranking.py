@@ -17,39 +17,39 @@ Overlap = Callable[[Tensor, Tensor], Tensor]
 
 
 def first_hit(ranked_boxes: Tensor, true_boxes: Tensor, overlap: Overlap = box_iou) -> float:
-    """Find the first of the ranked boxes that is right: it overlaps some true box by half or more.
+    """Rank of the first correct box: the first that overlaps any true box by half or more.
 
     Args:
         ranked_boxes: (Q, 4) x0, y0, x1, y1 in pixels, best first.
-        true_boxes: (N, 4), the same; any of them will do.
+        true_boxes: (N, 4) x0, y0, x1, y1 in pixels.
         overlap: torchvision's `box_iou`, or `generalized_box_iou`.
 
     Returns:
-        Its place, counted from 0; infinity where none is right.
+        Rank, counted from 0; infinity where no box is correct.
     """
-    right = (overlap(ranked_boxes, true_boxes) >= MIN_OVERLAP).any(1).nonzero()
-    return float(right[0, 0]) if len(right) else float("inf")
+    correct = (overlap(ranked_boxes, true_boxes) >= MIN_OVERLAP).any(1).nonzero()
+    return float(correct[0, 0]) if len(correct) else float("inf")
 
 
-def share_within(places: NDArray[np.float32], tops: Iterable[int] = TOPS) -> dict[int, float]:
-    """Say, for each k, for which share of the questions one of the first k boxes was right.
+def recall_at(ranks: NDArray[np.float32], tops: Iterable[int] = TOPS) -> dict[int, float]:
+    """Fraction of the queries with a correct box among the first k.
 
     Args:
-        places: (n,) of `first_hit`, n at least 1.
-        tops: the k.
+        ranks: (n,) ranks of the first correct boxes (`first_hit`), n at least 1.
+        tops: Values of k.
 
     Returns:
-        k -> share.
+        k -> fraction.
     """
-    return {k: float((places < k).mean()) for k in tops}
+    return {k: float((ranks < k).mean()) for k in tops}
 
 
 def order_by_score(scores: Tensor, boxes: Tensor) -> Tensor:
-    """Order boxes by score, best first; of equal scores the box with the larger coordinates comes first.
+    """Order boxes by score, best first; of equal scores, the box with the larger coordinates comes first.
 
     Args:
-        scores: (Q,).
-        boxes: (Q, 4).
+        scores: (Q,) scores.
+        boxes: (Q, 4) boxes in any format.
 
     Returns:
         (Q,) int64 indices.
@@ -59,5 +59,12 @@ def order_by_score(scores: Tensor, boxes: Tensor) -> Tensor:
 
 
 def enclosing_box(boxes: Tensor) -> Tensor:
-    """The one box (1, 4) that encloses all the boxes (N, 4), N at least 1, given as x0, y0, x1, y1."""
+    """Smallest box that encloses all boxes.
+
+    Args:
+        boxes: (N, 4) x0, y0, x1, y1, N at least 1.
+
+    Returns:
+        (1, 4) x0, y0, x1, y1.
+    """
     return torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])[None]

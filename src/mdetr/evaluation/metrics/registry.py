@@ -1,4 +1,4 @@
-"""Registry of the metrics by the name of their task."""
+"""Registry of metrics by task name."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "average_precision": AveragePrecisionMetric,
 }
 
-DETECTION = "detection"  # `DetectionMetric`, whose predictions are of every class in every image
+DETECTION = "detection"  # `DetectionMetric`, which needs predictions of every class in every image
 TASKS = (*METRICS, DETECTION)
 
 
 def make_metric(task: str) -> Metric:
-    """Make the metric of a task, empty.
+    """Make the metric of a task.
 
     Args:
-        task: a name of `METRICS`.
+        task: A name of `METRICS`.
+
+    Returns:
+        The metric, without any record.
 
     Raises:
-        RecipeError: there is no such task.
+        RecipeError: The task is unknown.
     """
     if task not in METRICS:
         near = get_close_matches(task, METRICS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the tasks are {', '.join(METRICS)}."
-        raise RecipeError(f"Expected the name of a task, found {task!r}: {hint}")
+        raise RecipeError(f"Expected the name of a task, got {task!r}; {hint}")
     return METRICS[task]()
