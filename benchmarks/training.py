@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from mdetr.data.settings import TrainStore
+from mdetr.data.held_out import TrainStore
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
 from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize
@@ -35,6 +35,7 @@ from mdetr.training.optimization import parameter_groups
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import load_recipe
+from mdetr.training.shape_grouping import make_sampler
 
 WARM_UP = 5  # steps that do not count
 TURNS = 3
@@ -55,19 +56,36 @@ class Clock(Progress):
             self.waits.append(values["data_wait"])
 
 
+def components_of(recipe: Recipe) -> Components:
+    """The model of a recipe, and all that makes its batches."""
+    return build_components(recipe.model, recipe.image, recipe.data, recipe.run.gradient_checkpointing)
+
+
 def with_mdetr(recipe: Recipe, folder: Path) -> tuple[list[float], float]:
     """Seconds of each step of a run, and the share of them in which it waited for data."""
-    components = build_components(recipe)
+    components = components_of(recipe)
     dataset = training_data(recipe.data, recipe.seed)
-    clock = Clock()
-    accelerator = make_accelerator(components.model, recipe, folder)
-    TrainingLoop(accelerator, components, recipe, folder, dataset, {}, progress=clock).run()
+    batch_size = recipe.optimizer.batch_size
+    loop = TrainingLoop(
+        make_accelerator(components.model, recipe.run, folder),
+        components,
+        folder,
+        dataset,
+        make_sampler(dataset, recipe.data, batch_size, recipe.seed, components.resized),
+        {},
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        ema=recipe.ema,
+        run=recipe.run,
+        progress=(clock := Clock()),
+    )
+    loop.run()
     return differences(clock.ends), median(clock.waits[1:])
 
 
 def with_a_plain_loop(recipe: Recipe) -> list[float]:
     """Seconds of each step of a loop that does no more than it must."""
-    components = build_components(recipe)
+    components = components_of(recipe)
     model = components.model.to(memory_format=torch.channels_last).train()  # as the trainer has it
     settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
@@ -147,7 +165,7 @@ def main() -> None:
             plain += with_a_plain_loop(recipe)
             times, wait = with_mdetr(recipe, Path(name) / f"run{turn}")
             ours, waits = ours + times, [*waits, wait]
-        average = seconds_of_average(build_components(recipe), recipe)
+        average = seconds_of_average(components_of(recipe), recipe)
     images = recipe.optimizer.batch_size
     turns = f"{TURNS} turns of {arguments.steps} steps"
     print(f"{torch.get_num_threads()} threads, {images} images a step, {turns}")

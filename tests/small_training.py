@@ -12,6 +12,7 @@ import pytest
 
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
+from mdetr.training.build import Components, build_components
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
 
@@ -93,6 +94,11 @@ def small_recipe(store: Path, **run: Any) -> dict[str, Any]:
         "ema": {"decay": 0.99, "ramp": True},
         "run": {"workers": 0, "log_every": 1, "evaluate_every": 1000, "save_every": 2, "pictures": 0} | run,
     }
+
+
+def components_of(recipe: Recipe) -> Components:
+    """The model of a recipe, and all that makes its batches, as `train` builds them."""
+    return build_components(recipe.model, recipe.image, recipe.data, recipe.run.gradient_checkpointing)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import yaml
 from accelerate import Accelerator
 from PIL import Image
 
-from mdetr.data.settings import ValidationStore
+from mdetr.data.held_out import ValidationStore
 from mdetr.data.sources.lvis import read_lvis
 from mdetr.data.store import write_store
 from mdetr.evaluation.evaluator import Validation, evaluate

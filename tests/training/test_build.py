@@ -11,18 +11,17 @@ from transformers import RobertaConfig, RobertaModel
 
 from mdetr.errors import RecipeError
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.training.build import build_components
 from mdetr.training.datasets import training_data
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
-from tests.small_training import small_recipe
+from tests.small_training import components_of, small_recipe
 
 
 def _step(content: dict[str, Any]) -> tuple[dict[str, torch.Tensor], int]:
     """The gradients of a step, and how many activations were kept for its backward pass."""
     recipe = parse_recipe(content)
     torch.manual_seed(0)
-    components = build_components(recipe)
+    components = components_of(recipe)
     data = training_data(recipe.data, 0)
     data.set_epoch(0)
     batch = components.collator([data[0], data[1]])
@@ -65,7 +64,7 @@ def test_a_baseline_has_no_additions(shapes_store: Path) -> None:
     content["model"] = {"baseline": "detr", "config": {}}
     content["data"]["validation"] = {}
     with pytest.raises(RecipeError, match="A baseline trains without"):
-        build_components(parse_recipe(content))
+        components_of(parse_recipe(content))
 
 
 def test_an_image_size_changes_that_of_the_model_to_start_from(
@@ -74,13 +73,13 @@ def test_an_image_size_changes_that_of_the_model_to_start_from(
     content = small_recipe(shapes_store) | {"model": {"start_from": str(tiny_model_folder)}}
     start = MdetrProcessor.from_pretrained(tiny_model_folder).image_processor
     content["image"] = {}
-    assert build_components(parse_recipe(content)).processor.image_processor.size == start.size
+    assert components_of(parse_recipe(content)).processor.image_processor.size == start.size
     content["image"] = {"shortest_edge": 77, "longest_edge": 200}
-    processor = build_components(parse_recipe(content)).processor.image_processor
+    processor = components_of(parse_recipe(content)).processor.image_processor
     assert processor.size == content["image"]
     assert list(processor.image_mean) == list(start.image_mean)
     content["image"] = {"shortest_edge": 192}  # 96 x 160 was the size; the other side follows
-    processor = build_components(parse_recipe(content)).processor.image_processor
+    processor = components_of(parse_recipe(content)).processor.image_processor
     assert processor.size == {"shortest_edge": 192, "longest_edge": 320}
 
 
@@ -118,7 +117,7 @@ def _starting_from(text_weights: Path, store: Path, layers: int) -> Recipe:
 def test_a_text_encoder_starts_from_some_of_the_layers_of_its_weights_in_full_precision(
     shapes_store: Path, text_weights: Path
 ) -> None:
-    encoder = build_components(_starting_from(text_weights, shapes_store, 1)).model.text_encoder
+    encoder = components_of(_starting_from(text_weights, shapes_store, 1)).model.text_encoder
     source = RobertaModel.from_pretrained(text_weights, dtype=torch.float32).state_dict()
     own = encoder.state_dict()
     assert all(tensor.dtype == torch.float32 for tensor in own.values() if tensor.is_floating_point())
@@ -130,4 +129,4 @@ def test_a_text_encoder_larger_than_its_weights_is_refused(shapes_store: Path, t
     with pytest.raises(
         RecipeError, match=r"has no encoder\.layer\.2\..*; leave out what makes the encoder larger"
     ):
-        build_components(_starting_from(text_weights, shapes_store, 3))
+        components_of(_starting_from(text_weights, shapes_store, 3))

@@ -10,8 +10,7 @@ import torch
 
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.early_stopping import EarlyStopper
-from mdetr.training.recipe import EarlyStopping
+from mdetr.training.early_stopping import EarlyStopper, EarlyStopping
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from tests.small_training import small_recipe

@@ -18,9 +18,10 @@ from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.training.datasets import training_data
-from mdetr.training.distributed import batch_per_process, make_accelerator
-from mdetr.training.optimization import parameter_groups, suited_rate
-from mdetr.training.recipe import OptimizerSettings, Recipe
+from mdetr.training.distributed import make_accelerator
+from mdetr.training.loop import RunSettings, batch_per_process
+from mdetr.training.optimization import OptimizerSettings, parameter_groups, suited_rate
+from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
@@ -196,10 +197,10 @@ def test_a_small_text_encoder_learns_at_a_rate_that_suits_its_own_size(
     assert found == pytest.approx(rates, rel=0.01)
 
 
-def test_a_batch_that_does_not_divide_is_refused(recipe: Recipe, tmp_path: Path) -> None:
-    uneven = replace(recipe, run=replace(recipe.run, gradient_accumulation=3))
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    assert batch_per_process(batch_size=12, gradient_accumulation=3, num_processes=2) == 2
     with pytest.raises(RecipeError, match="does not divide"):
-        batch_per_process(uneven, 1)
+        batch_per_process(batch_size=4, gradient_accumulation=3, num_processes=1)
 
 
 def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
@@ -220,11 +221,9 @@ def test_stores_are_drawn_by_weight(shapes_store: Path, tmp_path: Path) -> None:
     assert epochs[7] == epochs[-1] != epochs[8]
 
 
-def test_precision_and_trackers_that_the_machine_lacks_are_refused(recipe: Recipe, tmp_path: Path) -> None:
-    tracked = replace(recipe, run=replace(recipe.run, trackers=["wandb"]))
+def test_precision_and_trackers_that_the_machine_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"wandb is not installed: pip install wandb\."):
-        make_accelerator(small_model(), tracked, tmp_path)
+        make_accelerator(small_model(), RunSettings(trackers=["wandb"]), tmp_path)
     if not torch.accelerator.is_available():
-        half = replace(recipe, run=replace(recipe.run, precision="fp16"))
         with pytest.raises(RecipeError, match="fp16 trains on a GPU only"):
-            make_accelerator(small_model(), half, tmp_path)
+            make_accelerator(small_model(), RunSettings(precision="fp16"), tmp_path)

@@ -10,8 +10,7 @@ import torch
 
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.lora import add_lora, merge_lora
-from mdetr.training.recipe import LoraSettings
+from mdetr.training.lora import LoraSettings, add_lora, merge_lora
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint

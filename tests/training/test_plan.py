@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mdetr.training.build import build_components
 from mdetr.training.plan import TIMED, Group, Plan, make_plan
 from mdetr.training.recipe_file import parse_recipe
-from tests.small_training import small_recipe
+from tests.small_training import components_of, small_recipe
 
 
 def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path: Path) -> None:
@@ -21,7 +20,7 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
     recipe = parse_recipe(content)
     plan = make_plan(recipe, tmp_path)
     assert (plan.examples, plan.steps_per_epoch, plan.steps, plan.batch) == (8, 2, 6, 4)
-    model = build_components(recipe).model
+    model = components_of(recipe).model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     assert {group.name for group in plan.groups} == {"backbone", "rest"}

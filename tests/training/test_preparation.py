@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mdetr.cli.evaluate import evaluate
-from mdetr.data.held_out import check_disjoint, open_store
-from mdetr.data.settings import TrainStore, ValidationStore
+from mdetr.data.held_out import TrainStore, ValidationStore, open_store
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.errors import RecipeError
 from mdetr.inference.grounder import Mdetr
+from mdetr.training.datasets import check_shared_images
 from mdetr.training.preparation import import_own_data
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import load_recipe, parse_recipe, to_yaml
@@ -51,6 +51,10 @@ def _images(entry: TrainStore | ValidationStore) -> set[str]:
     return set(open_store(entry).image_ids().to_pylist())
 
 
+def _imported(recipe: Recipe, folder: Path) -> Recipe:
+    return replace(recipe, data=import_own_data(recipe.data, folder))
+
+
 def _parts(recipe: Recipe) -> tuple[set[str], set[str]]:
     (validation,) = recipe.data.validation.values()
     return _images(recipe.data.train[0]), _images(validation)
@@ -65,27 +69,27 @@ def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(
     path = mine if kind == "file" else tmp_path / "store"
     recipe = load_recipe(FINETUNE, [f"data={path}", "model=some/model"])
     assert recipe.model.start_from == "some/model"
-    made = import_own_data(recipe, tmp_path / "run")
+    made = _imported(recipe, tmp_path / "run")
     trained_on, kept = _parts(made)
     assert trained_on.isdisjoint(kept)
     assert trained_on | kept == {f"{number}.png" for number in range(30)}
     assert kept == {"12.png"}  # by their names alone, whatever the kind
-    check_disjoint(made.data)
-    assert import_own_data(recipe, tmp_path / "run") == made  # found again, as on --resume
+    check_shared_images(made.data)
+    assert _imported(recipe, tmp_path / "run") == made  # found again, as on --resume
     again = parse_recipe(yaml.safe_load(to_yaml(made)))  # as a run's folder keeps it
-    assert _parts(import_own_data(again, tmp_path / "other")) == (trained_on, kept)
+    assert _parts(_imported(again, tmp_path / "other")) == (trained_on, kept)
 
 
 def test_of_few_images_one_is_kept_and_a_single_one_is_refused(mine: Path, tmp_path: Path) -> None:
     lines = mine.read_text().splitlines()
     for first in range(1, 9):  # none of these pairs has an image that the rule for many would keep
         mine.write_text("\n".join(lines[first : first + 2]))
-        made = import_own_data(load_recipe(FINETUNE, [f"data={mine}"]), tmp_path / "run")
+        made = _imported(load_recipe(FINETUNE, [f"data={mine}"]), tmp_path / "run")
         assert [len(part) for part in _parts(made)] == [1, 1]
     mine.write_text(lines[0])
     recipe = load_recipe(FINETUNE, [f"data={mine}"])
     for _ in range(2):
-        made = import_own_data(recipe, tmp_path / "run")
+        made = _imported(recipe, tmp_path / "run")
         with pytest.raises(RecipeError, match="too few images to keep one in 10"):
             open_store(made.data.train[0])
 
@@ -108,12 +112,12 @@ def test_stores_that_share_an_image_are_refused_unless_that_is_meant(
 
     def recipe(validation: str, *changes: str) -> Recipe:
         stores = [f"data={tmp_path / 'one'}", f"data.validation.mine.store={tmp_path / validation}"]
-        return import_own_data(load_recipe(FINETUNE, [*stores, *changes]), tmp_path / "run")
+        return _imported(load_recipe(FINETUNE, [*stores, *changes]), tmp_path / "run")
 
-    check_disjoint(recipe("apart").data)
+    check_shared_images(recipe("apart").data)
     with pytest.raises(RecipeError, match=r"share 1 image, such as \S*19\.png, .*allow_shared_images=true"):
-        check_disjoint(recipe("other").data)
-    check_disjoint(recipe("other", "data.allow_shared_images=true").data)
+        check_shared_images(recipe("other").data)
+    check_shared_images(recipe("other", "data.allow_shared_images=true").data)
 
 
 def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path:
     write_store(tmp_path / "one", embedded[:15], None)
     write_store(tmp_path / "other", [replace(r, image_id=str(n)) for n, r in enumerate(embedded[15:])], None)
     stores = [f"data={tmp_path / 'one'}", f"data.validation.mine.store={tmp_path / 'other'}"]
-    check_disjoint(load_recipe(FINETUNE, stores).data)
+    check_shared_images(load_recipe(FINETUNE, stores).data)
 
 
 def test_fewer_examples_than_a_batch_are_trained_on(
@@ -141,19 +145,19 @@ def test_fewer_examples_than_a_batch_are_trained_on(
 
 def test_a_shared_file_is_whole_on_both_sides_where_that_is_meant(mine: Path, tmp_path: Path) -> None:
     recipe = load_recipe(FINETUNE, [f"data={mine}", "data.allow_shared_images=true"])
-    made = import_own_data(recipe, tmp_path / "run")
+    made = _imported(recipe, tmp_path / "run")
     assert [len(part) for part in _parts(made)] == [30, 30]
 
 
 def test_a_file_that_was_changed_or_has_the_name_of_another_is_read_again(mine: Path, tmp_path: Path) -> None:
     recipe = load_recipe(FINETUNE, [f"data={mine}"])
-    before = import_own_data(recipe, tmp_path / "run")
+    before = _imported(recipe, tmp_path / "run")
     mine.write_text("\n".join(line.replace("white", "pale") for line in mine.read_text().splitlines()[5:]))
-    after = import_own_data(recipe, tmp_path / "run")
+    after = _imported(recipe, tmp_path / "run")
     texts = [Store.open(made.data.train[0].store)[0].text for made in (before, after)]
     assert texts == ["a white square", "a pale square"]
     copy = shutil.copytree(tmp_path, tmp_path / "other", ignore=shutil.ignore_patterns("run"))
-    other = import_own_data(load_recipe(FINETUNE, [f"data={copy / mine.name}"]), tmp_path / "run")
+    other = _imported(load_recipe(FINETUNE, [f"data={copy / mine.name}"]), tmp_path / "run")
     assert other.data.train[0].store != after.data.train[0].store
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import EmaSettings
+from mdetr.training.ema import EmaSettings
 from mdetr.training.recipe_file import check_files, load_recipe, parse_recipe, to_yaml
 from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.small_training import small_recipe

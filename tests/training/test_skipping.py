@@ -12,20 +12,19 @@ import pytest
 from accelerate import Accelerator
 
 from mdetr.data.broken_examples import BrokenExamples
-from mdetr.data.settings import ValidationStore
+from mdetr.data.held_out import ValidationStore
 from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import Store, write_store
 from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import Validation, evaluate
 from mdetr.inference.grounder import Mdetr
-from mdetr.training.build import build_components
 from mdetr.training.datasets import training_data
 from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
 from mdetr.training.skipping import SkippingDataset
-from tests.small_training import SCENES, small_recipe
+from tests.small_training import SCENES, components_of, small_recipe
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_a_flipped_text_that_became_too_long_is_listed_while_training(store: Pat
     content = small_recipe(store)
     content["model"] = {"start_from": "clevr-tiny"}
     recipe = parse_recipe(content)
-    components = build_components(recipe)
+    components = components_of(recipe)
     mixture = training_data(recipe.data, seed=0)
     components.processor.max_text_tokens = (
         min(len(components.processor.tokenizer(r.text)["input_ids"]) for r in mixture[3].records) - 1
@@ -213,7 +212,7 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     content["model"]["config"]["num_queries"] = max(counts) - 1
     recipe = parse_recipe(content)
     said: list[str] = []
-    prepare_data(recipe, build_components(recipe), said.append)
+    prepare_data(recipe, components_of(recipe), said.append)
     crowded = counts.count(max(counts))
     assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
 
@@ -229,6 +228,6 @@ def test_a_task_that_nothing_is_known_for_is_warned_of(store: Path, tmp_path: Pa
     }
     recipe = parse_recipe(content)
     said: list[str] = []
-    prepare_data(recipe, build_components(recipe), said.append)
+    prepare_data(recipe, components_of(recipe), said.append)
     (warning,) = said
     assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")

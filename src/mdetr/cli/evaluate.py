@@ -188,10 +188,10 @@ def _evaluate(
     from mdetr.training.preparation import import_own_data
 
     with accelerator.main_process_first():  # the other processes use what it imported
-        settings = import_own_data(settings, folder, training=False)
+        data = import_own_data(settings.data, folder, training=False)
     loaded, processor, score = _load(model)
     scores: Scores = {}
-    for name, entry in settings.data.validation.items():
+    for name, entry in data.validation.items():
         with accelerator.main_process_first():  # the other processes use its list
             validation = Validation.open(entry, processor, name, BrokenExamples(folder / BROKEN_FILE))
         score_store = partial(score, loaded, validation, batch_size, accelerator)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -21,6 +23,7 @@ from mdetr.data.side_words import LANGUAGES, Language, Swap, mirror_words
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box, Size, Spans
 from mdetr.processing.images import resized_size
+from mdetr.settings import STRICT, Fraction
 
 _TRIES = 100
 _T = TypeVar("_T")
@@ -290,6 +293,50 @@ class ResizeOrCrop:
     def __call__(self, image: Tensor, records: Records, generator: Generator) -> tuple[Tensor, Records]:
         """Take the image and its records through the steps."""
         return self.steps(image, records, generator)
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class FixedSizeAugmentation:
+    """Settings of `fixed_size_training_augmentation`.
+
+    Attributes:
+        height: Height of the output, in pixels.
+        width: Width of the output, in pixels.
+        smallest_crop: Smallest fraction of the image's sides that a crop keeps.
+        flip_probability: Probability of mirroring an image.
+        flip_languages: Languages of the texts, such as [en, de]: words for left and right are swapped in the
+            texts of a mirrored image. An image is not mirrored if one of its texts names a side in another
+            language.
+        jitter: Largest change of brightness, contrast and saturation.
+    """
+
+    height: PositiveInt
+    width: PositiveInt
+    smallest_crop: Fraction = 0.7
+    flip_probability: Fraction = 0.5
+    flip_languages: list[Language] = field(default_factory=list)
+    jitter: Fraction = 0.2
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class ScaleJitterAugmentation:
+    """Settings of `scale_jitter_training_augmentation`.
+
+    Attributes:
+        sides: Lengths of the longest side to choose from, in pixels.
+        smallest_crop: Smallest fraction of the image's sides that a crop keeps.
+        zoom_out: Largest canvas that the image is put on, as a multiple of its sides; 1 for none.
+        flip_probability: Probability of mirroring an image.
+        flip_languages: As in `FixedSizeAugmentation`.
+        jitter: Largest change of brightness, contrast and saturation.
+    """
+
+    sides: Annotated[list[PositiveInt], Field(min_length=1)]
+    smallest_crop: Fraction = 0.4
+    zoom_out: Annotated[float, Field(ge=1)] = 1.8
+    flip_probability: Fraction = 0.5
+    flip_languages: list[Language] = field(default_factory=list)
+    jitter: Fraction = 0.2
 
 
 def published_training_augmentation() -> Augmentation:

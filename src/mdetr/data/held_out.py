@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
-from mdetr.data.settings import DataSettings, TrainStore, ValidationStore
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
+from mdetr.settings import STRICT
 
 HELD_OUT = 10  # one image in so many is for validation
 _COMPARED = 8  # images of one id whose contents are looked at
+
+Part = Literal["all", "train", "validation"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainStore:
+    """A store to train on.
+
+    Attributes:
+        store: Its folder, or a JSON Lines file (docs/data.md), which is converted to a store.
+        weight: Images are drawn in proportion to their number times the weight.
+        part: "train" for nine of ten images, chosen by a hash of their ids; "validation" for the others.
+    """
+
+    store: Path
+    weight: PositiveFloat = 1.0
+    part: Part = "all"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValidationStore:
+    """A store to evaluate on.
+
+    Attributes:
+        store: Its folder, or a JSON Lines file.
+        tasks: Tasks that score it.
+        max_images: Number of images that are evaluated; null for all.
+        classes: For the task "detection", the annotation file (LVIS's, COCO's) that lists the classes to
+            detect.
+        part: As in `TrainStore`.
+    """
+
+    store: Path
+    tasks: list[str]
+    max_images: PositiveInt | None = None
+    classes: Path | None = None
+    part: Part = "all"
 
 
 def open_store(entry: TrainStore | ValidationStore) -> Store:
@@ -59,18 +99,20 @@ def held_out(image_ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def check_disjoint(data: DataSettings) -> None:
-    """See that no image is both trained on and scored, unless the recipe allows it.
+def check_disjoint(train: Sequence[TrainStore], validation: Mapping[str, ValidationStore]) -> None:
+    """Check that training and validation share no image.
 
     Images are the same if they are the same file, or have the same id and the same content.
 
+    Args:
+        train: Stores to train on.
+        validation: Name -> store to evaluate on.
+
     Raises:
-        RecipeError: Some are; it names one of them.
+        RecipeError: They share images; the message names one of them.
     """
-    if data.allow_shared_images:
-        return
-    trained_on = [open_store(entry) for entry in data.train]
-    for name, entry in data.validation.items():
+    trained_on = [open_store(entry) for entry in train]
+    for name, entry in validation.items():
         scored = open_store(entry)
         for store in trained_on:
             shared = _shared_files(store, scored) or _shared_contents(store, scored)

@@ -15,9 +15,8 @@ from torch import Tensor
 from mdetr.data.broken_examples import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 from mdetr.data.collate import Collator, records_of
 from mdetr.data.examples import Example, ExampleDataset
-from mdetr.data.held_out import open_store
+from mdetr.data.held_out import ValidationStore, open_store
 from mdetr.data.record import Record
-from mdetr.data.settings import ValidationStore
 from mdetr.data.unusable import unusable_texts
 from mdetr.errors import InvalidInputError, InvalidRecordError, TrainingError
 from mdetr.evaluation.distributed import gather_rows

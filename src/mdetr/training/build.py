@@ -1,15 +1,17 @@
-"""Building of the components of a run from its recipe: model, processor, collator, evaluation."""
+"""Building of the components of a run from its settings: model, processor, collator, evaluation."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -17,7 +19,7 @@ from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_base
 from mdetr.checkpoints.conversion import read_answers
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
-from mdetr.data.held_out import open_store
+from mdetr.data.held_out import TrainStore, open_store
 from mdetr.data.store import Store
 from mdetr.data.unusable import has_masks, unusable_answers, unusable_texts, without_masks
 from mdetr.errors import RecipeError
@@ -39,9 +41,60 @@ from mdetr.processing.coordinates import Size
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.images import resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.training.lora import add_lora
-from mdetr.training.pretrained_parts import load_backbone_weights, packaged_model, train_bpe
-from mdetr.training.recipe import BpeSettings, ImageSettings, Recipe
+from mdetr.settings import STRICT
+from mdetr.training.datasets import DataSettings
+from mdetr.training.lora import LoraSettings, add_lora
+from mdetr.training.pretrained_parts import BpeSettings, load_backbone_weights, packaged_model, train_bpe
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class ModelSettings:
+    """Settings of the model to train.
+
+    Attributes:
+        start_from: A name of `mdetr models`, a folder or a Hub id to fine-tune; its tokenizer is kept.
+        text_weights: Folder or Hub id of a text encoder, such as roberta-base, whose weights and
+            configuration a new model starts from.
+        answers: Answers of a model for questions: "clevr", "data" (all answers of the training stores), or
+            the folder of the released GQA answers.
+        freeze: Regular expressions; parameters whose name contains a match do not train.
+        lora: Train low-rank adapters instead of the weights.
+        baseline: Train a detector without text instead, whose settings are in `config`.
+        config: Fields of `MdetrConfig`: all of a new model's, or those to change in the model to start from,
+            such as new heads.
+        tokenizer: "roberta", a folder, or a BPE to train.
+        backbone_weights: "timm" for timm's ImageNet weights, or a package that ships some.
+    """
+
+    start_from: str | None = None
+    text_weights: str | None = None
+    answers: str | None = None
+    freeze: list[str] = field(default_factory=list)
+    lora: LoraSettings | None = None
+    baseline: Literal["detr", "maskrcnn"] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: BpeSettings | str = "roberta"
+    backbone_weights: str | None = None
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class ImageSettings:
+    """Settings of the image processor; null for the value of the model to start from.
+
+    A new model has 800, 1333, and ImageNet's mean and deviation. If only one side is given, the other follows
+    in proportion.
+
+    Attributes:
+        shortest_edge: Shortest side in evaluation, in pixels.
+        longest_edge: Limit of the longest side in evaluation, in pixels.
+        mean: Mean of each channel, 0 to 1.
+        std: Standard deviation of each channel.
+    """
+
+    shortest_edge: PositiveInt | None = None
+    longest_edge: PositiveInt | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
 
 def _nothing(store: Store) -> dict[int, str]:
@@ -83,47 +136,77 @@ class Components:
         return resized_size(size, self.image_size["shortest_edge"], self.image_size.get("longest_edge"))
 
 
-def build_components(recipe: Recipe, checkpoint: Path | None = None) -> Components:
-    """What a recipe trains, as at its start or, for a model that reads text, from a checkpoint."""
-    do_resize = recipe.data.augmentation == "none"
-    if recipe.model.baseline is not None:
-        if recipe.model.lora is not None or recipe.run.gradient_checkpointing:
+def build_components(
+    settings: ModelSettings,
+    image: ImageSettings,
+    data: DataSettings,
+    gradient_checkpointing: bool = False,
+    checkpoint: Path | None = None,
+) -> Components:
+    """Build the model and all that makes its batches and evaluates it.
+
+    Args:
+        settings: Which model.
+        image: How images become tensors.
+        data: Stores to train on, whose texts and answers a new model may need, and how they are augmented.
+        gradient_checkpointing: Recompute activations in the backward pass, for less memory and more time.
+        checkpoint: Checkpoint of a run to take the model from; None for the model at the start of a run.
+
+    Returns:
+        The components.
+
+    Raises:
+        RecipeError: Settings contradict each other, or name something that does not exist.
+    """
+    if settings.baseline is not None:
+        if settings.lora is not None or gradient_checkpointing:
             raise RecipeError("A baseline trains without model.lora and run.gradient_checkpointing.")
-        processor = _image_processor(recipe.image, MdetrImageProcessor())
-        named = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
-        classes = read_classes(named[0]) if named else classes_of(open_store(recipe.data.train[0]))
-        settings = recipe.model
-        baseline = BASELINES[recipe.model.baseline](classes, dict(settings.config), settings.start_from)
-        with_masks = recipe.model.baseline == "maskrcnn"
-        of_baseline = BaselineCollator(classes, processor, do_resize, with_masks)
-        find = without_masks if with_masks else _nothing
-        return Components(baseline, processor, of_baseline, evaluate_baseline, find)
-    lora = recipe.model.lora
-    # with additions beside its layers a checkpoint is no model; the trainer reads its weights later
+        return _build_baseline(settings.baseline, settings, image, data)
+
+    # Make the model, or load it from the checkpoint; a checkpoint with adapters is no whole model, and the
+    # training loop loads its weights later
+    lora = settings.lora
     if checkpoint is None or lora is not None:
-        model, text_processor = make_model(recipe)
+        model, processor = make_model(settings, image, data.train)
     else:
-        model, text_processor = _reload(checkpoint)
+        model, processor = _reload(checkpoint)
+
+    # Choose what trains, and how
     if lora is not None:
         add_lora(model, lora)
-    _freeze(model, recipe.model.freeze)
-    if recipe.run.gradient_checkpointing:
+    _freeze(model, settings.freeze)
+    if gradient_checkpointing:
         _checkpoint_gradients(model)
-    with_masks = model.config.predict_masks and any(map(has_masks, map(open_store, recipe.data.train)))
-    collator = Collator(text_processor, do_resize, with_masks=with_masks, with_records=True)
+
+    with_masks = model.config.predict_masks and any(map(has_masks, map(open_store, data.train)))
+    collator = Collator(processor, data.augmentation == "none", with_masks=with_masks, with_records=True)
 
     def unusable(store: Store) -> dict[int, str]:
-        reasons = unusable_answers(store, text_processor) | unusable_texts(store, text_processor)
+        reasons = unusable_answers(store, processor) | unusable_texts(store, processor)
         return (without_masks(store) if with_masks else {}) | reasons
 
     return Components(
         model,
-        text_processor,
+        processor,
         collator,
         unusable=unusable,
         check=collator.check,
         num_queries=model.config.num_queries,
     )
+
+
+def _build_baseline(
+    baseline: str, settings: ModelSettings, image: ImageSettings, data: DataSettings
+) -> Components:
+    """Build the components of a detector without text."""
+    processor = _image_processor(image, MdetrImageProcessor())
+    named = [entry.classes for entry in data.validation.values() if entry.classes is not None]
+    classes = read_classes(named[0]) if named else classes_of(open_store(data.train[0]))
+    model = BASELINES[baseline](classes, dict(settings.config), settings.start_from)
+    with_masks = baseline == "maskrcnn"
+    collator = BaselineCollator(classes, processor, data.augmentation == "none", with_masks)
+    unusable = without_masks if with_masks else _nothing
+    return Components(model, processor, collator, evaluate_baseline, unusable)
 
 
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -142,21 +225,35 @@ def _checkpoint_gradients(model: MdetrForObjectDetection) -> None:
     (enable or model.gradient_checkpointing_enable)()
 
 
-def make_model(recipe: Recipe) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
-    """The model that training starts from, and its processor."""
-    fields = dict(recipe.model.config)
-    if recipe.model.answers is not None:
-        fields |= answer_fields(recipe.model.answers, list(map(open_store, recipe.data.train)))
-    if recipe.model.start_from is not None:
-        model, processor = _changed(Mdetr.from_pretrained(recipe.model.start_from, device="cpu"), fields)
-        processor.image_processor = _image_processor(recipe.image, processor.image_processor)
+def make_model(
+    settings: ModelSettings, image: ImageSettings, train: Sequence[TrainStore]
+) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
+    """Make the model that training starts from, and its processor.
+
+    Args:
+        settings: Which model.
+        image: How images become tensors.
+        train: Stores whose texts and answers a new model may need.
+
+    Returns:
+        The model on the CPU, and its processor.
+
+    Raises:
+        RecipeError: Settings contradict each other, or name something that does not exist.
+    """
+    fields = dict(settings.config)
+    if settings.answers is not None:
+        fields |= answer_fields(settings.answers, list(map(open_store, train)))
+    if settings.start_from is not None:
+        model, processor = _changed(Mdetr.from_pretrained(settings.start_from, device="cpu"), fields)
+        processor.image_processor = _image_processor(image, processor.image_processor)
         return model, processor
-    tokenizer = _tokenizer(recipe)
+    tokenizer = _tokenizer(settings.tokenizer, train)
     text = dict(fields.pop("text_config", {}))
-    text_weights = None if recipe.model.text_weights is None else packaged_model(recipe.model.text_weights)
+    text_weights = None if settings.text_weights is None else packaged_model(settings.text_weights)
     if text_weights is not None:
         text_config = AutoConfig.from_pretrained(text_weights, **text)
-        text_config.dtype = torch.float32  # whatever they were saved in; the run's precision is the recipe's
+        text_config.dtype = torch.float32  # whatever the saved precision; a run sets its own
         text_config._name_or_path = ""  # a path of this machine has no place in the saved model
     else:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
@@ -169,13 +266,13 @@ def make_model(recipe: Recipe) -> tuple[MdetrForObjectDetection, MdetrProcessor]
         missing = model.text_encoder.load_state_dict(start.state_dict(), strict=False).missing_keys
         if missing:
             raise RecipeError(
-                f"model.text_weights {recipe.model.text_weights!r} has no {missing[0]}; leave out what makes "
+                f"model.text_weights {settings.text_weights!r} has no {missing[0]}; leave out what makes "
                 "the encoder larger in model.config.text_config."
             )
-    if recipe.model.backbone_weights is not None:
-        load_backbone_weights(model.backbone, config.backbone, recipe.model.backbone_weights)
+    if settings.backbone_weights is not None:
+        load_backbone_weights(model.backbone, config.backbone, settings.backbone_weights)
     processor = MdetrProcessor(
-        _image_processor(recipe.image, MdetrImageProcessor()),
+        _image_processor(image, MdetrImageProcessor()),
         tokenizer,
         max_text_tokens=config.num_token_positions,
         answer_types=config.answer_types,
@@ -206,9 +303,9 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDet
 
 
 def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:
-    """A processor with what the recipe says, and for the rest what `start` has.
+    """A processor with the given settings, and for the rest those of `start`.
 
-    Where the recipe gives one side alone, the other follows in proportion.
+    Where only one side is given, the other follows in proportion.
     """
     given = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
     sides = {name: side for name, side in given.items() if side is not None}
@@ -231,15 +328,17 @@ def _reload(checkpoint: Path) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     return MdetrForObjectDetection.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
 
 
-def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    wanted = recipe.model.tokenizer
-    if isinstance(wanted, BpeSettings):
-        stores = map(open_store, recipe.data.train)
-        texts = (text for store in stores for text in store.columns(["text"])["text"].to_pylist())
-        return train_bpe(texts, wanted.vocab_size)
-    if wanted == "roberta":
+def _tokenizer(settings: BpeSettings | str, train: Sequence[TrainStore]) -> PreTrainedTokenizerFast:
+    if isinstance(settings, BpeSettings):
+        return train_bpe(_texts(train), settings.vocab_size)
+    if settings == "roberta":
         return roberta_tokenizer()
-    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(packaged_model(wanted)))
+    return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(packaged_model(settings)))
+
+
+def _texts(train: Sequence[TrainStore]) -> Iterator[str]:
+    for entry in train:
+        yield from open_store(entry).columns(["text"])["text"].to_pylist()
 
 
 def answer_fields(wanted: str, stores: Sequence[Store]) -> dict[str, Any]:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
+from typing import Literal
 
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from torch.utils.data import ConcatDataset
 
 from mdetr.data.augment import (
     Augmentation,
     Compose,
+    FixedSizeAugmentation,
+    ScaleJitterAugmentation,
     clevr_training_augmentation,
     fixed_size_training_augmentation,
     model_size_training_augmentation,
@@ -19,10 +25,55 @@ from mdetr.data.augment import (
 )
 from mdetr.data.composition import ComposeTexts
 from mdetr.data.examples import Example, ExampleDataset
-from mdetr.data.held_out import open_store
-from mdetr.data.settings import DataSettings, FixedSizeAugmentation, ScaleJitterAugmentation
+from mdetr.data.held_out import TrainStore, ValidationStore, check_disjoint, open_store
 from mdetr.data.store import Store
 from mdetr.processing.coordinates import Size
+from mdetr.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataSettings:
+    """Settings of the data to train and evaluate on.
+
+    Attributes:
+        train: Stores to train on.
+        validation: Name -> store to evaluate on.
+        examples: "image", an epoch takes some texts of every image; or "text", it takes every text by itself,
+            as the published models were trained.
+        texts_per_image: Texts of an image that share one encoding of it in a training step; null for all.
+        augmentation: "model_size", random crops resized to the image size of the model (or of `image`);
+            "published", the published crops and sizes, whatever the model's; "clevr"; "none"; or settings for
+            images of one size or for jittered scales.
+        compose_texts: Compose new texts in every epoch from the class names of an image's boxes, where the
+            store lists absent classes (docs/photo-tiny.md).
+        group_by_shape: Choose the images of a batch by shape, to reduce padding.
+        allow_shared_images: Allow images that are in training and validation, which is an error otherwise.
+            Unless it is true, one image in ten is for validation alone where both name the same data.
+    """
+
+    train: list[TrainStore]
+    validation: dict[str, ValidationStore] = field(default_factory=dict)
+    examples: Literal["image", "text"] = "image"
+    texts_per_image: PositiveInt | None = 1
+    augmentation: (
+        FixedSizeAugmentation | ScaleJitterAugmentation | Literal["model_size", "published", "clevr", "none"]
+    ) = "model_size"
+    compose_texts: bool = False
+    group_by_shape: bool = True
+    allow_shared_images: bool = False
+
+
+def check_shared_images(settings: DataSettings) -> None:
+    """Check that training and validation share no image, unless the settings allow it.
+
+    Args:
+        settings: Stores to train and evaluate on.
+
+    Raises:
+        RecipeError: They share images; the message names one of them.
+    """
+    if not settings.allow_shared_images:
+        check_disjoint(settings.train, settings.validation)
 
 
 class Mixture(ConcatDataset[Example]):

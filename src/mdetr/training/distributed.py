@@ -13,41 +13,44 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import Recipe
+from mdetr.training.loop import RunSettings
 
 LOG_FOLDER = "logs"
 
 
-def make_accelerator(model: nn.Module, recipe: Recipe, folder: Path) -> Accelerator:
-    """Make the accelerator of a run; it finds the processes that a launcher has started.
+def make_accelerator(model: nn.Module, settings: RunSettings, folder: Path) -> Accelerator:
+    """Make the accelerator of a run, which connects the processes that a launcher has started.
 
-    Precision is not its business: it could have but one in the life of a process.
+    The training loop sets the precision: Accelerate allows only one in the life of a process.
 
     Args:
         model: What will be trained; its repeated layers are sharded one by one.
-        recipe: All settings.
+        settings: Precision, sharding and trackers.
         folder: The run's folder, where TensorBoard's log goes.
+
+    Returns:
+        The accelerator, with its trackers started.
 
     Raises:
         RecipeError: The machine cannot train in the recipe's precision.
     """
     on_cpu = not torch.accelerator.is_available()
-    if on_cpu and recipe.run.precision == "fp16":
+    if on_cpu and settings.precision == "fp16":
         raise RecipeError("run.precision: fp16 trains on a GPU only; use bf16 or fp32 here.")
-    missing = [name for name in recipe.run.trackers if find_spec(name) is None]
+    missing = [name for name in settings.trackers if find_spec(name) is None]
     if missing:
         raise RecipeError(f"run.trackers: {missing[0]} is not installed: pip install {missing[0]}.")
     tensorboard = TensorBoardTracker(LOG_FOLDER, folder)
     # Mask losses may be absent from a batch; recomputing activations does not go with looking for them.
-    find_unused = not recipe.run.gradient_checkpointing
+    find_unused = not settings.gradient_checkpointing
     accelerator = Accelerator(
         cpu=on_cpu,
         mixed_precision="no",
-        log_with=[tensorboard, *recipe.run.trackers],
+        log_with=[tensorboard, *settings.trackers],
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=find_unused)],
     )
     accelerator.init_trackers("mdetr", init_kwargs={"wandb": {"name": folder.name}})
-    if recipe.run.sharding == "fsdp" and accelerator.num_processes > 1:
+    if settings.sharding == "fsdp" and accelerator.num_processes > 1:
         # Given to its constructor, Accelerate would shard on accelerators alone.
         accelerator.state.fsdp_plugin = _sharding(model)
         accelerator.state.distributed_type = DistributedType.FSDP
@@ -64,22 +67,6 @@ def _sharding(model: nn.Module) -> FullyShardedDataParallelPlugin:
         state_dict_type="SHARDED_STATE_DICT",
         reshard_after_forward=True,
     )
-
-
-def batch_per_process(recipe: Recipe, num_processes: int) -> int:
-    """Examples of each process in one forward pass.
-
-    Raises:
-        RecipeError: The batch does not divide into the processes and their accumulated parts.
-    """
-    total, parts = recipe.optimizer.batch_size, recipe.run.gradient_accumulation
-    size, rest = divmod(total, num_processes * parts)
-    if rest or not size:
-        raise RecipeError(
-            f"optimizer.batch_size {total} does not divide into {num_processes} processes with {parts} "
-            "accumulated steps each."
-        )
-    return size
 
 
 def tensorboard_writer(accelerator: Accelerator) -> GeneralTracker:

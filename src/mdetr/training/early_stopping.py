@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
 from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import EVALUATED
-from mdetr.training.recipe import EarlyStopping
+from mdetr.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class EarlyStopping:
+    """Settings of `EarlyStopper`.
+
+    Attributes:
+        score: Name of the score in metrics.json, without "eval_", such as "shapes_referring_precision@1".
+        patience: Evaluations without a new best score after which the run ends.
+    """
+
+    score: str
+    patience: PositiveInt = 3
 
 
 class EarlyStopper:

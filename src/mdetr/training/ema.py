@@ -7,13 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mdetr.errors import CheckpointError
+from mdetr.settings import STRICT, Fraction
 
 _NOTHING = 1e-12  # a fraction that no float32 weight shows
+
+
+@dataclass(frozen=True, config=STRICT)
+class EmaSettings:
+    """Settings of the average of the weights that is evaluated and saved.
+
+    Attributes:
+        decay: Fraction of the average that each step keeps.
+        ramp: Start with a low decay that rises with the steps, so that the average suits a run of any
+            length; without it the average of a short run is mostly the start weights.
+    """
+
+    decay: Fraction = 0.9998
+    ramp: bool = True
 
 
 def decay_at(update: int, decay: float, ramp: bool) -> float:

@@ -15,11 +15,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import load_fsdp_optimizer, save_fsdp_optimizer
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -27,21 +29,26 @@ from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
-from mdetr.errors import TrainingError
+from mdetr.errors import RecipeError, TrainingError
 from mdetr.evaluation.evaluator import EVALUATED, Validation
 from mdetr.files import give_ordinary_permissions
+from mdetr.settings import STRICT
 from mdetr.training.build import Components
 from mdetr.training.datasets import Mixture
-from mdetr.training.distributed import batch_per_process
-from mdetr.training.early_stopping import EarlyStopper
-from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_tensor
+from mdetr.training.early_stopping import EarlyStopper, EarlyStopping
+from mdetr.training.ema import EmaSettings, ExponentialMovingAverage, copy_tensors, whole_tensor
 from mdetr.training.failures import checkpoint_errors
 from mdetr.training.lora import merge_lora
-from mdetr.training.optimization import Schedule, parameter_groups, total_steps
+from mdetr.training.optimization import (
+    OptimizerSettings,
+    Schedule,
+    ScheduleSettings,
+    parameter_groups,
+    total_steps,
+)
 from mdetr.training.progress import Progress
-from mdetr.training.recipe import Recipe
 from mdetr.training.run_folder import COMPLETE
-from mdetr.training.shape_grouping import ShapeGroupedSampler, make_sampler
+from mdetr.training.shape_grouping import EpochSampler, ShapeGroupedSampler
 from mdetr.training.skipping import SkippingDataset
 from mdetr.training.throughput import LossParts, Throughput
 
@@ -57,6 +64,45 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Draw = Callable[[Any, int], object]
 """Draws sample predictions of a model at a step."""
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class RunSettings:
+    """Settings of the training loop and of what it writes; all intervals are in steps.
+
+    Attributes:
+        precision: Precision of the forward pass.
+        compile: Compile the model with `torch.compile`.
+        gradient_checkpointing: Recompute activations in the backward pass, for less memory and more time.
+        sharding: "fsdp" shards weights, gradients and moments over the processes.
+        timeout: Minutes after which a process that waits for another gives up.
+        early_stopping: End the run when a score no longer rises.
+        push_to_hub: Name of a repository on the Hub; model, report and recipe are uploaded to it at the end.
+        trackers: Logs besides TensorBoard: "wandb", "mlflow", which must be installed.
+        workers: Processes that read data, for each process that trains.
+        log_every: Interval of logging.
+        evaluate_every: Interval of evaluation.
+        save_every: Interval of checkpoints.
+        keep: Number of checkpoints to keep; at least two, since a run may be killed while it writes one.
+        pictures: Images of each validation store whose predictions are drawn at an evaluation.
+        gradient_accumulation: Forward passes whose gradients are added in a step.
+    """
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
+    timeout: PositiveFloat = 30.0
+    early_stopping: EarlyStopping | None = None
+    push_to_hub: str | None = None
+    trackers: list[Literal["wandb", "mlflow"]] = field(default_factory=list)
+    workers: NonNegativeInt = 2
+    log_every: PositiveInt = 50
+    evaluate_every: PositiveInt = 1000
+    save_every: PositiveInt = 1000
+    keep: Annotated[int, Field(ge=2)] = 2
+    pictures: NonNegativeInt = 8
+    gradient_accumulation: PositiveInt = 1
 
 
 @dataclass
@@ -81,57 +127,67 @@ class RunState:
 
 
 class TrainingLoop:
-    """Trains a model by a recipe.
+    """Trains a model.
 
     Args:
-        accelerator: Of the processes that train together; see `make_accelerator`.
-        components: The model, and what makes its batches and scores it.
-        recipe: All settings.
+        accelerator: Accelerator of the processes that train together; see `make_accelerator`.
+        components: The model, and all that makes its batches and evaluates it.
         folder: The run's folder.
         dataset: Training examples.
-        validations: Name -> what is evaluated.
+        sampler: Order of the examples; see `make_sampler`.
+        validations: Name -> data to evaluate on.
+        optimizer: Settings of the optimizer.
+        schedule: Settings of the learning rates.
+        ema: Settings of the averaged weights; None for no average.
+        run: Settings of the loop.
         draw: Called with the model and the step after an evaluation, in the first process.
-        progress: Shows the run in the first process.
+        progress: Progress display of the first process; None elsewhere.
 
     Raises:
-        RecipeError: The batch does not divide into the processes.
+        RecipeError: The batch does not divide evenly among the processes.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
         components: Components,
-        recipe: Recipe,
         folder: Path,
         dataset: Mixture,
+        sampler: EpochSampler | ShapeGroupedSampler,
         validations: Mapping[str, Validation],
+        *,
+        optimizer: OptimizerSettings,
+        schedule: ScheduleSettings,
+        ema: EmaSettings | None,
+        run: RunSettings,
         draw: Draw | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.accelerator = accelerator
-        self.components, self.recipe, self.folder = components, recipe, folder
-        self.dataset, self.validations = dataset, validations
+        self.components, self.folder, self.settings = components, folder, run
+        self.dataset, self.sampler, self.validations = dataset, sampler, validations
         self.draw, self.progress = draw, progress
         self.state, self.throughput = RunState(), Throughput()
         config = getattr(components.model, "config", None)  # a baseline has none
         self.losses = LossParts(getattr(config, "answer_types", None) or ())
         sharded = accelerator.distributed_type == DistributedType.FSDP
-        self.batch_size = batch_per_process(recipe, accelerator.num_processes)
+        self.batch_size = batch_per_process(
+            optimizer.batch_size, run.gradient_accumulation, accelerator.num_processes
+        )
+        self.step_size = optimizer.batch_size
+        self.max_gradient_norm = optimizer.max_gradient_norm
 
         # Load the data; each process gets its part of every batch
-        self.sampler = make_sampler(
-            dataset, recipe.data, recipe.optimizer.batch_size, recipe.seed, components.resized
-        )
         loader = DataLoader(
             SkippingDataset(dataset, BrokenExamples(folder / BROKEN_FILE), components.check),
             self.batch_size,
-            sampler=self.sampler,
+            sampler=sampler,
             collate_fn=components.collator,
-            num_workers=recipe.run.workers,
-            persistent_workers=recipe.run.workers > 0,
+            num_workers=run.workers,
+            persistent_workers=run.workers > 0,
             pin_memory=accelerator.device.type == "cuda",
             # An incomplete batch is left out, unless there is no other
-            drop_last=len(dataset) >= recipe.optimizer.batch_size,
+            drop_last=len(dataset) >= optimizer.batch_size,
             generator=torch.Generator(),  # so that a resumed run draws no other numbers than one that went on
         )
 
@@ -139,36 +195,25 @@ class TrainingLoop:
         model = components.model
         if isinstance(model, PreTrainedModel) and not sharded:
             nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
-        settings = recipe.optimizer
-        optimizer = torch.optim.AdamW(
-            parameter_groups(model, settings), weight_decay=settings.weight_decay, fused=True
+        adam = torch.optim.AdamW(
+            parameter_groups(model, optimizer), weight_decay=optimizer.weight_decay, fused=True
         )
-        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.base_rates = [group["lr"] for group in adam.param_groups]
         # What is evaluated and saved of a sharded model, whose shards only all processes together can run
         self._whole_copy = deepcopy(model).eval() if sharded else None
-        self.model, self.optimizer, self.loader = accelerator.prepare(model, optimizer, loader)
+        self.model, self.optimizer, self.loader = accelerator.prepare(model, adam, loader)
         self.bare_model = cast(nn.Module, accelerator.unwrap_model(self.model))
-        if recipe.run.compile:
+        if run.compile:
             self.model.compile()
-        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=recipe.run.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=run.precision == "fp16")
 
         # Plan the steps and the learning rates
-        self.steps_per_epoch = max(1, len(self.loader) // recipe.run.gradient_accumulation)
-        self.total_steps = total_steps(settings, len(dataset))
-        self.schedule = Schedule(
-            recipe.schedule.name,
-            recipe.schedule.lr_drop,
-            self.steps_per_epoch,
-            self.total_steps,
-            recipe.schedule.warmup,
-            recipe.schedule.start_at_base,
-        )
-        average = recipe.ema
-        self.ema = (
-            None
-            if average is None
-            else ExponentialMovingAverage(self.bare_model, average.decay, average.ramp)
-        )
+        self.steps_per_epoch = max(1, len(self.loader) // run.gradient_accumulation)
+        self.total_steps = total_steps(optimizer, len(dataset))
+        self.schedule = Schedule(schedule, self.steps_per_epoch, self.total_steps)
+        self.ema: ExponentialMovingAverage | None = None
+        if ema is not None:
+            self.ema = ExponentialMovingAverage(self.bare_model, ema.decay, ema.ramp)
 
     def run(self, checkpoint: Path | None = None, stopper: EarlyStopper | None = None) -> None:
         """Train to the last step, or until the scores no longer rise.
@@ -180,7 +225,7 @@ class TrainingLoop:
         Raises:
             TrainingError: The loss is not finite, too many examples are broken, or the disk is full.
         """
-        recipe, state = self.recipe, self.state
+        settings, state = self.settings, self.state
         if checkpoint is not None:
             self.load_checkpoint(checkpoint)
         if self.progress is not None:
@@ -202,9 +247,7 @@ class TrainingLoop:
 
             # Clip the gradients and step
             self.scaler.unscale_(self.optimizer.optimizer)
-            gradient_norm = self.accelerator.clip_grad_norm_(
-                self.model.parameters(), recipe.optimizer.max_gradient_norm
-            )
+            gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
             self.scaler.step(self.optimizer.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
@@ -215,13 +258,13 @@ class TrainingLoop:
 
             # Log, evaluate, save
             last = state.step == self.total_steps
-            if state.step % recipe.run.log_every == 0:
+            if state.step % settings.log_every == 0:
                 self._log_training(gradient_norm)
-            if self.validations and (last or state.step % recipe.run.evaluate_every == 0):
+            if self.validations and (last or state.step % settings.evaluate_every == 0):
                 metrics = self.evaluate()
                 stop = stopper is not None and stopper.should_stop(metrics, state.history)
                 self.model.train()
-            if last or stop or state.step % recipe.run.save_every == 0:
+            if last or stop or state.step % settings.save_every == 0:
                 self.save_checkpoint()
             if stop:
                 break
@@ -317,14 +360,14 @@ class TrainingLoop:
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         """The parts of each step's batch until the last step; a resumed run begins within its epoch."""
-        parts = self.recipe.run.gradient_accumulation
+        parts = self.settings.gradient_accumulation
         while self.state.step < self.total_steps:
             epoch, done = divmod(self.state.step, self.steps_per_epoch)
             # The loader sets the sampler's epoch too, but finds it in some arrangements only
             for part in (self.dataset, self.sampler, self.loader):
                 part.set_epoch(epoch)
             if isinstance(self.sampler, ShapeGroupedSampler):
-                self.sampler.skip(done * self.recipe.optimizer.batch_size)
+                self.sampler.skip(done * self.step_size)
             loader = self.loader
             if done:
                 loader = self.accelerator.skip_first_batches(loader, done * parts)
@@ -353,7 +396,7 @@ class TrainingLoop:
         return cast(Tensor, output.loss)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        dtype = PRECISIONS.get(self.recipe.run.precision)
+        dtype = PRECISIONS.get(self.settings.precision)
         return nullcontext() if dtype is None else torch.autocast(self.accelerator.device.type, dtype)
 
     def _log_training(self, gradient_norm: Tensor | float | None) -> None:
@@ -403,7 +446,7 @@ class TrainingLoop:
     def _remove_old_checkpoints(self) -> None:
         folders = [path.parent for path in self.folder.glob(f"checkpoint-*/{COMPLETE}")]
         folders.sort(key=lambda folder: int(folder.name.removeprefix("checkpoint-")))
-        for folder in folders[: -self.recipe.run.keep]:
+        for folder in folders[: -self.settings.keep]:
             shutil.rmtree(folder)
 
     def _random_file(self, folder: Path) -> Path:
@@ -417,6 +460,29 @@ class TrainingLoop:
             f"Training stopped at step {self.state.step}: {reason} The batch's ids are in {path} and "
             "the last checkpoint is kept: lower the learning rate, or look at the records, and use --resume."
         )
+
+
+def batch_per_process(batch_size: int, gradient_accumulation: int, num_processes: int) -> int:
+    """Divide a batch among processes.
+
+    Args:
+        batch_size: Examples over all processes in a step.
+        gradient_accumulation: Forward passes of each process in a step.
+        num_processes: Number of processes.
+
+    Returns:
+        Examples of each process in one forward pass.
+
+    Raises:
+        RecipeError: The batch does not divide evenly.
+    """
+    size, rest = divmod(batch_size, num_processes * gradient_accumulation)
+    if rest or not size:
+        raise RecipeError(
+            f"optimizer.batch_size {batch_size} does not divide into {num_processes} processes with "
+            f"{gradient_accumulation} accumulated steps each."
+        )
+    return size
 
 
 def _whole_state(model: nn.Module) -> dict[str, Tensor]:

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import field
 
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import nn
 
 from mdetr.errors import MissingDependencyError, RecipeError
-from mdetr.training.recipe import LoraSettings
+from mdetr.settings import STRICT, Fraction
+
+
+@dataclass(frozen=True, config=STRICT)
+class LoraSettings:
+    """Settings of LoRA: low-rank adapters beside linear layers (arXiv 2106.09685).
+
+    Attributes:
+        rank: Rank of each adapter.
+        alpha: Scale: an adapter's output is multiplied by alpha / rank.
+        dropout: Dropout before each adapter.
+        layers: Regular expression that the full name of a layer must match to get an adapter.
+        also: Regular expressions; parameters whose name contains a match are trained themselves.
+    """
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Fraction = 0.0
+    layers: str = r"text_encoder\..*\.(query|value)|(encoder|decoder)\.\d+\.feed_forward\.linear[12]"
+    also: list[str] = field(default_factory=lambda: [r"_head\.", r"_alignment\.", r"answers\."])
 
 
 def add_lora(model: nn.Module, settings: LoraSettings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -13,9 +13,15 @@ from torch import nn
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.training.build import Components, build_components
 from mdetr.training.ema import start_fraction
-from mdetr.training.optimization import Schedule, parameter_groups, steps_per_epoch, total_steps
+from mdetr.training.optimization import (
+    OptimizerSettings,
+    Schedule,
+    parameter_groups,
+    steps_per_epoch,
+    total_steps,
+)
 from mdetr.training.preparation import import_own_data, prepare_data
-from mdetr.training.recipe import OptimizerSettings, Recipe
+from mdetr.training.recipe import Recipe
 from mdetr.training.skipping import SkippingDataset
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -101,18 +107,15 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
     Raises:
         RecipeError, InvalidInputError: something that the recipe names is missing or does not fit.
     """
-    recipe = import_own_data(recipe, folder)
-    components = build_components(recipe)
+    recipe = replace(recipe, data=import_own_data(recipe.data, folder))
+    components = build_components(recipe.model, recipe.image, recipe.data, recipe.run.gradient_checkpointing)
     notes: list[str] = []
     broken = BrokenExamples(folder / BROKEN_FILE)
     mixture = prepare_data(recipe, components, notes.append, broken).mixture
     optimizer = recipe.optimizer
     per_epoch = steps_per_epoch(optimizer, len(mixture))
     steps = total_steps(optimizer, len(mixture))
-    settings = recipe.schedule
-    schedule = Schedule(
-        settings.name, settings.lr_drop, per_epoch, steps, settings.warmup, settings.start_at_base
-    )
+    schedule = Schedule(recipe.schedule, per_epoch, steps)
     points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
     groups = []
     for group in parameter_groups(components.model, optimizer):

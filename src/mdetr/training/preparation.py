@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mdetr.data.broken_examples import TRAINING, BrokenExamples, without_unusable
-from mdetr.data.held_out import check_disjoint, open_store
-from mdetr.data.settings import DataSettings, Part
+from mdetr.data.held_out import Part, open_store
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.data.unusable import count_crowded, scored_tasks
 from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import Validation
 from mdetr.training.build import Components
-from mdetr.training.datasets import Mixture, training_data
+from mdetr.training.datasets import DataSettings, Mixture, check_shared_images, training_data
 from mdetr.training.ema import start_fraction
 from mdetr.training.optimization import total_steps
 from mdetr.training.recipe import Recipe
@@ -64,7 +63,7 @@ def prepare_data(
     stores, note = without_unusable(TRAINING, opened, components.unusable, broken)
     if note is not None:
         say(note)
-    check_disjoint(recipe.data)
+    check_shared_images(recipe.data)
 
     if components.num_queries is not None:
         crowded = sum(count_crowded(store, components.num_queries) for store in stores)
@@ -89,31 +88,31 @@ def prepare_data(
     return RunData(mixture, validations)
 
 
-def import_own_data(recipe: Recipe, folder: Path, training: bool = True) -> Recipe:
-    """Make a store of each JSON Lines file that a recipe names, and hold out images for validation.
+def import_own_data(data: DataSettings, folder: Path, training: bool = True) -> DataSettings:
+    """Make a store of each JSON Lines file that the settings name, and hold out images for validation.
 
     Where training and validation name the same file or store, each gets a part of its images, unless the
-    recipe allows shared images.
+    settings allow shared images.
 
     Args:
-        recipe: Whose `data.train` and `data.validation` may name files that end in .jsonl.
-        folder: The run's, in which the stores are made, or found again.
-        training: Whether the data to train on are wanted too.
+        data: Settings whose stores may be files that end in .jsonl.
+        folder: The run's folder, in which the stores are written, or reused.
+        training: Convert the training data too.
 
     Returns:
-        The recipe with stores for files.
+        The settings with stores for files.
 
     Raises:
         InvalidInputError, InvalidRecordError: A file is missing or has a line that breaks a rule.
     """
-    data = _hold_out(recipe.data)
+    data = _hold_out(data)
     train = data.train
     if training:
         train = [replace(entry, store=_store_of(entry.store, folder)) for entry in train]
     validation = {
         name: replace(entry, store=_store_of(entry.store, folder)) for name, entry in data.validation.items()
     }
-    return replace(recipe, data=replace(data, train=train, validation=validation))
+    return replace(data, train=train, validation=validation)
 
 
 def _hold_out(data: DataSettings) -> DataSettings:

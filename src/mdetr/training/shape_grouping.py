@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler, WeightedRandomSampler
 
-from mdetr.data.settings import DataSettings, FixedSizeAugmentation
+from mdetr.data.augment import FixedSizeAugmentation
 from mdetr.processing.coordinates import Size
-from mdetr.training.datasets import Mixture
+from mdetr.training.datasets import DataSettings, Mixture
 
 WINDOW = 64  # batches, among which examples change places
 
