@@ -75,7 +75,7 @@ def test_a_batch_has_relative_boxes_and_resized_masks(
 
 def test_masks_that_are_missing_are_told(processor: MdetrImageProcessor, example: Example) -> None:
     bare = Example(example.image, tuple(replace(record, masks=None) for record in example.records))
-    with pytest.raises(InvalidInputError, match="has no masks, which Mask R-CNN learns from"):
+    with pytest.raises(InvalidInputError, match="Expected masks to train Mask R-CNN"):
         BaselineCollator(CLASSES, processor, do_resize=True, with_masks=True)([bare])
     BaselineCollator(CLASSES, processor, do_resize=True, with_masks=False)([bare])
 
@@ -102,7 +102,7 @@ def test_detr_learns_one_picture(processor: MdetrImageProcessor, example: Exampl
     batch.pop("records")
     losses = _train(model, batch, 60, 1e-3)
     assert losses[-1] < losses[0] / 2
-    found = model.eval().find(example.image, processor)
+    found = model.eval().detect(example.image, processor)
     best = found[int(np.argmax(found.scores))]
     assert best.name == "ball"
     np.testing.assert_allclose(best.box, BOX, atol=8)
@@ -119,7 +119,7 @@ def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
     assert losses[-1] < losses[0]
     said = {"boxes": torch.tensor([BOX]) * 1.5, "labels": torch.tensor([2]), "scores": torch.tensor([0.75])}
     monkeypatch.setattr(model.eval().model, "forward", lambda images: [said])  # 60 x 80 became 90 x 120
-    found = model.find(example.image, processor)
+    found = model.detect(example.image, processor)
     assert (found.labels, found.scores.tolist()) == (("ball",), [0.75])
     np.testing.assert_allclose(found.boxes_xyxy, [BOX], atol=1e-3)
 
@@ -133,7 +133,7 @@ def test_mask_rcnn_looks_at_images_in_the_size_that_the_processor_gives_them(
     batch = BaselineCollator(CLASSES, processor, do_resize=True, with_masks=True)([example])
     batch.pop("records")
     model(**batch)
-    model.eval().find(example.image, processor)
+    model.eval().detect(example.image, processor)
     assert sizes == [(1, 3, 96, 128)] * 2  # 90 x 120, padded to multiples of 32
 
 
@@ -147,11 +147,21 @@ def test_a_baseline_comes_back_from_disk(
     assert is_baseline(tmp_path)
     loaded, same_processor = load_baseline(tmp_path)
     assert loaded.classes == CLASSES
-    ours = model.find(example.image, processor)
-    theirs = loaded.eval().find(example.image, same_processor)
+    ours = model.detect(example.image, processor)
+    theirs = loaded.eval().detect(example.image, same_processor)
     assert ours.labels == theirs.labels
     np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
     (tmp_path / "baseline.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="no baseline that loads"):
+    with pytest.raises(CheckpointError, match="Expected a saved baseline"):
         load_baseline(tmp_path)
+
+
+def test_boxes_of_large_images_are_in_their_pixels(
+    processor: MdetrImageProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = BASELINES["detr"](CLASSES, SMALL["detr"])
+    prediction = (torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.5, 0.5]]), torch.tensor([0.9]))
+    monkeypatch.setattr(model, "_predict", lambda pixel_values, pixel_mask: prediction)
+    detections = model.detect(torch.zeros(3, 300, 400, dtype=torch.uint8), processor)
+    np.testing.assert_allclose(detections.boxes_xyxy, [[100, 75, 300, 225]])

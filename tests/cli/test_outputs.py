@@ -125,7 +125,7 @@ def test_answers_for_a_server_and_a_sheet_are_checked_first_too(command: Command
     assert "file is a file, so tables cannot be written to it; choose a folder" in error
     code, _, error = command("evaluate", "no-recipe.yaml", "--submission", "answers.csv")
     assert code == 1
-    assert "Name a .json file (GQA) or a .txt file (CLEVR)" in error
+    assert "Expected a .json file (GQA) or a .txt file (CLEVR)" in error
     code, _, error = command("data", "view", "no-store", "--output", "sheet.psd")
     assert code == 1
     assert "sheet.psd cannot be written" in error

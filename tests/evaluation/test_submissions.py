@@ -25,10 +25,10 @@ def test_clevr_wants_a_line_for_each_question_in_order(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_submitted_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="no answers"):
+    with pytest.raises(InvalidInputError, match="Expected questions to answer, got none"):
         write_submission({}, tmp_path / "answers.json")
-    with pytest.raises(InvalidInputError, match=r"Name a \.json file"):
+    with pytest.raises(InvalidInputError, match=r"Expected a \.json file"):
         write_submission({"1": "yes"}, tmp_path / "answers.csv")
-    with pytest.raises(InvalidInputError, match="no number"):
+    with pytest.raises(InvalidInputError, match="got 'first'"):
         write_submission({"first": "yes"}, tmp_path / "answers.txt")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a validation store, over all processes."""
+"""Evaluation of a model on a validation store, in one process or many."""
 
 from __future__ import annotations
 
@@ -30,22 +30,29 @@ from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import Batch, MdetrProcessor
 
-EVALUATED = "eval_"  # what the names of scores begin with in a run's log and metrics
+EVALUATED = "eval_"  # prefix of the names of scores in a run's log and metrics
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Examples to evaluate on, the tasks that score them, and the processor that makes their tensors.
+    """Validation examples, the tasks to score on them, and the processor that prepares them.
 
-    classes: an annotation file whose classes are looked for in every image; those of the store if left out.
-    name: what the recipe calls it. broken: the list of what is left out. note: how many records were left out
-    when it was opened, in a sentence, and num_left_out as a number.
+    Attributes:
+        dataset: The examples, one per image.
+        num_images: Number of images to evaluate, the first of the data set.
+        tasks: Names of the metrics.
+        processor: An `MdetrProcessor`, or an `MdetrImageProcessor` for a baseline.
+        classes: Annotation file with the classes to detect; the store's classes if None.
+        name: Name of the validation set in the recipe.
+        broken: List of the records and images that are left out.
+        note: Sentence about the records that were left out on opening; None if there were none.
+        num_left_out: Number of these records.
     """
 
     dataset: ExampleDataset
     num_images: int
     tasks: Sequence[str]
-    processor: Any  # an MdetrProcessor; a baseline's is an MdetrImageProcessor
+    processor: Any
     classes: Path | None = None
     name: str = "validation"
     broken: BrokenExamples | None = None
@@ -60,28 +67,58 @@ class Validation:
         name: str = "validation",
         broken: BrokenExamples | None = None,
     ) -> Validation:
-        """Open the store that a recipe names, without the records whose texts are too long for the model.
+        """Open the store of a recipe's validation set, without the records whose texts are too long.
+
+        Args:
+            settings: Store, tasks, classes and number of images.
+            processor: An `MdetrProcessor`, or an `MdetrImageProcessor` for a baseline.
+            name: Name of the validation set in the recipe.
+            broken: List to add left out records and images to.
+
+        Returns:
+            The validation set.
 
         Raises:
-            TrainingError: More than 1 % of the records are.
+            TrainingError: More than 1 % of the records have texts that are too long for the model.
         """
+        # Leave out the records that the model cannot read
         store, note = open_store(settings), None
-        whole = len(store)
+        num_records = len(store)
         if isinstance(processor, MdetrProcessor):
             (store,), note = without_unusable(name, [store], lambda s: unusable_texts(s, processor), broken)
-        dataset = ExampleDataset(store)
-        wanted = len(dataset) if settings.max_images is None else min(settings.max_images, len(dataset))
-        left_out = whole - len(store)
-        return cls(dataset, wanted, settings.tasks, processor, settings.classes, name, broken, note, left_out)
 
-    def read(self, place: int) -> Example | None:
-        """Read the example at a place; None, and a line in the list, where it cannot be read."""
+        # Keep the first images
+        dataset = ExampleDataset(store)
+        num_images = len(dataset)
+        if settings.max_images is not None:
+            num_images = min(settings.max_images, num_images)
+        return cls(
+            dataset=dataset,
+            num_images=num_images,
+            tasks=settings.tasks,
+            processor=processor,
+            classes=settings.classes,
+            name=name,
+            broken=broken,
+            note=note,
+            num_left_out=num_records - len(store),
+        )
+
+    def read(self, index: int) -> Example | None:
+        """Read an example.
+
+        Args:
+            index: Index in the data set.
+
+        Returns:
+            The example; None where it cannot be read, which is added to the list of what is left out.
+        """
         try:
-            return self.dataset[place]
+            return self.dataset[index]
         except (InvalidInputError, InvalidRecordError) as error:
             if self.broken is not None:
-                store, name = self.dataset.store.path, self.dataset.name_of(place)
-                self.broken.add_example(self.name, place, store, name, str(error))
+                store, name = self.dataset.store.path, self.dataset.name_of(index)
+                self.broken.add_example(self.name, index, store, name, str(error))
             return None
 
 
@@ -93,68 +130,93 @@ def evaluate(
     on_progress: Callable[[int], None] | None = None,
     on_example_scores: Callable[[str, Sequence[ExampleScore]], None] | None = None,
 ) -> dict[str, float]:
-    """Score a model on a validation store; every process takes its share and all return the same figures.
+    """Score a model on a validation store; each process evaluates some of the images.
 
     Args:
-        model: in any mode; it is put back into that mode.
-        validation: what to evaluate on.
-        batch_size: images a batch on each process, all their texts share them; in detection, names a batch.
-        accelerator: knows the processes, the device and the precision.
-        on_progress: called with the number of images that this process has finished since the last call.
-        on_example_scores: called with a task and what its metric says of each record of a batch.
+        model: The model, in any mode; its mode is restored.
+        validation: Validation set.
+        batch_size: Number of images per batch on each process, with all their texts; in detection, number of
+            class names per batch.
+        accelerator: Processes, device and precision.
+        on_progress: Called with the number of images that this process has finished since the last call.
+        on_example_scores: Called with a task and its metric's scores of the records of a batch.
 
     Returns:
-        "task_figure" -> value, and the counts of `count_images`.
+        "task_score" -> value, and the counts of `count_images`, the same on all processes.
 
     Raises:
         TrainingError: More than 1 % of the images, and more than one, cannot be read.
     """
     metrics = {task: make_metric(task) for task in validation.tasks if task in METRICS}
-    detection = DETECTION in validation.tasks
-    share = share_of(accelerator, validation.num_images)
+    with_detection = DETECTION in validation.tasks
+    indices = indices_of_process(accelerator, validation.num_images)
     unreadable: set[int] = set()
     was_training = model.training
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
+        # Predict for the texts of each image once, for all metrics of texts
         if metrics:
             collate = Collator(validation.processor, with_targets=False)
-            for start in range(0, len(share), batch_size):
-                places = share[start : start + batch_size]
-                examples = readable(validation, places, unreadable)
+            for start in range(0, len(indices), batch_size):
+                batch_indices = indices[start : start + batch_size]
+                examples = read_examples(validation, batch_indices, unreadable)
                 if examples:
                     batch, records = collate.prepare(examples), records_of(examples)
                     _score_batch(model, batch, records, validation.processor, metrics, on_example_scores)
-                if on_progress is not None and not detection:
-                    on_progress(len(places))
-        scores = {
-            f"{task}_{name}": value
-            for task, metric in metrics.items()
-            for name, value in metric.compute().items()
-        }
-        if detection:
+                if on_progress is not None and not with_detection:
+                    on_progress(len(batch_indices))
+
+        # Combine the scores of all processes
+        scores: dict[str, float] = {}
+        for task, metric in metrics.items():
+            for name, value in metric.compute().items():
+                scores[f"{task}_{name}"] = value
+
+        # Detect every class in each image
+        if with_detection:
             names = [named.name for named in classes_of_validation(validation)]
             prompts = ClassPrompts(model, validation.processor, names, batch_size)
-            scores |= score_detection(validation, share, prompts.detect, unreadable, on_progress)
+            scores |= score_detection(validation, indices, prompts.detect, unreadable, on_progress)
     model.train(was_training)
     return scores | count_images(validation, unreadable)
 
 
-def readable(validation: Validation, places: Sequence[int], unreadable: set[int]) -> list[Example]:
-    """Read the examples at some places; the places of those that cannot be read go to `unreadable`."""
-    read = {place: validation.read(place) for place in places}
-    unreadable.update(place for place, example in read.items() if example is None)
-    return [example for example in read.values() if example is not None]
+def read_examples(validation: Validation, indices: Sequence[int], unreadable: set[int]) -> list[Example]:
+    """Read examples.
+
+    Args:
+        validation: Validation set.
+        indices: Indices in its data set.
+        unreadable: Receives the indices of the examples that cannot be read.
+
+    Returns:
+        The examples that can be read.
+    """
+    examples = []
+    for index in indices:
+        example = validation.read(index)
+        if example is None:
+            unreadable.add(index)
+        else:
+            examples.append(example)
+    return examples
 
 
 def count_images(validation: Validation, unreadable: set[int]) -> dict[str, float]:
-    """Count the images of all processes, which must call this together.
+    """Count the images of all processes; every process must call this at the same time.
+
+    Args:
+        validation: Validation set.
+        unreadable: Indices of this process's examples that could not be read.
 
     Returns:
-        "num_images", which were read, and "left_out", the records and images that could not be used, if any.
+        "num_images", the number of images that were read, and "left_out", the number of records and images
+        that could not be used, if any.
 
     Raises:
         TrainingError: Too many images could not be read.
     """
+    # Refuse a score of too few of the images
     count = len(np.unique(gather_rows(np.array(sorted(unreadable), dtype=np.int64))))
     if count and too_many(count, validation.num_images):
         listed = "" if validation.broken is None else f"; they are listed in {validation.broken.file}"
@@ -162,9 +224,13 @@ def count_images(validation: Validation, unreadable: set[int]) -> dict[str, floa
             f"{count:,} of {validation.num_images:,} images of {validation.name} cannot be read, more than "
             f"{MAX_FRACTION:.0%}{listed}."
         )
-    total = count + validation.num_left_out
+
+    # Count
     counts = {"num_images": float(validation.num_images - count)}
-    return counts | ({"left_out": float(total)} if total else {})
+    left_out = count + validation.num_left_out
+    if left_out:
+        counts["left_out"] = float(left_out)
+    return counts
 
 
 def _score_batch(
@@ -184,7 +250,14 @@ def _score_batch(
 
 
 def classes_of_validation(validation: Validation) -> list[NamedClass]:
-    """The classes that are looked for: those of the file that the recipe names, or of the store."""
+    """Classes to detect.
+
+    Args:
+        validation: Validation set.
+
+    Returns:
+        The classes of its annotation file, or else of its store.
+    """
     if validation.classes is not None:
         return read_classes(validation.classes)
     return classes_of(validation.dataset.store)
@@ -192,33 +265,41 @@ def classes_of_validation(validation: Validation) -> list[NamedClass]:
 
 def score_detection(
     validation: Validation,
-    share: Sequence[int],
-    find: Callable[[Tensor], Detections],
+    indices: Sequence[int],
+    detect: Callable[[Tensor], Detections],
     unreadable: set[int],
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Score what is found in the images of this process's share; every process must call this together.
+    """Score detections of every class; every process must call this at the same time.
 
     Args:
-        validation: the images.
-        share: the places of this process's.
-        find: finds every box of every class in an image, (3, H, W) uint8.
-        unreadable: gets the places of images that cannot be read.
-        on_progress: called after each image.
+        validation: Validation set.
+        indices: Indices of the images that this process evaluates.
+        detect: Detects every class in an image, (3, H, W) uint8.
+        unreadable: Receives the indices of images that cannot be read.
+        on_progress: Called after each image with 1.
 
     Returns:
-        "detection_figure" -> value.
+        "detection_score" -> value.
     """
     metric = DetectionMetric(classes_of_validation(validation))
-    for place in share:
-        for example in readable(validation, [place], unreadable):
-            prediction = Prediction(find(example.image))
+    for index in indices:
+        for example in read_examples(validation, [index], unreadable):
+            prediction = Prediction(detect(example.image))
             metric.update([prediction] * len(example.records), example.records)
         if on_progress is not None:
             on_progress(1)
     return {f"{DETECTION}_{name}": value for name, value in metric.compute().items()}
 
 
-def share_of(accelerator: Accelerator, num_images: int) -> Sequence[int]:
-    """The places of the images that this process evaluates."""
+def indices_of_process(accelerator: Accelerator, num_images: int) -> Sequence[int]:
+    """Indices of the images that this process evaluates.
+
+    Args:
+        accelerator: The processes.
+        num_images: Number of images of all processes.
+
+    Returns:
+        Every n-th index, for n processes.
+    """
     return range(accelerator.process_index, num_images, accelerator.num_processes)

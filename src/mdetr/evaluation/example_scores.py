@@ -1,4 +1,4 @@
-"""The score of one example, for tables and for pictures of the worst."""
+"""Score of one example, for tables and for visualizations of the worst."""
 
 from __future__ import annotations
 
@@ -13,45 +13,74 @@ from mdetr.processing.detections import GAP, Grounding
 
 @dataclass(frozen=True)
 class ExampleScore:
-    """A record, what the model said, and how right that is.
+    """A record, its prediction and the score of that.
 
-    score: from 1, right, to 0, wrong; NaN where the truth is not known. found: the boxes that the score rests
-    on. answer: to a question.
+    Attributes:
+        record: The record.
+        score: From 0, wrong, to 1, correct; NaN where the truth is unknown.
+        groundings: Predicted boxes that determine the score.
+        answer: Predicted answer to a question.
     """
 
     record: Record
     score: float
-    found: tuple[Grounding, ...] = ()
+    groundings: tuple[Grounding, ...] = ()
     answer: str | None = None
 
     def prediction(self) -> dict[str, Any]:
-        """What the model said, as JSON can hold it."""
-        return _plain(self.found, self.answer)
+        """The prediction, as JSON can represent it."""
+        return _to_json(self.groundings, self.answer)
 
     def truth(self) -> dict[str, Any]:
-        """What the record says, in the same form."""
-        return _plain(true_groundings(self.record), self.record.answer)
+        """The annotations of the record, in the same form."""
+        return _to_json(true_groundings(self.record), self.record.answer)
 
 
 def true_groundings(record: Record) -> tuple[Grounding, ...]:
-    """A record's boxes without a score (NaN); those that the text as a whole denotes, if it denotes any."""
-    chosen = [
-        (box, spans if record.is_referred is None else ((0, len(record.text)),))
-        for n, (box, spans) in enumerate(zip(record.boxes, record.spans, strict=True))
-        if record.is_referred is None or record.is_referred[n]
-    ]
-    return tuple(Grounding(words_of(record.text, spans), spans, box, math.nan) for box, spans in chosen)
+    """Annotated boxes of a record.
+
+    Args:
+        record: The record.
+
+    Returns:
+        Its boxes, with NaN as score; of a referring expression only those that it denotes, which get the
+        whole text as phrase.
+    """
+    groundings = []
+    for index, (box, spans) in enumerate(zip(record.boxes, record.spans, strict=True)):
+        if record.is_referred is not None:
+            if not record.is_referred[index]:
+                continue
+            spans = ((0, len(record.text)),)
+        groundings.append(Grounding(words_of(record.text, spans), spans, box, math.nan))
+    return tuple(groundings)
 
 
 def words_of(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The words of some spans."""
+    """The words of some spans of a text.
+
+    Args:
+        text: The text.
+        spans: Characters, (start, end) each, end exclusive.
+
+    Returns:
+        The words, with a gap between spans.
+    """
     return GAP.join(text[start:end] for start, end in spans)
 
 
-def _plain(groundings: Sequence[Grounding], answer: str | None) -> dict[str, Any]:
-    boxes = [
-        {"phrase": found.phrase, "spans": [list(span) for span in found.spans], "box": list(found.box)}
-        | ({} if math.isnan(found.score) else {"score": found.score})
-        for found in groundings
-    ]
-    return {"boxes": boxes} | ({} if answer is None else {"answer": answer})
+def _to_json(groundings: Sequence[Grounding], answer: str | None) -> dict[str, Any]:
+    boxes = []
+    for grounding in groundings:
+        box: dict[str, Any] = {
+            "phrase": grounding.phrase,
+            "spans": [list(span) for span in grounding.spans],
+            "box": list(grounding.box),
+        }
+        if not math.isnan(grounding.score):
+            box["score"] = grounding.score
+        boxes.append(box)
+    content: dict[str, Any] = {"boxes": boxes}
+    if answer is not None:
+        content["answer"] = answer
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,70 +18,92 @@ from mdetr.evaluation.example_scores import ExampleScore
 from mdetr.files import atomic_write
 from mdetr.processing.detections import Grounding
 
+_RECORD_FIELDS = ("source", "split", "id", "image_id", "text")
 SCHEMA = pa.schema(
     [
-        *((name, pa.string()) for name in ("task", "source", "split", "id", "image_id", "text")),
+        ("task", pa.string()),
+        *((name, pa.string()) for name in _RECORD_FIELDS),
         ("score", pa.float32()),
         ("prediction", pa.string()),
         ("truth", pa.string()),
     ]
 )
-_ROWS = 1024  # that are held before they are written
+_ROWS = 1024  # to buffer before writing
 
 
 @dataclass
 class ExampleTable:
-    """Collects rows for one file; `score` and `count` are of this process, while it goes on."""
+    """Rows of one file; `count` and `score` are running values of this process.
+
+    Attributes:
+        writer: Writer of this process's part of the file.
+        count: Number of rows whose score is known.
+        total: Sum of their scores.
+    """
 
     writer: pq.ParquetWriter
     count: int = 0
     total: float = 0.0
-    _waiting: list[dict[str, Any]] = field(default_factory=list)
+    _buffer: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def score(self) -> float:
-        """The mean score of the rows so far; NaN without any."""
+        """Mean score so far; NaN without any rows."""
         return self.total / self.count if self.count else float("nan")
 
     def add(self, task: str, example_scores: Sequence[ExampleScore]) -> None:
-        """Add a row for each."""
+        """Add a row per example.
+
+        Args:
+            task: Task that the scores are of.
+            example_scores: Scores of the examples.
+        """
         for example in example_scores:
-            record = example.record
-            if example.score == example.score:  # not NaN
+            if not math.isnan(example.score):
                 self.count += 1
                 self.total += example.score
-            self._waiting.append(
-                {
-                    "task": task,
-                    **{name: getattr(record, name) for name in SCHEMA.names[1:6]},
-                    "score": example.score,
-                    "prediction": json.dumps(example.prediction()),
-                    "truth": json.dumps(example.truth()),
-                }
-            )
-        if len(self._waiting) >= _ROWS:
+            row: dict[str, Any] = {
+                "task": task,
+                "score": example.score,
+                "prediction": json.dumps(example.prediction()),
+                "truth": json.dumps(example.truth()),
+            }
+            for name in _RECORD_FIELDS:
+                row[name] = getattr(example.record, name)
+            self._buffer.append(row)
+        if len(self._buffer) >= _ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
-        if self._waiting:
-            self.writer.write_table(pa.Table.from_pylist(self._waiting, schema=SCHEMA))
-            self._waiting = []
+        """Write the buffered rows."""
+        if self._buffer:
+            self.writer.write_table(pa.Table.from_pylist(self._buffer, schema=SCHEMA))
+            self._buffer = []
 
 
 @contextmanager
 def example_table(file: Path, accelerator: Accelerator) -> Iterator[ExampleTable]:
-    """A table that becomes `file` at the end, with the rows of all processes, or not at all.
+    """Write a table with the rows of all processes, ordered by task, source, split and id.
 
-    Every process must enter and leave it. Rows are in the order of task, source, split and id.
+    Every process must enter and leave this context. The file appears at the end, whole, or not at all.
+
+    Args:
+        file: Parquet file to write.
+        accelerator: The processes.
+
+    Yields:
+        The table to add rows to.
     """
+    # Each process writes a part
     parts = [file.with_name(f".{file.stem}-{rank}.parquet") for rank in range(accelerator.num_processes)]
-    mine = parts[accelerator.process_index]
+    own_part = parts[accelerator.process_index]
     try:
-        with pq.ParquetWriter(mine, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(own_part, SCHEMA, compression="zstd") as writer:
             table = ExampleTable(writer)
             yield table
             table.flush()
+
+        # The first combines them
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             rows = pa.concat_tables([pq.read_table(part) for part in parts])
@@ -88,19 +111,22 @@ def example_table(file: Path, accelerator: Accelerator) -> Iterator[ExampleTable
                 pq.write_table(rows.sort_by([(name, "ascending") for name in SCHEMA.names[:4]]), unfinished)
         accelerator.wait_for_everyone()
     finally:
-        mine.unlink(missing_ok=True)
+        own_part.unlink(missing_ok=True)
 
 
 def read_groundings(content: str) -> tuple[tuple[Grounding, ...], str | None]:
-    """The boxes and the answer that a cell of `prediction` or `truth` holds."""
-    found = json.loads(content)
-    groundings = tuple(
-        Grounding(
-            entry["phrase"],
-            tuple((start, end) for start, end in entry["spans"]),
-            tuple(entry["box"]),
-            entry.get("score", float("nan")),
-        )
-        for entry in found["boxes"]
-    )
-    return groundings, found.get("answer")
+    """Read a cell of the columns "prediction" or "truth".
+
+    Args:
+        content: The JSON text of the cell.
+
+    Returns:
+        The boxes, with NaN as score where they have none, and the answer, if any.
+    """
+    entry = json.loads(content)
+    groundings = []
+    for box in entry["boxes"]:
+        spans = tuple((start, end) for start, end in box["spans"])
+        score = box.get("score", math.nan)
+        groundings.append(Grounding(box["phrase"], spans, tuple(box["box"]), score))
+    return tuple(groundings), entry.get("answer")

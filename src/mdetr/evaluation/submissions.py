@@ -1,4 +1,4 @@
-"""Submission files for test servers."""
+"""Submission files for the test servers of GQA and CLEVR."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mdetr.files import atomic_write
 
 
 def write_submission(answers: Mapping[str, str], file: Path) -> None:
-    """Write the answers for a test server.
+    """Write predicted answers for a test server.
 
     Args:
-        answers: the id of each question's record -> the answer.
-        file: a .json file for GQA, a list of questionId and prediction; or a .txt file for CLEVR, an answer
-            on each line in the order of the questions.
+        answers: Id of each question's record -> answer.
+        file: A .json file for GQA, a list of questionId and prediction; or a .txt file for CLEVR, one answer
+            per line in the order of the questions.
 
     Raises:
-        InvalidInputError: there are no answers, or the file has another suffix.
+        InvalidInputError: There are no answers, or the file has another suffix.
     """
     if not answers:
-        raise InvalidInputError("There are no answers to submit: no record is a question.")
+        raise InvalidInputError("Expected questions to answer, got none; choose a store that has questions.")
     check_submission_file(file)
     if file.suffix == ".json":
         content = json.dumps([{"questionId": id, "prediction": answers[id]} for id in sorted(answers)])
@@ -34,24 +34,28 @@ def write_submission(answers: Mapping[str, str], file: Path) -> None:
 
 
 def check_submission_file(file: Path) -> None:
-    """See that answers can be written to a file.
+    """Check that answers can be written to a file.
+
+    Args:
+        file: The submission file.
 
     Raises:
-        InvalidInputError: it has another suffix, or its folder is missing.
+        InvalidInputError: The file has another suffix, or its folder is missing.
     """
     if file.suffix not in (".json", ".txt"):
         raise InvalidInputError(
-            f"Name a .json file (GQA) or a .txt file (CLEVR) for answers; found {file.name!r}."
+            f"Expected a .json file (GQA) or a .txt file (CLEVR) for answers, got {file.name!r}; "
+            "choose one of these suffixes."
         )
     if not file.parent.is_dir():
-        raise InvalidInputError(f"There is no folder {file.parent} to write {file.name} to; create it first.")
+        raise InvalidInputError(f"{file.name} cannot be written: no folder {file.parent}; create it first.")
 
 
 def _number(id: str) -> int:
-    """The index of a question of CLEVR, of which `id` is "question-INDEX"."""
+    """Index of a CLEVR question, whose id is "question-INDEX"."""
     number = id.rpartition("-")[2]
     if not number.isdigit():
         raise InvalidInputError(
-            f"The question {id!r} has no number, so its answer has no line; write a .json file."
+            f"Expected questions with ids like 'question-17', got {id!r}; write a .json file instead."
         )
     return int(number)

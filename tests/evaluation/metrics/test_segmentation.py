@@ -85,7 +85,7 @@ def test_masks_of_sure_queries_are_joined(processor: MdetrProcessor) -> None:
     metric = SegmentationMetric()
     (scored,) = metric.update(predictions, [_record("1", (0, 0, 40, 20))])
     assert scored.score > 0.9
-    assert len(scored.found) == 2
+    assert len(scored.groundings) == 2
     assert metric.compute()["box_mean_iou"] == 1
     plain = Record("mine", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
     assert metric.update(predictions, [plain]) == []
