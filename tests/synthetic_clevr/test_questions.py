@@ -16,14 +16,14 @@ from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import CLEVR_VOCABULARY
 from mdetr.synthetic_clevr.groups import VALUES
-from mdetr.synthetic_clevr.questions import FORMS, AnswerBalance, Form, ask_about
+from mdetr.synthetic_clevr.questions import FORMS, AnswerBalance, Form, sample_questions
 from mdetr.synthetic_clevr.scenes import sample_scene
-from mdetr.synthetic_clevr.synthesize import ask_about_split
+from mdetr.synthetic_clevr.synthesize import write_questions
 from mdetr.synthetic_clevr.wordings import all_wordings
 
 SHAPES = Path(__file__).parents[1] / "fixtures" / "shapes"
 SCENES = 300
-Asked = list[tuple[dict, dict, Form]]
+Questions = list[tuple[dict, dict, Form]]
 
 
 def _scene(seed: int) -> dict:
@@ -34,26 +34,26 @@ def _scene(seed: int) -> dict:
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
+def questions() -> Questions:
     balance, forms = AnswerBalance(), list(FORMS)
     return [
         (scene, entry, forms[entry["question_family_index"]])
         for seed in range(SCENES)
         for scene in [_scene(seed)]
-        for entry in ask_about(scene, 12, np.random.default_rng(seed), balance)
+        for entry in sample_questions(scene, 12, np.random.default_rng(seed), balance)
     ]
 
 
-def test_programs_give_the_answers(asked: Asked) -> None:
-    for scene, entry, _ in asked:
+def test_programs_give_the_answers(questions: Questions) -> None:
+    for scene, entry, _ in questions:
         output = run_program(entry["program"], scene["objects"], scene["relationships"])[-1]
         answer = {True: "yes", False: "no"}[output] if isinstance(output, bool) else str(output)
         assert answer == entry["answer"]
         assert answer in CLEVR_VOCABULARY[answer_type(answer)]
 
 
-def test_every_phrase_says_what_its_objects_are(asked: Asked) -> None:
-    for scene, entry, _ in asked:
+def test_every_phrase_says_what_its_objects_are(questions: Questions) -> None:
+    for scene, entry, _ in questions:
         for phrase in entry["phrases"]:
             ((start, end),) = phrase["spans"]
             words = entry["question"][start:end].lower().split()
@@ -62,9 +62,9 @@ def test_every_phrase_says_what_its_objects_are(asked: Asked) -> None:
                 assert values <= set(scene["objects"][thing].values()), entry["question"]
 
 
-def test_the_phrases_are_those_of_the_program(asked: Asked) -> None:
+def test_the_phrases_are_those_of_the_program(questions: Questions) -> None:
     """The objects that the phrases name are those of the sets of the program, which is written separately."""
-    for scene, entry, form in asked:
+    for scene, entry, form in questions:
         if form.kind == "or":
             continue  # the program's union has no phrase of its own
         outputs = run_program(entry["program"], scene["objects"], scene["relationships"])
@@ -73,8 +73,8 @@ def test_the_phrases_are_those_of_the_program(asked: Asked) -> None:
         assert Counter(mentioned) == Counter(named), entry["question"]
 
 
-def test_every_form_of_clevr_is_asked(asked: Asked) -> None:
-    forms = Counter(form for _, _, form in asked)
+def test_every_form_of_clevr_occurs(questions: Questions) -> None:
+    forms = Counter(form for _, _, form in questions)
     assert set(forms) == set(FORMS)
     for family in ("exist", "count", "query"):
         for kind, hops in (
@@ -86,15 +86,15 @@ def test_every_form_of_clevr_is_asked(asked: Asked) -> None:
             ("and", 1),
         ):
             assert forms[Form(family, kind, hops)] >= 20
-    families = Counter(question_type(entry["program"]) for _, entry, _ in asked)
+    families = Counter(question_type(entry["program"]) for _, entry, _ in questions)
     assert set(families) == {"exist", "count", "query attribute", "compare number", "compare attribute"}
-    assert min(families.values()) > 0.1 * len(asked)
+    assert min(families.values()) > 0.1 * len(questions)
 
 
-def test_a_form_has_as_many_links_as_it_says(asked: Asked) -> None:
-    for _, entry, form in asked:
+def test_a_form_has_as_many_links_as_it_says(questions: Questions) -> None:
+    for _, entry, form in questions:
         steps = Counter(step["function"].partition("_")[0] for step in entry["program"])
-        sides = 2 if form.asked in ("equal", "greater_than", "less_than", "equal_integer") else 1
+        sides = 2 if form.family in ("equal", "greater_than", "less_than", "equal_integer") else 1
         expected = {"relate": form.hops * sides, "same": 0, "and": 2, "or": 0}[form.kind]
         assert steps["relate"] == expected
         assert steps["same"] == (form.kind == "same")
@@ -102,11 +102,11 @@ def test_a_form_has_as_many_links_as_it_says(asked: Asked) -> None:
         assert steps["union"] == (form.kind == "or")
 
 
-def test_yes_is_as_frequent_as_no_within_every_form(asked: Asked) -> None:
+def test_yes_is_as_frequent_as_no_within_every_form(questions: Questions) -> None:
     answers: defaultdict[Form, Counter[str]] = defaultdict(Counter)
-    for _, entry, form in asked:
+    for _, entry, form in questions:
         answers[form][entry["answer"]] += 1
-    binary = [form for form in FORMS if form.asked not in ("count", "query")]
+    binary = [form for form in FORMS if form.family not in ("count", "query")]
     for form in binary:
         assert set(answers[form]) == {"yes", "no"}
         # Counted within each number of words as well, so that a form may differ by one for each of them.
@@ -114,18 +114,18 @@ def test_yes_is_as_frequent_as_no_within_every_form(asked: Asked) -> None:
         assert 0.4 < answers[form]["yes"] / answers[form].total() < 0.6
 
 
-def test_how_much_a_question_says_does_not_tell_yes_from_no(asked: Asked) -> None:
+def test_how_much_a_question_says_does_not_tell_yes_from_no(questions: Questions) -> None:
     lengths: defaultdict[str, list[int]] = defaultdict(list)
-    for _, entry, form in asked:
-        if form.asked == "exist":
+    for _, entry, form in questions:
+        if form.family == "exist":
             lengths[entry["answer"]].append(sum("filter" in step["function"] for step in entry["program"]))
     assert np.mean(lengths["yes"]) == pytest.approx(np.mean(lengths["no"]), abs=0.25)
 
 
-def test_the_values_of_an_attribute_come_equally_often(asked: Asked) -> None:
+def test_the_values_of_an_attribute_come_equally_often(questions: Questions) -> None:
     answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for _, entry, form in asked:
-        if form.asked == "query":
+    for _, entry, form in questions:
+        if form.family == "query":
             answers[entry["program"][-1]["function"].removeprefix("query_")][entry["answer"]] += 1
     for attribute, values in VALUES.items():
         assert set(answers[attribute]) == set(values)
@@ -134,16 +134,16 @@ def test_the_values_of_an_attribute_come_equally_often(asked: Asked) -> None:
         assert shares.max() < 1.3 / len(values)
 
 
-def test_no_number_is_the_answer_of_most_counting_questions(asked: Asked) -> None:
-    numbers = Counter(entry["answer"] for _, entry, form in asked if form.asked == "count")
+def test_no_number_is_the_answer_of_most_counting_questions(questions: Questions) -> None:
+    numbers = Counter(entry["answer"] for _, entry, form in questions if form.family == "count")
     assert max(numbers.values()) < 0.35 * numbers.total()
     assert {"0", "1", "2", "3", "4", "5"} <= set(numbers)
     assert sum(numbers[number] for number in ("0", "1", "2")) < 0.85 * numbers.total()
 
 
-def test_there_are_many_wordings_and_texts_in_several_styles(asked: Asked) -> None:
+def test_there_are_many_wordings_and_texts_in_several_styles(questions: Questions) -> None:
     assert len(all_wordings()) >= 150
-    texts = [entry["question"] for _, entry, _ in asked]
+    texts = [entry["question"] for _, entry, _ in questions]
     starts = Counter(" ".join(text.lower().split()[:3]) for text in texts)
     assert len(starts) > 100
     shares = {
@@ -157,15 +157,15 @@ def test_there_are_many_wordings_and_texts_in_several_styles(asked: Asked) -> No
     assert not any(re.search(r"[\[\]{}<>|]|\s\s", text) for text in texts)
 
 
-def test_an_asked_attribute_is_not_told(asked: Asked) -> None:
-    for _, entry, form in asked:
-        if form.asked == "query" and form.hops == 0:
+def test_the_name_of_an_object_does_not_mention_its_queried_attribute(questions: Questions) -> None:
+    for _, entry, form in questions:
+        if form.family == "query" and form.hops == 0:
             attribute = entry["program"][-1]["function"].removeprefix("query_")
             assert not any(step["function"] == f"filter_{attribute}" for step in entry["program"])
 
 
-def test_the_same_seed_asks_the_same_and_no_question_comes_twice() -> None:
-    first, second = (ask_about(_scene(3), 10, np.random.default_rng(5)) for _ in range(2))
+def test_the_same_seed_gives_the_same_questions_without_duplicates() -> None:
+    first, second = (sample_questions(_scene(3), 10, np.random.default_rng(5)) for _ in range(2))
     assert first == second
     assert len({entry["question"] for entry in first}) == len(first)
 
@@ -173,7 +173,7 @@ def test_the_same_seed_asks_the_same_and_no_question_comes_twice() -> None:
 def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Path) -> None:
     for name in ("scenes", "images"):
         (tmp_path / name).symlink_to(SHAPES / name)
-    count = ask_about_split(tmp_path, "train", 6, seed=1)
+    count = write_questions(tmp_path, "train", 6, seed=1)
     content = json.loads((tmp_path / "questions" / "CLEVR_train_questions.json").read_text())
     assert len(content["questions"]) == count > 30
     records = list(read_clevr(tmp_path, "train", kinds=("question",)))
@@ -183,4 +183,4 @@ def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Pa
         said = {tuple(span) for phrase in entry["phrases"] if phrase["objects"] for span in phrase["spans"]}
         assert {span for spans in record.spans for span in spans} == said
     with pytest.raises(InvalidInputError, match="already exists"):
-        ask_about_split(tmp_path, "train", 6)
+        write_questions(tmp_path, "train", 6)

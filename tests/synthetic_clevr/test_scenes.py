@@ -88,7 +88,7 @@ def test_the_unseen_look_shares_no_camera_light_or_ground_with_home() -> None:
 
 
 def test_an_unknown_look_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"A look is one of home, unseen; found 'dark'"):
+    with pytest.raises(InvalidInputError, match=r"Expected a look of home, unseen, got 'dark'"):
         to_look("dark")
 
 
@@ -99,5 +99,5 @@ def test_the_middle_of_the_ground_is_in_the_middle_of_the_picture() -> None:
 
 
 def test_more_objects_than_the_ground_holds_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="1 to 10 objects"):
+    with pytest.raises(InvalidInputError, match="Expected 1 to 10 objects"):
         sample_scene(np.random.default_rng(0), max_objects=11)

@@ -1,4 +1,4 @@
-"""The written world: the same for the same seed, whatever the workers, and readable as CLEVR."""
+"""Synthetic splits: the same for the same seed and any number of workers, and readable as CLEVR."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_reader_of_clevr_reads_it(world: Path) -> None:
 
 
 def test_a_split_is_not_overwritten(world: Path) -> None:
-    with pytest.raises(InvalidInputError, match="has a split 'val' already"):
+    with pytest.raises(InvalidInputError, match="already has a split 'val'"):
         synthesize(world, 1, OPTIONS)
 
 

@@ -32,13 +32,13 @@ def synthesize(
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
     from mdetr.synthetic_clevr.appearance import to_look
-    from mdetr.synthetic_clevr.synthesize import SynthesisOptions, ask_about_split, synthesize
+    from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize, write_questions
 
     options = SynthesisOptions(
         split=split, seed=seed, width=width, height=height, questions=questions, look=to_look(look)
     )
     if questions and (output / "scenes" / f"CLEVR_{split}_scenes.json").exists():
-        count = ask_about_split(output, split, questions, seed)
+        count = write_questions(output, split, questions, seed)
         typer.echo(f"Wrote {count:,} questions about the existing scenes in {output}.")
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

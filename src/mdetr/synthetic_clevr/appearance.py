@@ -1,4 +1,4 @@
-"""What a scene looks like apart from its objects: random cameras, lights, grounds and surroundings."""
+"""Random cameras, lights, grounds and surroundings of scenes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ Look = Literal["home", "unseen"]
 
 LOOKS: tuple[Look, ...] = get_args(Look)
 EDGES = ((0.04, 0.88), (0.1, 0.94), (0.16, 1.0))
-"""Ways of making cubes and cylinders: the radius of their edges and the cylinder's width, in half heights."""
+"""Variants of cubes and cylinders: radius of the edges and of the cylinder, in half heights."""
 
 Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Looks at the middle of the ground; angles in degrees, distance and height in scene units."""
+    """A camera that looks at the center of the ground.
+
+    Attributes:
+        azimuth: Direction of view on the ground, in degrees.
+        elevation: Direction of view above the ground, in degrees; negative for looking down.
+        distance: Distance of the point that it looks at, in scene units.
+        field_of_view: Vertical field of view, in degrees.
+        height: Height of the point that it looks at, in scene units.
+    """
 
     azimuth: float
     elevation: float
@@ -32,7 +40,11 @@ class Camera:
     height: float = 0.15
 
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Unit vectors forward, right and up."""
+        """Axes of the camera.
+
+        Returns:
+            Unit vectors (3,) forward, right and up.
+        """
         azimuth, elevation = math.radians(self.azimuth), math.radians(self.elevation)
         forward = np.array(
             [
@@ -45,7 +57,16 @@ class Camera:
         return forward, right, np.cross(right, forward)
 
     def project(self, points: np.ndarray, width: int, height: int) -> np.ndarray:
-        """World points (n, 3) -> (n, 3): column and row in pixels, and the depth."""
+        """Project points to the image.
+
+        Args:
+            points: (n, 3) points in scene units.
+            width: Width of the image, in pixels.
+            height: Height of the image, in pixels.
+
+        Returns:
+            (n, 3) column and row in pixels, and depth in scene units.
+        """
         forward, right, up = self.axes()
         eye = np.array([0.0, 0.0, self.height]) - self.distance * forward
         offset = points - eye
@@ -56,7 +77,11 @@ class Camera:
         )
 
     def directions(self) -> dict[str, Vector]:
-        """The ground directions that "left", "right", "front" and "behind" mean for this camera."""
+        """Directions on the ground, as seen by this camera.
+
+        Returns:
+            "left", "right", "front" and "behind" -> unit vector.
+        """
         forward, right, _ = self.axes()
         behind = np.array([forward[0], forward[1], 0.0])
         behind = behind / np.linalg.norm(behind)
@@ -66,13 +91,13 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A far light.
+    """A distant light.
 
     Attributes:
-        direction: Towards the light, a unit vector.
-        color: How much of red, green and blue it gives, about 0 to 1.
-        softness: Half the angle, in radians, over which it is spread; 0 gives hard shadows.
-        casts_shadow: Whether objects keep it from the ground.
+        direction: Unit vector towards the light.
+        color: Intensity of red, green and blue, about 0 to 1.
+        softness: Half its angular size, in radians; 0 gives hard shadows.
+        casts_shadow: Whether objects cast shadows in it.
     """
 
     direction: Vector
@@ -87,15 +112,15 @@ class Appearance:
 
     Attributes:
         lights: One to three.
-        ambient: Light from everywhere, 0 to 1.
-        headlight: Light from the camera, 0 to 1.
-        ground: The ground's color near the camera, and `haze` that far away, each from 0 to 1.
-        haze: See there.
-        pattern: How strongly the ground is patterned, 0 for plain.
-        surroundings: Seed of what metal reflects.
-        edges: Which of `EDGES`.
-        exposure: What the picture is multiplied by, red, green and blue.
-        grain: Standard deviation of its noise, in steps of 256.
+        ambient: Intensity of light from everywhere, 0 to 1.
+        headlight: Intensity of light from the camera, 0 to 1.
+        ground: Color of the ground near the camera, 0 to 1.
+        haze: Color of the ground far away, 0 to 1.
+        pattern: Strength of the ground's pattern, 0 for plain.
+        surroundings: Seed of the surroundings that metal reflects.
+        edges: Index in `EDGES`.
+        exposure: Factors of the image's red, green and blue.
+        grain: Standard deviation of the image's noise, in steps of 256.
     """
 
     lights: tuple[Light, ...]
@@ -111,35 +136,61 @@ class Appearance:
 
 
 def to_look(name: str) -> Look:
-    """A look by its name.
+    """Check the name of a look.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The look.
 
     Raises:
-        InvalidInputError: There is none of that name.
+        InvalidInputError: The look is unknown.
     """
     for look in LOOKS:
         if look == name:
             return look
-    raise InvalidInputError(f"A look is one of {', '.join(LOOKS)}; found {name!r}.")
+    raise InvalidInputError(f"Expected a look of {', '.join(LOOKS)}, got {name!r}; choose one of these.")
 
 
 def sample_camera(random: np.random.Generator, look: Look = "home") -> Camera:
-    """Draw a camera; its field of view is around the 29 to 34 degrees of CLEVR's, or wider if unseen."""
+    """Sample a camera.
+
+    Args:
+        random: Source of randomness.
+        look: "home" for fields of view around CLEVR's 29 to 34 degrees, "unseen" for wider ones.
+
+    Returns:
+        The camera.
+    """
     if look == "home":
         field_of_view = float(random.uniform(27, 36))
         elevation, nearness = float(random.uniform(-37, -24)), float(random.uniform(0.95, 1.12))
     else:
         field_of_view = float(random.uniform(39, 46))
         elevation, nearness = float(random.uniform(-46, -39)), float(random.uniform(0.95, 1.1))
-    # So far away that the ground fills about the same part of the picture whatever the field of view.
+
+    # Choose the distance at which the ground fills about the same part of the image
     distance = nearness * 11.2 * math.tan(math.radians(14.5)) / math.tan(math.radians(field_of_view) / 2)
     azimuth = float(random.uniform(120, 150) if look == "home" else random.uniform(-60, 60))
     return Camera(azimuth, elevation, distance, field_of_view)
 
 
 def sample_appearance(random: np.random.Generator, camera: Camera, look: Look = "home") -> Appearance:
-    """Draw lights, ground and surroundings for a camera."""
+    """Sample lights, ground and surroundings.
+
+    Args:
+        random: Source of randomness.
+        camera: Camera, which the lights are placed around.
+        look: Range of appearances.
+
+    Returns:
+        The appearance.
+    """
     if look == "unseen":
         return _sample_unseen(random, camera)
+
+    # Main light, on one side
     side = float(random.choice((-1, 1)))
     lights = [
         Light(
@@ -148,11 +199,15 @@ def sample_appearance(random: np.random.Generator, camera: Camera, look: Look = 
             float(random.choice((0.0, random.uniform(0.03, 0.16)))),
         )
     ]
+
+    # Up to two weaker lights
     for number in range(int(random.integers(0, 3))):
         towards = _towards(camera, -side * random.uniform(-0.2, 1.2), random.uniform(-0.6, 0.8))
         strength = random.uniform(0.08, 0.35)
         shadow = number == 0 and bool(random.random() < 0.5)
         lights.append(Light(towards, _tinted(random, strength, 0.08), casts_shadow=shadow))
+
+    # Ground and surroundings
     bright = float(random.uniform(0.55, 0.85))
     ambient, headlight = float(random.uniform(0.2, 0.42)), float(random.uniform(0.05, 0.25))
     return Appearance(
@@ -170,7 +225,8 @@ def sample_appearance(random: np.random.Generator, camera: Camera, look: Look = 
 
 
 def _sample_unseen(random: np.random.Generator, camera: Camera) -> Appearance:
-    """Light from behind the objects and high above, darker or tinted ground with a strong pattern."""
+    """Light from behind the objects and high above; darker or tinted ground with a strong pattern."""
+    # Lights
     side = float(random.choice((-1, 1)))
     lights = (
         Light(
@@ -180,6 +236,8 @@ def _sample_unseen(random: np.random.Generator, camera: Camera) -> Appearance:
         ),
         Light(_towards(camera, -side * 1.3, 0.5), _tinted(random, random.uniform(0.2, 0.4), 0.12)),
     )
+
+    # Ground and surroundings
     bright = float(random.uniform(0.35, 0.5) if random.random() < 0.5 else random.uniform(0.85, 0.95))
     ambient, headlight = float(random.uniform(0.3, 0.4)), float(random.uniform(0.1, 0.2))
     return Appearance(
@@ -197,18 +255,18 @@ def _sample_unseen(random: np.random.Generator, camera: Camera) -> Appearance:
 
 
 def _light_on_ground(lights: Sequence[Light], ambient: float, headlight: float) -> float:
-    """How bright a white ground is, about 0 to 1 without an exposure."""
+    """Brightness of a white ground, about 0 to 1, before exposure."""
     return ambient + headlight / 2 + sum(light.direction[2] * max(light.color) for light in lights)
 
 
 def _exposure(random: np.random.Generator, bright: float, tint: float) -> Vector:
-    """From dim to bright, for a ground that is so bright, without making it white."""
-    wanted = random.uniform(0.42, 0.85)
-    return _tinted(random, min(max(wanted / bright, 0.65), 1.5), tint)
+    """Exposure that gives a ground of some brightness a dim to bright one, but not white."""
+    target = random.uniform(0.42, 0.85)
+    return _tinted(random, min(max(target / bright, 0.65), 1.5), tint)
 
 
 def _towards(camera: Camera, right: float, nearer: float) -> Vector:
-    """The unit vector up and to the right and towards the camera, by these parts of what it goes up."""
+    """Unit vector upwards, and to the right and towards the camera by these fractions of the upward part."""
     forward, side, _ = camera.axes()
     back = -np.array([forward[0], forward[1], 0.0]) / np.linalg.norm(forward[:2])
     vector = right * side + nearer * back + np.array([0.0, 0.0, 1.0])
@@ -217,5 +275,6 @@ def _towards(camera: Camera, right: float, nearer: float) -> Vector:
 
 
 def _tinted(random: np.random.Generator, brightness: float, tint: float) -> Vector:
+    """A gray of some brightness, with a random tint of at most `tint`."""
     red, green, blue = brightness * (1 + random.uniform(-tint, tint, size=3))
     return float(red), float(green), float(blue)

@@ -1,4 +1,4 @@
-"""A grammar of captions and referring expressions: a scene in, true sentences with their phrases out."""
+"""Captions and referring expressions: true sentences about a scene, with their phrases."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ CLAIMS = (
     "a picture with {}",
     "this picture shows {}",
 )
-BARE_SHARE = 0.4  # of captions without words before the first phrase
-LIST_SHARE = 0.25  # of captions that are lists of names, as detectors by name are given them
-SINGLE_SHARE = 0.35  # of captions with one phrase
-CAPITAL_SHARE, STOP_SHARE = 0.35, 0.3
-CLEAR_OFFSET = 0.5  # ground units by which a relation must hold to be spoken of
-CLEAR_COLUMNS = 0.02  # for left and right also on the picture, in widths
+BARE_FRACTION = 0.4  # of captions without words before the first phrase
+LIST_FRACTION = 0.25  # of captions that are lists of class names
+SINGLE_FRACTION = 0.35  # of captions with one phrase
+CAPITALIZED_FRACTION = 0.35  # of sentences that start with a capital letter
+STOP_FRACTION = 0.3  # of sentences that end with a full stop
+CLEAR_OFFSET = 0.5  # least distance on the ground, in scene units, for a relation to be mentioned
+CLEAR_COLUMNS = 0.02  # least distance in the image, in widths, for left and right to be mentioned
 MAX_PLURAL = 5
 TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a noun phrase says of its objects; None where it says nothing."""
+    """Attributes that a noun phrase mentions; None for those that it does not mention."""
 
     size: str | None
     color: str | None
@@ -61,19 +62,32 @@ class Description:
     shape: str | None
 
     def fits(self, thing: SceneObject) -> bool:
-        """Whether the object is what the description says."""
-        pairs = (
-            (self.size, thing.size),
-            (self.color, thing.color),
-            (self.material, thing.material),
-            (self.shape, thing.shape),
+        """Whether an object has all mentioned attributes.
+
+        Args:
+            thing: The object.
+
+        Returns:
+            True where the description is true of it.
+        """
+        return (
+            self.size in (None, thing.size)
+            and self.color in (None, thing.color)
+            and self.material in (None, thing.material)
+            and self.shape in (None, thing.shape)
         )
-        return all(said is None or said == true for said, true in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class NounPhrase:
-    """A phrase and the objects that it names; `tail` is its relation to `anchor`, outside the span."""
+    """A noun phrase and the objects that it refers to.
+
+    Attributes:
+        words: The words inside the span.
+        objects: Indices of the objects; empty for absent ones.
+        tail: Relation to the anchor, outside the span.
+        anchor: Noun phrase after the relation.
+    """
 
     words: str
     objects: tuple[int, ...]
@@ -82,17 +96,27 @@ class NounPhrase:
 
     @property
     def is_plural(self) -> bool:
-        """Whether it names several objects."""
+        """Whether it refers to several objects."""
         return len(self.objects) > 1
 
     def mentioned(self) -> set[int]:
-        """Every object that the phrase or its anchor names."""
+        """Every object that the phrase or its anchor refers to.
+
+        Returns:
+            Indices of the objects.
+        """
         return set(self.objects) | (self.anchor.mentioned() if self.anchor else set())
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text with, per phrase, its span and its objects; `target` is what a referring expression denotes."""
+    """A text with its phrases.
+
+    Attributes:
+        text: The text.
+        phrases: Per phrase, its characters (start, end) and the indices of its objects.
+        target: Index of the object that a referring expression denotes; None for a caption.
+    """
 
     text: str
     phrases: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
@@ -100,19 +124,23 @@ class Sentence:
 
 
 class SceneGrammar:
-    """Makes sentences about one scene.
+    """Samples sentences about one scene.
 
     Args:
-        scene: what is spoken of.
-        random: where all choices come from.
+        scene: The scene.
+        random: Source of randomness.
     """
 
     def __init__(self, scene: Scene, random: np.random.Generator) -> None:
         self.objects = scene.objects
         self.random = random
+
+        # Positions of the objects, on the ground and in the image
         self._offsets = {name: scene.offsets(name) for name in RELATIONS}
         positions = np.array([thing.position for thing in scene.objects])
         self._columns = scene.camera.project(positions, 1, 1)[:, 0]
+
+        # Objects of every possible description
         self._fitting: dict[Description, tuple[int, ...]] = {}
         for thing in scene.objects:
             for description in descriptions_of(thing):
@@ -120,77 +148,96 @@ class SceneGrammar:
                     fitting = [i for i, other in enumerate(scene.objects) if description.fits(other)]
                     self._fitting[description] = tuple(fitting)
 
-    def caption(self, max_phrases: int = 4, absent_share: float = 0.2) -> Sentence | None:
-        """One to `max_phrases` phrases, no object named by two of them; None where none was found.
+    def caption(self, max_phrases: int = 4, absent_fraction: float = 0.2) -> Sentence | None:
+        """Sample a caption of one or more phrases that refer to different objects.
 
         Args:
-            max_phrases: How many phrases at most, anchors not counted.
-            absent_share: How often one phrase names something that is not in the scene. In lists of names,
-                so often each.
+            max_phrases: Maximum number of phrases, without anchors.
+            absent_fraction: Fraction of captions with a phrase about something that is not in the scene; in
+                lists of class names, fraction of the names.
+
+        Returns:
+            The caption; None where no phrase was found.
         """
-        if self.random.random() < LIST_SHARE:
-            return self._list_of_names(max_phrases, absent_share)
-        wanted = self._number_of_phrases(max_phrases)
+        if self.random.random() < LIST_FRACTION:
+            return self._list_of_names(max_phrases, absent_fraction)
+
+        # Collect phrases
+        num_phrases = self._num_phrases(max_phrases)
         phrases: list[NounPhrase] = []
-        named: set[int] = set()
+        mentioned: set[int] = set()
         kinds = (self._singular, self._plural, self._related, self._named, self._extreme)
         for _ in range(TRIES):
-            if len(phrases) == wanted:
+            if len(phrases) == num_phrases:
                 break
             kind = kinds[int(self.random.choice(5, p=(0.4, 0.2, 0.2, 0.12, 0.08)))]
             phrase = kind()
-            if phrase is not None and not phrase.mentioned() & named:
+            if phrase is not None and not phrase.mentioned() & mentioned:
                 phrases.append(phrase)
-                named |= phrase.mentioned()
-        leading: Sequence[str] = REQUESTS + CLAIMS
-        if self.random.random() < absent_share:
-            place = int(self.random.integers(len(phrases) + 1))
-            phrases, leading = [*phrases[:place], self._absent(), *phrases[place:]][:wanted], REQUESTS
+                mentioned |= phrase.mentioned()
+
+        # Add something absent, which can be requested but not claimed to be there
+        frames: Sequence[str] = REQUESTS + CLAIMS
+        if self.random.random() < absent_fraction:
+            phrases.insert(int(self.random.integers(len(phrases) + 1)), self._absent())
+            phrases = phrases[:num_phrases]
+            frames = REQUESTS
         if not phrases:
             return None
-        frame = BARE if self.random.random() < BARE_SHARE else self._choice(leading)
+        frame = BARE if self.random.random() < BARE_FRACTION else self._choice(frames)
         return self._sentence(phrases, frame)
 
     def referring_expression(self) -> Sentence | None:
-        """An expression that fits exactly one object: by its attributes, by a relation or by its place."""
+        """Sample an expression that denotes one object, by its attributes, a relation or an extreme position.
+
+        Returns:
+            The expression; None where none was found.
+        """
         kind = int(self.random.choice(3, p=(0.5, 0.28, 0.22)))
         for _ in range(TRIES):
             phrase = (self._definite, self._singled_out_by_relation, self._extreme)[kind]()
-            if phrase is not None:
-                if self.random.random() < 0.2:
-                    phrase = replace(phrase, words=phrase.words.removeprefix("the "))
-                frame = self._choice(REQUESTS) if self.random.random() < 0.25 else BARE
-                sentence = self._sentence([phrase], frame)
-                return Sentence(sentence.text, sentence.phrases, target=phrase.objects[0])
+            if phrase is None:
+                continue
+            if self.random.random() < 0.2:
+                phrase = replace(phrase, words=phrase.words.removeprefix("the "))
+            frame = self._choice(REQUESTS) if self.random.random() < 0.25 else BARE
+            sentence = self._sentence([phrase], frame)
+            return replace(sentence, target=phrase.objects[0])
         return None
 
-    def _list_of_names(self, max_phrases: int, absent_share: float) -> Sentence | None:
-        """Names without articles, each for all that it fits, as "red cube. ball." or "cubes, balls"."""
+    def _list_of_names(self, max_phrases: int, absent_fraction: float) -> Sentence | None:
+        """Names without articles, each for all objects that it fits: "red cube. ball." or "cubes, balls"."""
+        # Collect names
         phrases: list[NounPhrase] = []
-        wanted = self._number_of_phrases(max_phrases)
+        words: set[str] = set()
+        mentioned: set[int] = set()
+        num_phrases = self._num_phrases(max_phrases)
         for _ in range(TRIES):
-            if len(phrases) == wanted:
+            if len(phrases) == num_phrases:
                 break
-            phrase = self._absent() if self.random.random() < absent_share else self._named()
-            named = {index for other in phrases for index in other.objects}
-            if phrase.words not in {other.words for other in phrases} and not named & set(phrase.objects):
+            phrase = self._absent() if self.random.random() < absent_fraction else self._named()
+            if phrase.words not in words and not mentioned & set(phrase.objects):
                 phrases.append(phrase)
+                words.add(phrase.words)
+                mentioned |= set(phrase.objects)
+
+        # Join them
         bare = [replace(phrase, words=_without_article(phrase.words)) for phrase in phrases]
         between = self._choice((", ", ", ", ". ", " and ", "; "))
         return self._sentence(bare, BARE, between)
 
-    def _number_of_phrases(self, most: int) -> int:
-        return 1 if self.random.random() < SINGLE_SHARE else int(self.random.integers(1, most + 1))
+    def _num_phrases(self, maximum: int) -> int:
+        if self.random.random() < SINGLE_FRACTION:
+            return 1
+        return int(self.random.integers(1, maximum + 1))
 
     def _named(self) -> NounPhrase:
-        """All objects that a description fits, one or many, by a noun without an article or a number."""
-        descriptions = tuple(self._fitting)
-        description = self._choice(descriptions)
-        objects = self._fitting[description]
+        """All objects of a description, one or many, by a noun without an article or a number."""
+        description = self._choice(tuple(self._fitting))
         adjectives, noun = self._adjectives_and_noun(description)
-        start = self._choice(("{} {}", "{} {}", "{} {}s", "all {} {}s", "every {} {}"))
-        words = " ".join(start.format(" ".join(adjectives), noun).split())
-        return NounPhrase(words, objects)
+        form = self._choice(("{} {}", "{} {}", "{} {}s", "all {} {}s", "every {} {}"))
+        words = " ".join(form.format(" ".join(adjectives), noun).split())  # without adjectives, one space
+        return NounPhrase(words, self._fitting[description])
 
     def _singular(self) -> NounPhrase | None:
         return self._unique(definite=bool(self.random.random() < 0.4))
@@ -212,17 +259,22 @@ class SceneGrammar:
         return NounPhrase(self._words(description, len(objects), definite=False), objects)
 
     def _related(self) -> NounPhrase | None:
-        """Objects that a description and a relation to one other object single out together."""
+        """Objects of a description that are in a direction from one other object."""
+        # Choose the other object and the direction
         anchor = self._definite()
         if anchor is None:
             return None
         direction = self._choice(tuple(RELATIONS))
+
+        # Choose the objects
         description = self._pick(lambda fitting: set(fitting) != set(anchor.objects))
         if description is None:
             return None
         objects = self._on_side(description, anchor.objects[0], direction)
         if objects is None or not 1 <= len(objects) <= MAX_PLURAL:
             return None
+
+        # Put them into words
         relation = self._choice(RELATIONS[direction])
         definite = bool(self.random.random() < 0.5) and len(objects) == 1
         return NounPhrase(self._words(description, len(objects), definite), objects, relation, anchor)
@@ -235,26 +287,31 @@ class SceneGrammar:
         return NounPhrase(f"the {words}", phrase.objects, phrase.tail, phrase.anchor)
 
     def _extreme(self) -> NounPhrase | None:
-        """The leftmost, rightmost, closest or farthest of several that fit one description."""
+        """The leftmost, rightmost, closest or farthest of several objects of one description."""
         description = self._pick(lambda fitting: len(fitting) >= 2)
         if description is None:
             return None
         direction = self._choice(tuple(EXTREMES))
         fitting = self._fitting[description]
         for index in fitting:
-            if all(other == index or self._lies(index, other, direction) for other in fitting):
+            others = [other for other in fitting if other != index]
+            if all(self._lies(index, other, direction) for other in others):
                 words = self._words(description, 1, definite=True).removeprefix("the ")
                 return NounPhrase(f"the {self._choice(EXTREMES[direction])} {words}", (index,))
         return None
 
     def _absent(self) -> NounPhrase:
-        """Something that no object of the scene is, by some or all of its attributes."""
+        """One or two objects of a description that fits no object of the scene."""
         while True:
+            # Sample values, and mention some of them
             size, material = self._choice(tuple(SIZES)), self._choice(MATERIALS)
             color, shape = self._choice(tuple(COLORS)), self._choice(SHAPES)
-            said = [value if self.random.random() < 0.6 else None for value in (size, color, material, shape)]
-            description = Description(*said)
-            if any(said) and not any(description.fits(thing) for thing in self.objects):
+            values = (size, color, material, shape)
+            mentioned = [value if self.random.random() < 0.6 else None for value in values]
+
+            # Keep them if they fit no object
+            description = Description(*mentioned)
+            if any(mentioned) and not any(description.fits(thing) for thing in self.objects):
                 count = int(self.random.choice(3, p=(0.0, 0.8, 0.2)))
                 return NounPhrase(self._words(description, count, definite=False), ())
 
@@ -263,34 +320,40 @@ class SceneGrammar:
         return suitable[int(self.random.integers(len(suitable)))] if suitable else None
 
     def _on_side(self, description: Description, anchor: int, direction: str) -> tuple[int, ...] | None:
-        """The fitting objects that clearly lie on that side of the anchor; None where one is in doubt."""
-        sides = {i: self._side(i, anchor, direction) for i in self._fitting[description] if i != anchor}
-        if None in sides.values():
-            return None
-        return tuple(index for index, lies in sides.items() if lies)
-
-    def _side(self, index: int, anchor: int, direction: str) -> bool | None:
-        if self._lies(index, anchor, direction):
-            return True
-        return False if self._offsets[direction][anchor, index] < 0 else None
+        """Objects of a description that lie in a direction from an anchor; None where one is unclear."""
+        objects = []
+        for index in self._fitting[description]:
+            if index == anchor:
+                continue
+            if self._lies(index, anchor, direction):
+                objects.append(index)
+            elif self._offsets[direction][anchor, index] >= 0:
+                return None
+        return tuple(objects)
 
     def _lies(self, index: int, anchor: int, direction: str) -> bool:
-        """Whether an object clearly lies in a direction from another, on the ground and to the eye."""
+        """Whether an object clearly lies in a direction from another, on the ground and in the image."""
+        if self._offsets[direction][anchor, index] <= CLEAR_OFFSET:
+            return False
         columns = self._columns[index] - self._columns[anchor]
-        seen = {"left": -columns, "right": columns}.get(direction, CLEAR_COLUMNS)
-        return bool(self._offsets[direction][anchor, index] > CLEAR_OFFSET and seen >= CLEAR_COLUMNS)
+        if direction == "left":
+            return bool(-columns >= CLEAR_COLUMNS)
+        if direction == "right":
+            return bool(columns >= CLEAR_COLUMNS)
+        return True
 
     def _words(self, description: Description, count: int, definite: bool) -> str:
         adjectives, noun = self._adjectives_and_noun(description)
         if count > 1:
-            start = self._choice(("the", COUNTS[count], COUNTS[count]))
-            return " ".join([start, *adjectives, noun + "s"])
-        article = "the" if definite else "an" if not adjectives and noun == "object" else "a"
-        return " ".join([article, *adjectives, noun])
+            determiner = self._choice(("the", COUNTS[count], COUNTS[count]))
+            return " ".join([determiner, *adjectives, noun + "s"])
+        indefinite = "an" if not adjectives and noun == "object" else "a"
+        determiner = "the" if definite else indefinite
+        return " ".join([determiner, *adjectives, noun])
 
     def _adjectives_and_noun(self, description: Description) -> tuple[list[str], str]:
-        said = (description.size, description.color, description.material)
-        adjectives = [self._synonym(value) for value in said if value is not None]
+        values = (description.size, description.color, description.material)
+        adjectives = [self._synonym(value) for value in values if value is not None]
         return adjectives, self._synonym(description.shape or "thing")
 
     def _synonym(self, word: str) -> str:
@@ -300,26 +363,36 @@ class SceneGrammar:
         return values[int(self.random.integers(len(values)))]
 
     def _sentence(self, phrases: Sequence[NounPhrase], frame: str, between: str | None = None) -> Sentence:
-        """Join phrases, put them into the frame, and keep track of their characters.
+        """Join phrases to a sentence.
 
         Args:
-            phrases: One or more.
-            frame: What stands before them.
-            between: What stands between two; left out, commas and "and".
+            phrases: One or more phrases.
+            frame: Text with {} for the phrases.
+            between: Separator of phrases; None for commas and "and".
+
+        Returns:
+            The sentence, with the characters of all phrases and anchors.
         """
-        if phrases[0].words.endswith("s"):  # a bare "ball" may stand for several, too
+        # Make the verb agree, by the noun: a bare "ball" may refer to several objects too
+        if phrases[0].words.endswith("s"):
             frame = re.sub(r"\b(there|here|where) is\b", r"\1 are", frame)
+
+        # Join the phrases and their anchors
         text = frame.split("{}")[0]
         spans: list[tuple[tuple[int, int], tuple[int, ...]]] = []
-        for place, phrase in enumerate(phrases):
-            if place:
-                text += between or (" and " if place == len(phrases) - 1 else ", ")
+        for index, phrase in enumerate(phrases):
+            if index:
+                text += between or (" and " if index == len(phrases) - 1 else ", ")
             for part in _with_anchor(phrase):
                 spans.append(((len(text), len(text) + len(part.words)), part.objects))
-                text += part.words + (f" {part.tail} " if part.tail else "")
-        if self.random.random() < CAPITAL_SHARE:
+                text += part.words
+                if part.tail:
+                    text += f" {part.tail} "
+
+        # Vary the style
+        if self.random.random() < CAPITALIZED_FRACTION:
             text = text[0].upper() + text[1:]
-        if self.random.random() < STOP_SHARE:
+        if self.random.random() < STOP_FRACTION:
             text += "."
         return Sentence(text, tuple(spans))
 
@@ -329,11 +402,22 @@ def _without_article(words: str) -> str:
 
 
 def _with_anchor(phrase: NounPhrase) -> list[NounPhrase]:
-    return [phrase, *(_with_anchor(phrase.anchor) if phrase.anchor else [])]
+    """A phrase, its anchor, the anchor of that, and so on."""
+    parts = [phrase]
+    while parts[-1].anchor is not None:
+        parts.append(parts[-1].anchor)
+    return parts
 
 
 def descriptions_of(thing: SceneObject) -> list[Description]:
-    """All that can be said of it: every subset of size, colour and material, with or without the shape."""
+    """All descriptions of an object: every non-empty subset of size, color, material and shape.
+
+    Args:
+        thing: The object.
+
+    Returns:
+        The descriptions.
+    """
     choices = itertools.product(
         (None, thing.size), (None, thing.color), (None, thing.material), (None, thing.shape)
     )

@@ -1,10 +1,9 @@
-"""Words for groups of objects, and the characters at which each group's noun stands in the text."""
+"""Words for groups of objects, with the characters of each group's noun phrase in the text."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -15,23 +14,15 @@ from mdetr.synthetic_clevr.groups import DIRECTIONS, Group, Link
 from mdetr.synthetic_clevr.wordings import RELATIONS, SAME, WORDS
 
 T = TypeVar("T")
-_MARKED = re.compile(r"\[([\d,]*)\|([^\]]*)\]")
+_MARKED = re.compile(r"\[([\d,]*)\|([^\]]*)\]")  # [objects|noun phrase]
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class MarkedText:
-    """A text, and per noun its characters and the objects that it stands for."""
-
-    text: str
-    phrases: tuple[tuple[Span, tuple[int, ...]], ...]
-
-
 class Phrasing:
-    """Puts the words for groups into wordings.
+    """Fills wordings with words for groups.
 
     Args:
-        random: Where all choices come from.
+        random: Source of randomness.
         articles: Whether nouns have articles; "is there red cube?" has none.
     """
 
@@ -40,27 +31,32 @@ class Phrasing:
         self.articles = articles
 
     def fill(self, wording: str, groups: Sequence[Group], attribute: str = "", it: bool = False) -> str:
-        """A wording with the words for its groups, as marked text.
+        """Fill a wording.
 
         Args:
             wording: One of `mdetr.synthetic_clevr.wordings`.
-            groups: One or two, for the names without and with a 2.
-            attribute: What stands for {attribute}.
-            it: Whether a sentence before names the object that the first group is related to, so that it is
-                "it" in the wording.
+            groups: One or two groups, for the names without and with a 2.
+            attribute: Replacement of {attribute}.
+            it: Whether a sentence before introduces the object that the first group is related to, which is
+                then "it" in the wording.
+
+        Returns:
+            The text, with noun phrases marked as `unmark` reads them.
         """
         intro = ""
         if it:
             intro = f"there is {self._indefinite(groups[0].links[0].anchor)}; "
-        article = "the " if self.articles else ""
-        bare = _SLOT.sub(lambda slot: self._slot(slot[1], groups, attribute, it), wording)
+        text = _SLOT.sub(lambda slot: self._fill_slot(slot[1], groups, attribute, it), wording)
         if not self.articles:
-            bare = re.sub(r"\b(the|an?) (?=\[)", "", bare)
-        return (intro + bare).replace("<the>", article)
+            text = re.sub(r"\b(the|an?) (?=\[)", "", text)
+        return (intro + text).replace("<the>", "the " if self.articles else "")
 
-    def _slot(self, name: str, groups: Sequence[Group], attribute: str, it: bool) -> str:
+    def _fill_slot(self, name: str, groups: Sequence[Group], attribute: str, it: bool) -> str:
+        """Words for a name in braces; see the table in `mdetr.synthetic_clevr.wordings`."""
         if name == "attribute":
             return attribute
+
+        # A trailing 2 selects the second group; only the first can be related to "it"
         group = groups[1] if name.endswith("2") else groups[0]
         it = it and group is groups[0]
         kind = name.removesuffix("2")
@@ -89,25 +85,34 @@ class Phrasing:
         return f"{'an' if words[0] in 'aeiou' else 'a'} {noun}{tail}"
 
     def _noun(self, group: Group, plural: bool) -> str:
-        said = group.attributes
-        words = [self._synonym(said[name]) for name in ATTRIBUTES[:3] if name in said]
-        noun = self._synonym(said.get("shape", "thing")) + ("s" if plural else "")
+        """The marked noun phrase, with its adjectives, preceded by "other" where it shares an attribute."""
+        words = []
+        for name in ATTRIBUTES[:3]:
+            if name in group.attributes:
+                words.append(self._synonym(group.attributes[name]))
+        noun = self._synonym(group.attributes.get("shape", "thing"))
+        words.append(noun + "s" if plural else noun)
         other = "other " if any(link.kind not in DIRECTIONS for link in group.links) else ""
         members = ",".join(map(str, group.members))
-        return f"{other}[{members}|{' '.join([*words, noun])}]"
+        return f"{other}[{members}|{' '.join(words)}]"
 
     def _tail(self, group: Group, plural: bool, it: bool) -> str:
+        """The relative clause after the noun, such as " that is left of the cube"; empty without links."""
         if not group.links:
             return ""
-        verbs = ("are" if plural else "is",)
-        joined = self._choice(("", "", f"that {verbs[0]} ", f"which {verbs[0]} "))
-        if not joined and len(group.links) == 1 and group.links[0].kind not in DIRECTIONS:
+        verb = "are" if plural else "is"
+        joined = self._choice(("", "", f"that {verb} ", f"which {verb} "))
+
+        # "with the same color as" needs no verb
+        link = group.links[0]
+        if not joined and len(group.links) == 1 and link.kind not in DIRECTIONS:
             has = "have" if plural else "has"
-            kind = group.links[0].kind
-            form = self._choice(
-                (f"that {has} the same {kind} as ", f"with the same {kind} as ", f"of the same {kind} as ")
+            forms = (
+                f"that {has} the same {link.kind} as ",
+                f"with the same {link.kind} as ",
+                f"of the same {link.kind} as ",
             )
-            return f" {form}{self._anchor(group.links[0], it)}"
+            return f" {self._choice(forms)}{self._anchor(link, it)}"
         return f" {joined}{self._relations(group, it)}"
 
     def _relations(self, group: Group, it: bool) -> str:
@@ -133,12 +138,22 @@ class Phrasing:
         return values[int(self.random.integers(len(values)))]
 
 
-def unmark(marked: str) -> MarkedText:
-    """Take the marks out of a text, and tell where they were."""
+def unmark(marked: str) -> tuple[str, list[tuple[Span, tuple[int, ...]]]]:
+    """Remove the marks of noun phrases from a text.
+
+    Args:
+        marked: Text with noun phrases as "[0,2|red cubes]": the objects, then the words.
+
+    Returns:
+        The text, and per noun phrase its characters and its objects.
+    """
     text, phrases, end = "", [], 0
     for match in _MARKED.finditer(marked):
+        # Copy the text before the mark, then the words inside
         text += marked[end : match.start()]
+        start = len(text)
+        text += match[2]
+        end = match.end()
         members = tuple(int(member) for member in match[1].split(",") if member)
-        phrases.append(((len(text), len(text) + len(match[2])), members))
-        text, end = text + match[2], match.end()
-    return MarkedText(text + marked[end:], tuple(phrases))
+        phrases.append(((start, len(text)), members))
+    return text + marked[end:], phrases

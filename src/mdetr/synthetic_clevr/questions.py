@@ -16,56 +16,69 @@ from mdetr.synthetic_clevr.groups import VALUES, Group, GroupSampler, Link, Step
 from mdetr.synthetic_clevr.phrasing import Phrasing, unmark
 
 T = TypeVar("T")
-SAID = (0.1, 0.35, 0.35, 0.15, 0.05)  # how often a name says none, one ... all four of the attributes
-COUNT_SHARES = (0.2, 0.24, 0.2, 0.14, 0.1, 0.07, 0.05)  # of the numbers from 0 that are asked for
-MANY = 3  # names of so many things and more are short
-MORE = 6  # this number and all above are asked for as one
+NUM_ATTRIBUTES = (0.1, 0.35, 0.35, 0.15, 0.05)  # probabilities of names with 0, 1, ... 4 attributes
+COUNTS = (0.2, 0.24, 0.2, 0.14, 0.1, 0.07, 0.05)  # probabilities of the counts 0, 1, ...
+MANY = 3  # groups of this size or larger have short names
+MAX_COUNT = 6  # this count stands for all larger ones too
 TRIES = 12
-FORM_TRIES = 4  # forms that are tried before a scene is given up
-BARE_SHARE = 0.08  # of questions without articles
-IT_SHARE = 0.25  # of questions with a relation whose first object has a sentence of its own
-SMALL_SHARE = 0.3  # of questions that start with a small letter
-UNMARKED_SHARE = 0.15  # of questions without a question mark, and commands without a full stop
+FORM_TRIES = 4  # forms to try before giving up on a scene
+ABSENT_FRACTION = 0.2  # of groups to compare or unite that are empty
+BARE_FRACTION = 0.08  # of questions without articles
+IT_FRACTION = 0.25  # of questions with a relation whose anchor is introduced by a sentence before
+LOWERCASE_FRACTION = 0.3  # of questions that start with a lowercase letter
+UNMARKED_FRACTION = 0.15  # of questions without a question mark, and commands without a full stop
 _PRONOUN = re.compile(r"\bits?\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A kind of question.
+    """A form of question.
 
     Attributes:
-        asked: "exist", "count", "query", a comparison of numbers or "equal" for attributes.
-        kind: What leads to the group in question: "relate", "same", "and", or "or" for two groups together.
-        hops: How many links lead there one after another.
+        family: "exist", "count", "query", a comparison of counts, or "equal" for a comparison of attributes.
+        kind: What leads to the group in question: "relate", "same", "and", or "or" for a union of two groups.
+        hops: Number of links that lead there one after another.
     """
 
-    asked: str
+    family: str
     kind: str = "relate"
     hops: int = 0
 
 
-_REACHED = {
-    ("relate", 0): 0.24,
-    ("relate", 1): 0.26,
-    ("relate", 2): 0.12,
-    ("relate", 3): 0.08,
-    ("same", 1): 0.15,
-    ("and", 1): 0.1,
-}
-_FAMILIES = {"exist": 0.19, "count": 0.22, "query": 0.29}
-FORMS: dict[Form, float] = {
-    **{Form(asked, *how): share * _REACHED[how] for asked, share in _FAMILIES.items() for how in _REACHED},
-    Form("exist", "or"): 0.01,
-    Form("count", "or"): 0.02,
-    **{Form(name, "relate", hops): 0.02 for name in wordings.COMPARE_NUMBER for hops in (0, 1)},
-    **{Form("equal", "relate", hops): 0.075 for hops in (0, 1)},
-}
-"""Every form with its share, which need not add up to 1."""
+def _form_weights() -> dict[Form, float]:
+    """Every form with its weight; the weights need not add up to 1."""
+    weights = {}
+
+    # Questions about one group, by what leads to it
+    kinds = {
+        ("relate", 0): 0.24,
+        ("relate", 1): 0.26,
+        ("relate", 2): 0.12,
+        ("relate", 3): 0.08,
+        ("same", 1): 0.15,
+        ("and", 1): 0.1,
+    }
+    for family, family_weight in (("exist", 0.19), ("count", 0.22), ("query", 0.29)):
+        for (kind, hops), kind_weight in kinds.items():
+            weights[Form(family, kind, hops)] = family_weight * kind_weight
+
+    # Questions about two groups
+    weights[Form("exist", "or")] = 0.01
+    weights[Form("count", "or")] = 0.02
+    for family in wordings.COMPARE_NUMBER:
+        weights[Form(family, "relate", 0)] = 0.02
+        weights[Form(family, "relate", 1)] = 0.02
+    weights[Form("equal", "relate", 0)] = 0.075
+    weights[Form("equal", "relate", 1)] = 0.075
+    return weights
+
+
+FORMS = _form_weights()
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A question before its words: the last steps of its program and the groups that it names."""
+    """A question before its words: its program, the groups that it names, and its possible wordings."""
 
     program: list[Step]
     groups: tuple[Group, ...]
@@ -74,31 +87,46 @@ class _Draft:
 
 
 class AnswerBalance:
-    """Which answers were asked for how often, so that the rarest of a form can be asked for next."""
+    """Counts of the answers to earlier questions, to choose rare answers next."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
 
     def rarest(self, key: tuple[Any, ...], answers: Sequence[str], random: np.random.Generator) -> list[str]:
-        """The answers that came least often, or once more, in random order."""
+        """The rarest answers of a kind of question, in random order.
+
+        Args:
+            key: The kind of question.
+            answers: Its possible answers.
+            random: Source of randomness.
+
+        Returns:
+            The answers with the lowest count, or one more where there are more than two possible answers.
+        """
         counts = self._counts[key]
-        least = min(counts[answer] for answer in answers)
-        slack = 0 if len(answers) == 2 else 1
-        rare = [answer for answer in answers if counts[answer] <= least + slack]
-        return [rare[place] for place in random.permutation(len(rare))]
+        limit = min(counts[answer] for answer in answers)
+        if len(answers) > 2:
+            limit += 1
+        rare = [answer for answer in answers if counts[answer] <= limit]
+        return [rare[index] for index in random.permutation(len(rare))]
 
     def add(self, key: tuple[Any, ...], answer: str) -> None:
-        """Count an answer."""
+        """Count an answer.
+
+        Args:
+            key: The kind of question.
+            answer: Its answer.
+        """
         self._counts[key][answer] += 1
 
 
 class QuestionGrammar:
-    """Asks about one scene.
+    """Questions about one scene.
 
     Args:
         scene: An entry of a scene file: objects with their attributes, and relationships.
-        random: Where all choices come from.
-        balance: What was asked before, about this scene and others.
+        random: Source of randomness.
+        balance: Counts of the answers to earlier questions, about this scene and others.
     """
 
     def __init__(self, scene: Mapping[str, Any], random: np.random.Generator, balance: AnswerBalance) -> None:
@@ -109,178 +137,216 @@ class QuestionGrammar:
         self.sampler = GroupSampler(scene, random)
 
     def question(self) -> dict[str, Any] | None:
-        """A question as CLEVR's files hold it: question, answer, program, and the phrases with their objects.
+        """Sample a question.
 
-        Yes and no come equally often within each form, also among questions whose names say equally much;
-        so do the values of an attribute that is asked for. None where nothing was found.
+        Yes and no are equally frequent within each form, also among questions that name as many attributes;
+        so are the values of a queried attribute.
+
+        Returns:
+            An entry of CLEVR's question files (question, answer, program), with the phrases and their
+            objects; None where no question was possible.
         """
-        forms, shares = list(FORMS), np.array(list(FORMS.values()))
+        forms, weights = list(FORMS), np.array(list(FORMS.values()))
         for _ in range(FORM_TRIES):
-            number = int(self.random.choice(len(forms), p=shares / shares.sum()))
+            number = int(self.random.choice(len(forms), p=weights / weights.sum()))
             draft = self._draft(forms[number])
             if draft is not None:
                 return self._entry(draft, number)
         return None
 
     def _draft(self, form: Form) -> _Draft | None:
-        if form.asked == "query":
+        if form.family == "query":
             return self._query(form)
-        if form.asked == "equal":
+        if form.family == "equal":
             return self._compare_attribute(form)
-        if form.asked in wordings.COMPARE_NUMBER:
+        if form.family in wordings.COMPARE_NUMBER:
             return self._compare_number(form)
-        return self._either(form) if form.kind == "or" else self._exist_or_count(form)
+        return self._union(form) if form.kind == "or" else self._exist_or_count(form)
 
     def _exist_or_count(self, form: Form) -> _Draft | None:
-        said = int(self.random.choice(len(SAID), p=SAID))
+        """Whether there are objects in a group, or how many."""
+        num_attributes = int(self.random.choice(len(NUM_ATTRIBUTES), p=NUM_ATTRIBUTES))
         if form == Form("exist"):
-            said = max(said, 1)  # "is there a thing?" asks nothing
-        key = (form, said)
-        for wanted in self._wanted(form, key):
-            if wanted.isdigit() and int(wanted) >= MANY:
-                said = min(said, 1)  # much that is said fits few
+            num_attributes = max(num_attributes, 1)  # "is there a thing?" is always true
+        key = (form, num_attributes)
+        for answer in self._target_answers(form, key):
+            if answer.isdigit() and int(answer) >= MANY:
+                num_attributes = min(num_attributes, 1)  # long names fit few objects
             for _ in range(TRIES):
+                # Choose what leads to the group, and which attributes its name has
                 links = self.sampler.links(form.kind, form.hops)
                 if links is None:
                     continue
-                # What is shared is not said as well.
-                shared = links[0].kind if form.kind == "same" else None
-                names = self.sampler.names(min(said, 3) if shared else said, without=shared)
-                group = self._group(form, links, names, wanted)
+                if form.kind == "same":  # the shared attribute is not in the name too
+                    names = self.sampler.names(min(num_attributes, 3), without=links[0].kind)
+                else:
+                    names = self.sampler.names(num_attributes)
+
+                # Find a group with the right number of objects
+                group = self._group(links, names, answer)
                 if group is not None:
                     program: list[Step] = []
-                    add_step(program, form.asked, [add_group(program, group)])
-                    self.balance.add(key, wanted)
-                    possible = wordings.EXIST if form.asked == "exist" else wordings.COUNT
+                    add_step(program, form.family, [add_group(program, group)])
+                    self.balance.add(key, answer)
+                    possible = wordings.EXIST if form.family == "exist" else wordings.COUNT
                     return _Draft(program, (group,), possible)
         return None
 
-    def _wanted(self, form: Form, key: tuple[Any, ...]) -> list[str]:
-        if form.asked == "exist":
+    def _target_answers(self, form: Form, key: tuple[Any, ...]) -> list[str]:
+        if form.family == "exist":
             return self.balance.rarest(key, ("yes", "no"), self.random)
-        return [str(self.random.choice(len(COUNT_SHARES), p=COUNT_SHARES))]
+        return [str(self.random.choice(len(COUNTS), p=COUNTS))]
 
-    def _group(self, form: Form, links: tuple[Link, ...], names: Sequence[str], wanted: str) -> Group | None:
-        if wanted == "yes":
+    def _group(self, links: tuple[Link, ...], names: Sequence[str], answer: str) -> Group | None:
+        """A group for which "are there any?" or "how many?" has an answer."""
+        if answer == "yes":
             return self.sampler.some(links, names)
-        number = 0 if wanted == "no" else int(wanted)
-        if number < MORE:
-            return self.sampler.counted(links, names, number)
+        count = 0 if answer == "no" else int(answer)
+        if count < MAX_COUNT:
+            return self.sampler.counted(links, names, count)
         group = self.sampler.some(links, names)
-        return group if group is not None and len(group.members) >= number else None
+        return group if group is not None and len(group.members) >= count else None
 
-    def _either(self, form: Form) -> _Draft | None:
-        """Things of one name or another; the names may share objects."""
-        says = tuple(int(self.random.integers(1, 3)) for _ in range(2))
-        key = (form, says)
-        for wanted in self._wanted(form, key):
+    def _union(self, form: Form) -> _Draft | None:
+        """Whether there are objects with one name or another, or how many; objects may have both."""
+        sizes = (int(self.random.integers(1, 3)), int(self.random.integers(1, 3)))
+        key = (form, sizes)
+        for answer in self._target_answers(form, key):
             for _ in range(TRIES):
-                # Where nothing may be found, both must be missing; else at least one is there.
-                absent = wanted in ("no", "0")
-                first, second = (
-                    self.sampler.counted((), names, 0)
-                    if absent or self.random.random() < 0.2
-                    else self.sampler.some((), names)
-                    for names in map(self.sampler.names, says)
-                )
+                # Choose two groups; both are empty where the answer is no or 0
+                must_be_empty = answer in ("no", "0")
+                first = self._named_group(sizes[0], must_be_empty)
+                second = self._named_group(sizes[1], must_be_empty)
                 if first is None or second is None or first.attributes == second.attributes:
                     continue
-                program: list[Step] = []
-                both = add_step(program, "union", [add_group(program, group) for group in (first, second)])
-                add_step(program, form.asked, [both])
-                found = len({*first.members, *second.members})
-                if (bool(found) == (wanted == "yes")) if form.asked == "exist" else (str(found) == wanted):
-                    self.balance.add(key, wanted)
-                    possible = wordings.EITHER_EXIST if form.asked == "exist" else wordings.EITHER_COUNT
+
+                # Compare their union with the answer
+                count = len({*first.members, *second.members})
+                is_exist = form.family == "exist"
+                true_answer = ("yes" if count else "no") if is_exist else str(count)
+                if true_answer == answer:
+                    program: list[Step] = []
+                    inputs = [add_group(program, first), add_group(program, second)]
+                    add_step(program, form.family, [add_step(program, "union", inputs)])
+                    self.balance.add(key, answer)
+                    possible = wordings.EITHER_EXIST if is_exist else wordings.EITHER_COUNT
                     return _Draft(program, (first, second), possible)
         return None
 
+    def _named_group(self, num_attributes: int, must_be_empty: bool) -> Group | None:
+        names = self.sampler.names(num_attributes)
+        if must_be_empty or self.random.random() < ABSENT_FRACTION:
+            return self.sampler.counted((), names, 0)
+        return self.sampler.some((), names)
+
     def _query(self, form: Form) -> _Draft | None:
-        asked = self._choice(ATTRIBUTES)
-        key = (form, asked)
-        for wanted in self.balance.rarest(key, VALUES[asked], self.random):
+        """Which value an attribute of one object has."""
+        attribute = self._choice(ATTRIBUTES)
+        key = (form, attribute)
+        for answer in self.balance.rarest(key, VALUES[attribute], self.random):
             for _ in range(TRIES):
+                # Choose what leads to the object; "the same color" would give its color away
                 links = self.sampler.links(form.kind, form.hops)
-                if links is None or (links and links[0].kind == asked):  # "the same color" tells it
+                if links is None or (links and links[0].kind == attribute):
                     continue
-                pool = [n for n in self.sampler.pool(links) if self.objects[n][asked] == wanted]
-                group = self.sampler.single(self._choice(pool), links, without=asked) if pool else None
+
+                # Choose the object
+                pool = [n for n in self.sampler.pool(links) if self.objects[n][attribute] == answer]
+                if not pool:
+                    continue
+                group = self.sampler.single(self._choice(pool), links, without=attribute)
                 if group is not None:
                     program: list[Step] = []
-                    only = add_step(program, "unique", [add_group(program, group)])
-                    add_step(program, f"query_{asked}", [only])
-                    self.balance.add(key, wanted)
-                    return _Draft(program, (group,), wordings.QUERY[asked])
+                    _add_query(program, group, attribute)
+                    self.balance.add(key, answer)
+                    return _Draft(program, (group,), wordings.QUERY[attribute])
         return None
 
     def _compare_number(self, form: Form) -> _Draft | None:
-        says = tuple(int(self.random.integers(1 - form.hops, 3)) for _ in range(2))
-        key = (form, says)
-        (wanted,) = self.balance.rarest(key, ("yes", "no"), self.random)[:1]
+        """Whether one group has more, fewer or as many objects as another."""
+        least = 1 - form.hops  # a name without attributes needs a link
+        sizes = (int(self.random.integers(least, 3)), int(self.random.integers(least, 3)))
+        key = (form, sizes)
+        answer = self.balance.rarest(key, ("yes", "no"), self.random)[0]
         for _ in range(2 * TRIES):
-            groups = [self._numbered(form, said) for said in says]
-            if None in groups or groups[0] == groups[1]:
+            first, second = self._linked_group(form, sizes[0]), self._linked_group(form, sizes[1])
+            if first is None or second is None or first == second:
                 continue
-            first, second = (group for group in groups if group is not None)
-            own, other = len(first.members), len(second.members)
-            holds = {"greater_than": own > other, "less_than": own < other, "equal_integer": own == other}
-            if holds[form.asked] == (wanted == "yes"):
+
+            # Compare their numbers with the answer
+            count, other_count = len(first.members), len(second.members)
+            holds = {
+                "greater_than": count > other_count,
+                "less_than": count < other_count,
+                "equal_integer": count == other_count,
+            }
+            if holds[form.family] == (answer == "yes"):
                 program: list[Step] = []
-                counts = [
-                    add_step(program, "count", [add_group(program, group)]) for group in (first, second)
-                ]
-                add_step(program, form.asked, counts)
-                self.balance.add(key, wanted)
-                return _Draft(program, (first, second), wordings.COMPARE_NUMBER[form.asked])
+                inputs = []
+                for group in (first, second):
+                    inputs.append(add_step(program, "count", [add_group(program, group)]))
+                add_step(program, form.family, inputs)
+                self.balance.add(key, answer)
+                return _Draft(program, (first, second), wordings.COMPARE_NUMBER[form.family])
         return None
 
-    def _numbered(self, form: Form, said: int) -> Group | None:
+    def _linked_group(self, form: Form, num_attributes: int) -> Group | None:
         links = self.sampler.links("relate", form.hops)
         if links is None:
             return None
-        names = self.sampler.names(said)
-        if self.random.random() < 0.2:
+        names = self.sampler.names(num_attributes)
+        if self.random.random() < ABSENT_FRACTION:
             return self.sampler.counted(links, names, 0)
         return self.sampler.some(links, names)
 
     def _compare_attribute(self, form: Form) -> _Draft | None:
-        asked = self._choice(ATTRIBUTES)
-        key = (form, asked)
-        (wanted,) = self.balance.rarest(key, ("yes", "no"), self.random)[:1]
+        """Whether two objects have the same value of an attribute."""
+        attribute = self._choice(ATTRIBUTES)
+        key = (form, attribute)
+        answer = self.balance.rarest(key, ("yes", "no"), self.random)[0]
         for _ in range(2 * TRIES):
-            first, second = (self._one(form, asked) for _ in range(2))
+            first, second = self._single(form, attribute), self._single(form, attribute)
             if first is None or second is None or first.members == second.members:
                 continue
-            values = [self.objects[group.members[0]][asked] for group in (first, second)]
-            if (values[0] == values[1]) == (wanted == "yes"):
+
+            # Compare their values with the answer
+            value = self.objects[first.members[0]][attribute]
+            other_value = self.objects[second.members[0]][attribute]
+            if (value == other_value) == (answer == "yes"):
                 program: list[Step] = []
-                queried = []
-                for group in (first, second):
-                    only = add_step(program, "unique", [add_group(program, group)])
-                    queried.append(add_step(program, f"query_{asked}", [only]))
-                add_step(program, f"equal_{asked}", queried)
-                self.balance.add(key, wanted)
-                return _Draft(program, (first, second), wordings.COMPARE_ATTRIBUTE[asked], asked)
+                inputs = [_add_query(program, first, attribute), _add_query(program, second, attribute)]
+                add_step(program, f"equal_{attribute}", inputs)
+                self.balance.add(key, answer)
+                possible = wordings.COMPARE_ATTRIBUTE[attribute]
+                return _Draft(program, (first, second), possible, attribute)
         return None
 
-    def _one(self, form: Form, without: str) -> Group | None:
+    def _single(self, form: Form, without: str) -> Group | None:
         links = self.sampler.links("relate", form.hops)
-        pool = self.sampler.pool(links) if links is not None else ()
-        return self.sampler.single(self._choice(pool), links or (), without) if pool else None
+        if links is None:
+            return None
+        pool = self.sampler.pool(links)
+        return self.sampler.single(self._choice(pool), links, without) if pool else None
 
     def _entry(self, draft: _Draft, number: int) -> dict[str, Any]:
+        """The entry of a question file, with the draft in words."""
+        # Choose a wording; one with a pronoun does not fit one whose anchor is "it"
         possible = draft.wordings
-        links = draft.groups[0].links
-        it = len(links) == 1 and len(draft.groups) == 1 and self.random.random() < IT_SHARE
-        if it:
+        has_one_link = len(draft.groups) == 1 and len(draft.groups[0].links) == 1
+        with_it = has_one_link and self.random.random() < IT_FRACTION
+        if with_it:
             possible = [wording for wording in possible if not _PRONOUN.search(wording)]
-        phrasing = Phrasing(self.random, articles=self.random.random() >= BARE_SHARE)
-        found = unmark(phrasing.fill(self._choice(possible), draft.groups, draft.attribute, it))
-        text = found.text
-        if self.random.random() < UNMARKED_SHARE:
+
+        # Fill it in
+        phrasing = Phrasing(self.random, articles=self.random.random() >= BARE_FRACTION)
+        marked = phrasing.fill(self._choice(possible), draft.groups, draft.attribute, with_it)
+        text, phrases = unmark(marked)
+        if self.random.random() < UNMARKED_FRACTION:
             text = text.rstrip("?.")
-        if self.random.random() >= SMALL_SHARE:
+        if self.random.random() >= LOWERCASE_FRACTION:
             text = text[0].upper() + text[1:]
+
+        # Run the program for the answer
         answer = run_program(draft.program, self.objects, self.relationships)[-1]
         if isinstance(answer, bool):
             answer = "yes" if answer else "no"
@@ -288,7 +354,7 @@ class QuestionGrammar:
             "question": text,
             "answer": str(answer),
             "program": draft.program,
-            "phrases": [{"spans": [list(span)], "objects": list(objects)} for span, objects in found.phrases],
+            "phrases": [{"spans": [list(span)], "objects": list(objects)} for span, objects in phrases],
             "question_family_index": number,
         }
 
@@ -296,20 +362,33 @@ class QuestionGrammar:
         return values[int(self.random.integers(len(values)))]
 
 
-def ask_about(
+def _add_query(program: list[Step], group: Group, attribute: str) -> int:
+    """Append the steps that query an attribute of a single object; returns the index of the last."""
+    only = add_step(program, "unique", [add_group(program, group)])
+    return add_step(program, f"query_{attribute}", [only])
+
+
+def sample_questions(
     scene: Mapping[str, Any],
     count: int,
     random: np.random.Generator,
     balance: AnswerBalance | None = None,
 ) -> list[dict[str, Any]]:
-    """Up to `count` different questions about a scene.
+    """Sample different questions about a scene.
 
     Args:
         scene: An entry of a scene file: objects with their attributes, and relationships.
-        count: How many at most.
-        random: Where all choices come from.
-        balance: What was asked about other scenes; left out, only this one's answers are balanced.
+        count: Maximum number of questions.
+        random: Source of randomness.
+        balance: Counts of the answers to questions about other scenes; None to balance only this scene's.
+
+    Returns:
+        Entries of CLEVR's question files, with the phrases and their objects.
     """
     grammar = QuestionGrammar(scene, random, balance or AnswerBalance())
-    found = {entry["question"]: entry for _ in range(count) if (entry := grammar.question()) is not None}
-    return list(found.values())
+    entries = {}
+    for _ in range(count):
+        entry = grammar.question()
+        if entry is not None:
+            entries[entry["question"]] = entry
+    return list(entries.values())

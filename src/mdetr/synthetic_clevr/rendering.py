@@ -1,4 +1,4 @@
-"""Rendering with MuJoCo: a scene in, its picture and every object's visible pixels out."""
+"""Rendering with MuJoCo: images of scenes, and the visible pixels of every object."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mdetr.synthetic_clevr.scenes import COLORS, SIZES, Scene, SceneObject
 from mdetr.synthetic_clevr.surroundings import GROUND_SIZE, SIZE, ground_pattern, reflections
 
 MAX_LIGHTS = 3
-SOFT_PASSES = 4  # pictures whose mean has soft shadows
+SOFT_PASSES = 4  # images to average for soft shadows
 
-WORLD = """
+MODEL = """
 <mujoco>
   <statistic center="0 0 0" extent="1"/>
   <visual>
@@ -47,19 +47,40 @@ _MESH = '<mesh name="{}" vertex="{}" normal="{}" face="{}"/>'
 
 @dataclass(frozen=True)
 class Rendering:
-    """picture: (height, width, 3) uint8. labels: (height, width) int16, the object seen there, or -1."""
+    """An image of a scene.
+
+    Attributes:
+        picture: (height, width, 3) uint8.
+        labels: (height, width) int16, index of the object that is visible in each pixel, or -1.
+    """
 
     picture: np.ndarray
     labels: np.ndarray
 
 
 def visible_boxes(labels: np.ndarray, num_objects: int) -> list[tuple[int, int, int, int] | None]:
-    """The smallest box around each object's visible pixels, x0, y0, x1, y1 with ends exclusive, or None."""
+    """Smallest boxes around the visible pixels of each object.
+
+    Args:
+        labels: (height, width), index of the object in each pixel, or -1.
+        num_objects: Number of objects.
+
+    Returns:
+        x0, y0, x1, y1 of each object, ends exclusive; None for those that are not visible.
+    """
     return [_box(labels == index) for index in range(num_objects)]
 
 
 def visible_pixels(labels: np.ndarray, num_objects: int) -> np.ndarray:
-    """How many pixels of each object are seen, (num_objects,)."""
+    """Numbers of visible pixels of each object.
+
+    Args:
+        labels: (height, width), index of the object in each pixel, or -1.
+        num_objects: Number of objects.
+
+    Returns:
+        (num_objects,) counts.
+    """
     return np.bincount(labels[labels >= 0], minlength=num_objects)[:num_objects]
 
 
@@ -71,10 +92,13 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
 
 
 class Renderer:
-    """Draws scenes of one size off-screen. It owns an OpenGL context: make one per process.
+    """Renders scenes off-screen, at one size.
+
+    Owns an OpenGL context, which does not survive a fork: create one renderer per process.
 
     Args:
-        width, height: of the pictures, in pixels.
+        width: Width of the images, in pixels.
+        height: Height of the images, in pixels.
 
     Raises:
         MissingDependencyError: MuJoCo or an off-screen OpenGL (EGL or OSMesa) is missing.
@@ -84,9 +108,13 @@ class Renderer:
         self.mujoco, self._gl = _open_gl(width, height)
         mujoco = self.mujoco
         self.width, self.height = width, height
-        self._model = mujoco.MjModel.from_xml_string(_world(width, height))
+
+        # Compile the meshes, textures and lights once
+        self._model = mujoco.MjModel.from_xml_string(_model_xml(width, height))
         self._data = mujoco.MjData(self._model)
         mujoco.mj_forward(self._model, self._data)
+
+        # Prepare drawing into a buffer
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, width, height)
@@ -95,43 +123,71 @@ class Renderer:
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        self._gl.make_current()  # what is freed is the current one's
+        self._gl.make_current()  # MuJoCo frees from the current context
         self._context.free()
         self._gl.free()
 
     def labels(self, scene: Scene) -> np.ndarray:
-        """Draw only which object each pixel shows: (height, width) int16, -1 where there is none."""
+        """Render only the labels of a scene.
+
+        Args:
+            scene: The scene.
+
+        Returns:
+            (height, width) int16, index of the object that is visible in each pixel, or -1.
+        """
+        # Draw every object in a color that encodes its index
         self._set_up(scene)
         flags, kinds = self._scene.flags, self.mujoco.mjtRndFlag
         flags[kinds.mjRND_SEGMENT], flags[kinds.mjRND_IDCOLOR] = True, True
         pixels = self._draw().astype(np.int32)
         flags[kinds.mjRND_SEGMENT], flags[kinds.mjRND_IDCOLOR] = False, False
-        identity = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
-        return np.where(identity >= 2, identity - 2, -1).astype(np.int16)  # 0 nothing, 1 the ground
+
+        # Decode it; 0 is nothing, 1 the ground
+        code = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
+        return np.where(code >= 2, code - 2, -1).astype(np.int16)
 
     def render(self, scene: Scene) -> Rendering:
-        """Draw the picture and the labels of a scene."""
+        """Render the image and the labels of a scene.
+
+        Args:
+            scene: The scene.
+
+        Returns:
+            Image and labels.
+        """
         labels = self.labels(scene)
         return Rendering(self.picture(scene), labels)
 
     def picture(self, scene: Scene) -> np.ndarray:
-        """Draw only the picture: (height, width, 3) uint8."""
+        """Render only the image of a scene.
+
+        Args:
+            scene: The scene.
+
+        Returns:
+            (height, width, 3) uint8.
+        """
         appearance = scene.appearance
         self._gl.make_current()
         self._set_textures(scene)
         self._set_haze(scene)
+
+        # Average images with lights from several directions, for soft shadows
         passes = SOFT_PASSES if any(light.softness for light in appearance.lights) else 1
         total = np.zeros((self.height, self.width, 3), dtype=np.float32)
         for number in range(passes):
             self._set_up(scene, turn=(number + 0.5) / passes if passes > 1 else None)
             self._set_flags(shadow=True)
             total += self._draw()
+
+        # Apply exposure and noise
         picture = total / passes * np.array(appearance.exposure, dtype=np.float32)
         grain = np.random.default_rng(appearance.surroundings).normal(0, 1, picture.shape)
         return np.clip(picture + appearance.grain * grain + 0.5, 0, 255).astype(np.uint8)
 
     def _set_haze(self, scene: Scene) -> None:
-        """MuJoCo uses a new color of the haze one picture late, so draw one, of a single pixel."""
+        """Set the color of the haze, and draw one pixel: MuJoCo applies it only to the next image."""
         self._context.fogRGBA[:] = (*scene.appearance.haze, 1)
         self._set_up(scene)
         self._set_flags(shadow=False)
@@ -149,32 +205,37 @@ class Renderer:
         return pixels[::-1]
 
     def _set_textures(self, scene: Scene) -> None:
-        """Draw what metal reflects and the ground's pattern, and hand them to OpenGL."""
+        """Generate the reflections in metal and the ground's pattern, and upload them to OpenGL."""
         colors = tuple(thing.color for thing in scene.objects)
-        for name, texture in (
-            ("reflections", reflections(scene.appearance, scene.camera, colors)),
-            ("pattern", ground_pattern(scene.appearance)),
-        ):
+        textures = {
+            "reflections": reflections(scene.appearance, scene.camera, colors),
+            "pattern": ground_pattern(scene.appearance),
+        }
+        for name, texture in textures.items():
             number = self._model.texture(name).id
             start = self._model.tex_adr[number]
             self._model.tex_data[start : start + texture.size] = texture.reshape(-1)
             self.mujoco.mjr_uploadTexture(self._model, self._context, number)
 
     def _set_up(self, scene: Scene, turn: float | None = None) -> None:
-        """Fill MuJoCo's scene directly: recompiling a model for each picture would take far longer.
+        """Fill MuJoCo's scene directly, since compiling a model for each image would take far longer.
 
         Args:
-            scene: What to draw.
-            turn: Which of the directions of soft lights, from 0 to 1; left out, their middle.
+            scene: Scene to draw.
+            turn: Direction of soft lights around their center, 0 to 1; None for the center.
         """
-        self._gl.make_current()  # another renderer's may be
+        self._gl.make_current()  # in case another renderer's context is
         mujoco, model = self.mujoco, self._model
         camera, appearance = self._camera, scene.appearance
+
+        # Camera
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.lookat[:] = (0, 0, scene.camera.height)
         camera.distance = scene.camera.distance
         camera.azimuth, camera.elevation = scene.camera.azimuth, scene.camera.elevation
         model.vis.global_.fovy = scene.camera.field_of_view
+
+        # Lights
         model.vis.headlight.ambient[:] = appearance.ambient
         model.vis.headlight.diffuse[:] = appearance.headlight
         model.light_active[:] = False
@@ -183,6 +244,8 @@ class Renderer:
             model.light_active[number], model.light_castshadow[number] = True, light.casts_shadow
             model.light_pos[number], model.light_dir[number] = 9 * direction, -direction
             model.light_diffuse[number], model.light_specular[number] = light.color, max(light.color)
+
+        # Ground and objects
         mujoco.mj_forward(model, self._data)
         mujoco.mjv_updateScene(
             model, self._data, self._option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
@@ -194,19 +257,23 @@ class Renderer:
             self._add(thing, index, appearance.edges)
 
     def _add(self, thing: SceneObject, index: int, edges: int) -> None:
+        """Add an object to MuJoCo's scene."""
         mujoco, kinds = self.mujoco, self.mujoco.mjtGeom
         geom = self._scene.geoms[self._scene.ngeom]
+
+        # Position and rotation; MuJoCo moves and rotates meshes to their main axes, which is undone here
         cos, sin = math.cos(thing.rotation), math.sin(thing.rotation)
         rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         position = np.array(thing.position)
         is_mesh = thing.shape != "sphere"
         if is_mesh:
-            # MuJoCo moves and turns meshes to their main axes; undo that.
             mesh = self._model.mesh(f"{thing.shape}-{thing.size}-{edges}").id
-            turned = np.empty(9)
-            mujoco.mju_quat2Mat(turned, self._model.mesh_quat[mesh])
+            mesh_rotation = np.empty(9)
+            mujoco.mju_quat2Mat(mesh_rotation, self._model.mesh_quat[mesh])
             position = position + rotation @ self._model.mesh_pos[mesh]
-            rotation = rotation @ turned.reshape(3, 3)
+            rotation = rotation @ mesh_rotation.reshape(3, 3)
+
+        # Shape and color
         mujoco.mjv_initGeom(
             geom,
             kinds.mjGEOM_MESH if is_mesh else kinds.mjGEOM_ELLIPSOID,
@@ -216,9 +283,11 @@ class Renderer:
             np.array([*COLORS[thing.color], 255], dtype=np.float32) / 255,
         )
         if is_mesh:
-            geom.dataid = 2 * mesh  # the odd numbers are convex hulls
+            geom.dataid = 2 * mesh  # odd numbers are convex hulls
         geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
         geom.objtype, geom.objid, geom.segid = mujoco.mjtObj.mjOBJ_UNKNOWN, -1, index + 1
+
+        # Material
         metal = thing.material == "metal"
         if metal:
             geom.matid = self._model.material("metal").id
@@ -228,7 +297,8 @@ class Renderer:
         self._scene.ngeom += 1
 
 
-def _world(width: int, height: int) -> str:
+def _model_xml(width: int, height: int) -> str:
+    """MuJoCo's description of all meshes, textures and lights; objects are added for each scene."""
     meshes = []
     for edges, (radius, girth) in enumerate(EDGES):
         for size, half in SIZES.items():
@@ -236,7 +306,7 @@ def _world(width: int, height: int) -> str:
             meshes.append(_mesh(f"cube-{size}-{edges}", rounded_cube(side, radius * side)))
             cylinder = rounded_cylinder(half, girth * half, radius * half)
             meshes.append(_mesh(f"cylinder-{size}-{edges}", cylinder))
-    return WORLD.format(
+    return MODEL.format(
         width=width,
         height=height,
         reflections=SIZE,
@@ -248,35 +318,38 @@ def _world(width: int, height: int) -> str:
 
 
 def _mesh(name: str, mesh: Mesh) -> str:
-    vertices, normals = (" ".join(f"{v:.6f}" for v in a.reshape(-1)) for a in (mesh.vertices, mesh.normals))
+    vertices = " ".join(f"{value:.6f}" for value in mesh.vertices.reshape(-1))
+    normals = " ".join(f"{value:.6f}" for value in mesh.normals.reshape(-1))
     return _MESH.format(name, vertices, normals, " ".join(map(str, mesh.faces.reshape(-1))))
 
 
 def _spread(light: Light, turn: float | None) -> np.ndarray:
-    """A direction of a soft light: `turn` goes once around its middle, near it and far from it."""
-    middle = np.array(light.direction)
+    """Direction of a light: `turn`, from 0 to 1, goes around the center of a soft one, None is the center."""
+    center = np.array(light.direction)
     if turn is None or not light.softness:
-        return middle
-    across = np.cross(middle, (1.0, 0.0, 0.0))
+        return center
+    across = np.cross(center, (1.0, 0.0, 0.0))
     across /= np.linalg.norm(across)
-    along = np.cross(middle, across)
+    along = np.cross(center, across)
     angle = 2 * math.pi * turn
-    moved = middle + light.softness * (math.cos(angle) * across + math.sin(angle) * along)
-    return moved / np.linalg.norm(moved)
+    direction = center + light.softness * (math.cos(angle) * across + math.sin(angle) * along)
+    return direction / np.linalg.norm(direction)
 
 
 def _open_gl(width: int, height: int) -> tuple[Any, Any]:
-    """Import MuJoCo with the first off-screen OpenGL that works; MUJOCO_GL, where set, decides."""
+    """Import MuJoCo, with the first off-screen OpenGL that works or the one in MUJOCO_GL."""
     choices = [os.environ["MUJOCO_GL"]] if "MUJOCO_GL" in os.environ else ["egl", "osmesa"]
     if os.uname().sysname == "Darwin":
         choices = ["cgl"]
-    failures = []
     try:
         import mujoco
     except ImportError as error:
         raise MissingDependencyError(
-            "Drawing scenes needs MuJoCo, which is not installed: pip install 'mdetr[clevr]'."
+            "Rendering scenes needs the package mujoco; install it with `pip install 'mdetr[clevr]'`."
         ) from error
+
+    # Open the first that works
+    failures = []
     for choice in choices:
         try:
             gl = _gl_context(choice, width, height)
@@ -286,9 +359,9 @@ def _open_gl(width: int, height: int) -> tuple[Any, Any]:
         else:
             return mujoco, gl
     raise MissingDependencyError(
-        "Drawing scenes needs an off-screen OpenGL, and none works here "
-        f"({'; '.join(failures)}): install EGL or OSMesa (on Debian and Ubuntu: apt install libegl1 "
-        "libgl1-mesa-dri, or libosmesa6), and set MUJOCO_GL to egl or osmesa."
+        f"Expected an off-screen OpenGL to render scenes, got none that works ({'; '.join(failures)}); "
+        "install EGL or OSMesa (on Debian and Ubuntu: apt install libegl1 libgl1-mesa-dri, or libosmesa6), "
+        "and set MUJOCO_GL to egl or osmesa."
     )
 
 
@@ -300,5 +373,5 @@ def _gl_context(choice: str, width: int, height: int) -> Any:
     elif choice == "cgl":
         from mujoco.cgl import GLContext
     else:
-        raise ValueError("MUJOCO_GL is not one of egl, osmesa")
+        raise ValueError("expected egl or osmesa in MUJOCO_GL")
     return GLContext(width, height)

@@ -1,9 +1,9 @@
-"""Scenes: a random generator in, objects on the ground with their attributes, a camera and lights out."""
+"""Random scenes: objects on the ground with their attributes, a camera and lights."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from mdetr.synthetic_clevr.appearance import Appearance, Camera, Look, sample_ap
 SHAPES = ("cube", "sphere", "cylinder")
 MATERIALS = ("rubber", "metal")
 SIZES = {"large": 0.7, "small": 0.35}
-COLORS = {  # CLEVR's eight
+COLORS = {  # red, green and blue of CLEVR's eight colors
     "gray": (87, 87, 87),
     "red": (173, 35, 35),
     "blue": (42, 75, 215),
@@ -24,21 +24,24 @@ COLORS = {  # CLEVR's eight
     "yellow": (255, 238, 51),
 }
 MIN_OBJECTS, MAX_OBJECTS = 3, 10
-GROUND = 3.0  # objects stand on a square of this half side
+GROUND = 3.0  # half the side of the square that objects stand on
 MIN_GAP = 0.25  # between two objects
-MARGIN = 0.4  # CLEVR's: so far is everything left or right, and in front of or behind everything else
-RELATION_EPSILON = 0.2  # CLEVR's: closer than this is neither left nor right
+MARGIN = 0.4  # CLEVR's least distance of two objects, from left to right and from front to back
+RELATION_EPSILON = 0.2  # CLEVR's least distance for an object to be left or right of another
 PLACEMENT_TRIES = 60
 
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """A thing on the ground.
+    """An object on the ground.
 
     Attributes:
-        shape, color, material, size: As CLEVR names them.
-        rotation: Turn about the vertical, in radians. CLEVR draws it from 0 to 360 all the same.
-        position: Its center, in scene units.
+        shape: "cube", "sphere" or "cylinder".
+        color: A name of `COLORS`.
+        material: "rubber" or "metal".
+        size: "large" or "small".
+        rotation: Angle about the vertical, in radians; sampled from 0 to 360, as in CLEVR.
+        position: Center, in scene units.
     """
 
     shape: str
@@ -50,30 +53,42 @@ class SceneObject:
 
     @property
     def radius(self) -> float:
-        """Half of the height; a cube's half side is smaller, so that all shapes look equally large."""
+        """Half of the height; smaller for cubes, to make all shapes appear equally large."""
         return SIZES[self.size] / math.sqrt(2) if self.shape == "cube" else SIZES[self.size]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Objects, the camera, and what else the scene looks like."""
+    """Objects, camera, and appearance of a scene."""
 
     objects: tuple[SceneObject, ...]
     camera: Camera
     appearance: Appearance
 
     def offsets(self, direction: str) -> np.ndarray:
-        """(n, n): how far object j lies from object i along `direction`."""
+        """Offsets of all objects from all others along a direction.
+
+        Args:
+            direction: "left", "right", "front" or "behind".
+
+        Returns:
+            (n, n), offset of object j from object i, in scene units.
+        """
         vector = np.array(self.camera.directions()[direction])
         along = np.array([thing.position for thing in self.objects]) @ vector
         return along[None, :] - along[:, None]
 
     def relationships(self) -> dict[str, list[list[int]]]:
-        """Per direction and object, the objects that lie that way, as CLEVR writes them."""
-        return {
-            name: [np.flatnonzero(row > RELATION_EPSILON).tolist() for row in self.offsets(name)]
-            for name in self.camera.directions()
-        }
+        """Spatial relations of all objects, as in CLEVR's scene files.
+
+        Returns:
+            Direction -> for each object, the indices of the objects in this direction.
+        """
+        relationships = {}
+        for name in self.camera.directions():
+            is_related = self.offsets(name) > RELATION_EPSILON
+            relationships[name] = [np.flatnonzero(row).tolist() for row in is_related]
+        return relationships
 
 
 def sample_scene(
@@ -82,14 +97,24 @@ def sample_scene(
     max_objects: int = MAX_OBJECTS,
     look: Look = "home",
 ) -> Scene:
-    """Draw a scene of `min_objects` to `max_objects` objects that do not touch.
+    """Sample a scene of objects that do not touch.
+
+    Args:
+        random: Source of randomness.
+        min_objects: Minimum number of objects.
+        max_objects: Maximum number of objects.
+        look: Range of appearances.
+
+    Returns:
+        The scene.
 
     Raises:
-        InvalidInputError: The numbers of objects are out of the range that the ground holds.
+        InvalidInputError: The numbers of objects are outside of what fits on the ground.
     """
     if not 1 <= min_objects <= max_objects <= MAX_OBJECTS:
         raise InvalidInputError(
-            f"A scene holds 1 to {MAX_OBJECTS} objects; found a range from {min_objects} to {max_objects}."
+            f"Expected 1 to {MAX_OBJECTS} objects per scene, got {min_objects} to {max_objects}; "
+            "choose numbers in this range."
         )
     camera = sample_camera(random, look)
     count = int(random.integers(min_objects, max_objects + 1))
@@ -100,17 +125,20 @@ def sample_scene(
 
 
 def _place_objects(random: np.random.Generator, camera: Camera, count: int) -> tuple[SceneObject, ...] | None:
-    """`count` objects, or None where there was no room for one of them."""
+    """Sample `count` objects; None where there was no room for one of them."""
     directions = np.array([camera.directions()[name][:2] for name in ("right", "behind")])
     objects: list[SceneObject] = []
     for _ in range(count):
+        # Find a free position for an object of this size
         size = str(random.choice(tuple(SIZES)))
         for _ in range(PLACEMENT_TRIES):
             x, y = random.uniform(-GROUND, GROUND, size=2)
-            if all(_apart(np.array([x, y]), size, other, directions) for other in objects):
+            if all(_is_apart(np.array([x, y]), size, other, directions) for other in objects):
                 break
         else:
             return None
+
+        # Choose its other attributes
         shape = str(random.choice(SHAPES))
         thing = SceneObject(
             shape=shape,
@@ -120,19 +148,12 @@ def _place_objects(random: np.random.Generator, camera: Camera, count: int) -> t
             rotation=float(random.uniform(0, 360)),
             position=(float(x), float(y), 0.0),
         )
-        objects.append(_standing(thing))
+        objects.append(replace(thing, position=(float(x), float(y), thing.radius)))  # on the ground
     return tuple(objects)
 
 
-def _apart(place: np.ndarray, size: str, other: SceneObject, directions: np.ndarray) -> bool:
-    """Whether a thing at that place is far enough from another, and clearly on one side of it."""
-    offset = place - np.array(other.position[:2])
+def _is_apart(position: np.ndarray, size: str, other: SceneObject, directions: np.ndarray) -> bool:
+    """Whether an object at a position is far enough from another, and clearly on one side of it."""
+    offset = position - np.array(other.position[:2])
     gap = math.hypot(*offset) - SIZES[size] - SIZES[other.size]
     return gap > MIN_GAP and bool((abs(directions @ offset) > MARGIN).all())
-
-
-def _standing(thing: SceneObject) -> SceneObject:
-    x, y, _ = thing.position
-    return SceneObject(
-        thing.shape, thing.color, thing.material, thing.size, thing.rotation, (x, y, thing.radius)
-    )

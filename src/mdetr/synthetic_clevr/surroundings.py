@@ -1,4 +1,4 @@
-"""What mirror-like metal reflects and what the ground looks like: textures, drawn from a seed."""
+"""Random textures of the reflections in metal and of the ground."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from mdetr.synthetic_clevr.appearance import Appearance, Camera
 from mdetr.synthetic_clevr.scenes import COLORS
 
-SIZE = 48  # pixels of a side of the cube of reflections
-GROUND_SIZE = 128
-_FACES = (  # of MuJoCo's cube textures, in their order: outward axis, and axes of columns and rows
+SIZE = 48  # width of a face of the reflections' cube texture, in pixels
+GROUND_SIZE = 128  # width of the ground's texture, in pixels
+_FACES = (  # of MuJoCo's cube textures, in order: outward axis, and axes of columns and rows
     ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
     ((-1, 0, 0), (0, 0, 1), (0, -1, 0)),
     ((0, 1, 0), (1, 0, 0), (0, 0, 1)),
@@ -22,22 +22,32 @@ _FACES = (  # of MuJoCo's cube textures, in their order: outward axis, and axes 
 
 
 def reflections(appearance: Appearance, camera: Camera, colors: tuple[str, ...]) -> np.ndarray:
-    """What the camera sees in metal, by the metal's normal: a cube's texture, (6, SIZE, SIZE, 3) uint8.
+    """Reflections that the camera sees in metal, by the normal of its surface.
 
     Args:
-        appearance: Whose ground, lights and surroundings are reflected.
-        camera: From where it is seen.
-        colors: Names of the other objects' colors, which are somewhere on the ground.
+        appearance: Ground, lights and surroundings, which are reflected.
+        camera: The camera.
+        colors: Names of the objects' colors, which appear in random directions near the horizon.
+
+    Returns:
+        Cube texture, (6, SIZE, SIZE, 3) uint8.
     """
     normals = _cube_directions()
     forward, _, _ = camera.axes()
-    seen = forward - 2 * (normals @ forward)[..., None] * normals
-    picture = _environment(seen, appearance, colors)
-    return (255 * np.clip(picture, 0, 1)).astype(np.uint8)
+    reflected = forward - 2 * (normals @ forward)[..., None] * normals
+    texture = _environment(reflected, appearance, colors)
+    return (255 * np.clip(texture, 0, 1)).astype(np.uint8)
 
 
 def ground_pattern(appearance: Appearance) -> np.ndarray:
-    """Texture of the ground, (GROUND_SIZE, GROUND_SIZE, 3) uint8: white, darker in smooth spots."""
+    """Texture of the ground, white with smooth darker spots.
+
+    Args:
+        appearance: Strength and seed of the pattern.
+
+    Returns:
+        (GROUND_SIZE, GROUND_SIZE, 3) uint8.
+    """
     random = np.random.default_rng(appearance.surroundings)
     noise = np.zeros((GROUND_SIZE, GROUND_SIZE))
     for cells, weight in ((4, 0.4), (16, 0.35), (64, 0.25)):
@@ -47,7 +57,8 @@ def ground_pattern(appearance: Appearance) -> np.ndarray:
 
 
 def _environment(directions: np.ndarray, appearance: Appearance, colors: tuple[str, ...]) -> np.ndarray:
-    """Brightness in each direction, (..., 3): ground, sky, some bright panels, some colored spots."""
+    """Color in each direction, (..., 3): ground, sky, some bright panels, some colored spots."""
+    # Ground and sky
     random = np.random.default_rng(appearance.surroundings)
     up = directions[..., 2:3]
     ground, haze = np.array(appearance.ground), np.array(appearance.haze)
@@ -55,21 +66,23 @@ def _environment(directions: np.ndarray, appearance: Appearance, colors: tuple[s
     sky = haze * (low + (high - low) * np.clip(up, 0, 1))
     floor = ground * (0.45 + 0.5 * np.clip(-up, 0, 1))
     edge = 1 / (1 + np.exp(-up / random.uniform(0.02, 0.12)))
-    picture = edge * sky + (1 - edge) * floor
-    # Windows and lamps: round or square, near where the lights come from and elsewhere.
+    texture = edge * sky + (1 - edge) * floor
+
+    # Windows and lamps, round or square: where the lights come from, and elsewhere
     centers = [np.array(light.direction) for light in appearance.lights]
     centers += [_random_direction(random, 0.1, 0.9) for _ in range(int(random.integers(1, 5)))]
     for center in centers:
         bright = random.uniform(0.5, 1.3) * (1 + random.uniform(-0.1, 0.1, size=3))
         weight = _spot(directions, center, random.uniform(0.15, 0.5), bool(random.random() < 0.5))
-        picture = picture + weight * (bright - picture)
-    # What stands around shows its color near the horizon.
+        texture = texture + weight * (bright - texture)
+
+    # Colors of the objects, near the horizon
     for name in colors:
         center = _random_direction(random, -0.35, 0.05)
         color = np.array(COLORS[name]) / 255 * random.uniform(0.5, 0.9)
         weight = _spot(directions, center, random.uniform(0.08, 0.22), False) * random.uniform(0.3, 0.8)
-        picture = picture + weight * (color - picture)
-    return picture
+        texture = texture + weight * (color - texture)
+    return texture
 
 
 def _spot(directions: np.ndarray, center: np.ndarray, radius: float, square: bool) -> np.ndarray:
@@ -89,22 +102,25 @@ def _random_direction(random: np.random.Generator, lowest: float, highest: float
 
 
 def _cube_directions() -> np.ndarray:
-    """Unit vectors from a cube's middle to its texture's pixels, (6, SIZE, SIZE, 3)."""
+    """Unit vectors from the center of a cube to the pixels of its texture, (6, SIZE, SIZE, 3)."""
     line = (np.arange(SIZE) + 0.5) / SIZE * 2 - 1
     rows, columns = np.meshgrid(line, line, indexing="ij")
-    faces = [
-        np.array(out, float) + columns[..., None] * np.array(right) + rows[..., None] * np.array(down)
-        for out, right, down in _FACES
-    ]
+    faces = []
+    for out, right, down in _FACES:
+        across = columns[..., None] * np.array(right)
+        faces.append(np.array(out, float) + across + rows[..., None] * np.array(down))
     vectors = np.stack(faces)
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _smooth_noise(random: np.random.Generator, cells: int) -> np.ndarray:
-    """Noise of so many cells a side, linearly interpolated, which fits to itself at its borders."""
+    """Linearly interpolated noise with `cells` cells per side, which tiles without seams."""
+    # Find the two cells around each pixel
     values = random.random((cells, cells))
-    place = np.arange(GROUND_SIZE) / GROUND_SIZE * cells
-    first, part = place.astype(int), place % 1
+    position = np.arange(GROUND_SIZE) / GROUND_SIZE * cells
+    first, weight = position.astype(int), position % 1
     second = (first + 1) % cells
-    rows = values[first] * (1 - part)[:, None] + values[second] * part[:, None]
-    return rows[:, first] * (1 - part) + rows[:, second] * part
+
+    # Interpolate the rows, then the columns
+    rows = values[first] * (1 - weight)[:, None] + values[second] * weight[:, None]
+    return rows[:, first] * (1 - weight) + rows[:, second] * weight

@@ -1,4 +1,4 @@
-"""Scenes, pictures and sentences written in CLEVR's layout: a number and a seed in, a folder out."""
+"""Synthesis of scenes, images and texts, written in CLEVR's file layout."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
 from mdetr.synthetic_clevr.appearance import Look
 from mdetr.synthetic_clevr.captions import SceneGrammar, Sentence
-from mdetr.synthetic_clevr.questions import AnswerBalance, ask_about
+from mdetr.synthetic_clevr.questions import AnswerBalance, sample_questions
 from mdetr.synthetic_clevr.rendering import Renderer, visible_boxes, visible_pixels
 from mdetr.synthetic_clevr.scenes import MAX_OBJECTS, MIN_OBJECTS, Scene, sample_scene
 
-CHUNK = 25  # scenes a worker makes before it reports
-VISIBLE_SHARE = 200 / (480 * 320)  # of the picture that each object must show at least, as in CLEVR
+CHUNK = 25  # scenes that a worker makes before it reports
+VISIBLE_FRACTION = 200 / (480 * 320)  # of the image that each object must at least cover, as in CLEVR
 VERSION = "2"
 
 
 @dataclass(frozen=True)
 class SynthesisOptions:
-    """What to make.
+    """Settings of a synthetic split.
 
     Attributes:
-        split: Name of the part.
-        seed: The same seed gives the same files.
-        width, height: Of the pictures, in pixels.
-        captions, expressions, questions: How many texts of each kind a scene has at most.
+        split: Name of the split.
+        seed: Seed; the same seed gives the same files.
+        width: Width of the images, in pixels.
+        height: Height of the images, in pixels.
+        captions: Maximum number of captions per scene.
+        expressions: Maximum number of referring expressions per scene.
+        questions: Maximum number of questions per scene.
         look: "home", or "unseen" for cameras, lights and grounds that "home" never has.
     """
 
@@ -57,102 +60,123 @@ def synthesize(
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Write `num_scenes` scenes; the same seed gives the same files, however many workers there are.
+    """Write a split of scenes; the same seed gives the same files for any number of workers.
 
-    Pictures go to images/SPLIT, the rest to scenes, captions, refexps and questions, which appear once all is
-    done.
+    Images go to images/SPLIT, the rest to scenes, captions, refexps and questions, which appear at the end.
 
     Args:
-        output: the folder to write to; it may hold other splits.
-        num_scenes: how many scenes.
-        options: split, seed, sizes, sentences.
-        workers: processes; each has its own renderer.
-        on_progress: called with the number of scenes that were finished since the last call.
+        output: Folder to write to; it may contain other splits.
+        num_scenes: Number of scenes.
+        options: Settings of the split.
+        workers: Number of processes, each with its own renderer.
+        on_progress: Called with the number of scenes finished since the last call.
 
     Returns:
         The folder.
 
     Raises:
-        InvalidInputError: the split already exists, or a number is not positive.
+        InvalidInputError: The split already exists, or a number is not positive.
         MissingDependencyError: MuJoCo or an off-screen OpenGL is missing.
     """
+    # Check the call, and that rendering works, before any folder is created
     folder = Path(output)
     if num_scenes < 1 or workers < 1:
-        raise InvalidInputError(f"Scenes and workers must be at least 1; found {num_scenes} and {workers}.")
+        raise InvalidInputError(
+            f"Expected at least 1 scene and 1 worker, got {num_scenes} and {workers}; choose larger numbers."
+        )
     if _file(folder, "scenes", options.split).exists():
         raise InvalidInputError(
-            f"{folder} has a split {options.split!r} already; name another with --split, or another folder."
+            f"{folder} already has a split {options.split!r}; choose another with --split, or another folder."
         )
-    _start_worker(options)  # before there are folders, which would be left behind where nothing can be drawn
+    _start_worker(options)
+
+    # Make the scenes, in chunks that finish in any order
     (folder / "images" / options.split).mkdir(parents=True, exist_ok=True)
     chunks = [range(start, min(start + CHUNK, num_scenes)) for start in range(0, num_scenes, CHUNK)]
-    made: dict[int, list[dict[str, Any]]] = {}
-    for first, entries in _make(folder, options, chunks, min(workers, len(chunks))):
-        made[first] = entries
+    finished: dict[int, list[dict[str, Any]]] = {}
+    for first, entries in _make_chunks(folder, options, chunks, min(workers, len(chunks))):
+        finished[first] = entries
         if on_progress is not None:
             on_progress(len(entries))
-    scenes = [entry for first in sorted(made) for entry in made[first]]
+
+    # Collect their entries in order
+    scenes, captions, expressions = [], [], []
+    for first in sorted(finished):
+        for entry in finished[first]:
+            scenes.append(entry["scene"])
+            captions += entry["captions"]
+            expressions += entry["refexps"]
+
+    # Write the files; the scenes come last, and mark the split as complete
     info = {"split": options.split, "version": VERSION, "seed": options.seed}
     if options.questions:
-        _write_questions(folder, info, [entry["scene"] for entry in scenes], options.questions)
-    for kind in ("captions", "refexps", "scenes"):  # the scenes last: they say that the split is whole
-        if kind == "scenes":
-            entries = [entry["scene"] for entry in scenes]
-        else:
-            entries = [sentence for entry in scenes for sentence in entry[kind]]
+        _write_question_file(folder, info, scenes, options.questions)
+    for kind, entries in (("captions", captions), ("refexps", expressions), ("scenes", scenes)):
         _write_json(_file(folder, kind, options.split), {"info": info, kind: entries})
     return folder
 
 
-def ask_about_split(folder: Path, split: str, questions: int, seed: int = 0) -> int:
-    """Write questions about the scenes of a split that is there, in CLEVR's layout.
+def write_questions(folder: Path, split: str, questions: int, seed: int = 0) -> int:
+    """Write questions about the scenes of an existing split, in CLEVR's layout.
+
+    Args:
+        folder: Folder of the split.
+        split: Name of the split.
+        questions: Maximum number of questions per scene.
+        seed: Seed; the same seed gives the same questions.
 
     Returns:
-        How many.
+        Number of questions.
 
     Raises:
-        InvalidInputError: there are no such scenes, or there are questions already.
+        InvalidInputError: The scenes are missing, or questions already exist.
     """
-    if _file(folder, "questions", split).exists():
-        raise InvalidInputError(f"{_file(folder, 'questions', split)} already exists; remove it first.")
+    file = _file(folder, "questions", split)
+    if file.exists():
+        raise InvalidInputError(f"{file} already exists; remove it first.")
     scenes = list(iterate_list(_file(folder, "scenes", split), "scenes"))
-    return _write_questions(folder, {"split": split, "version": VERSION, "seed": seed}, scenes, questions)
+    info = {"split": split, "version": VERSION, "seed": seed}
+    return _write_question_file(folder, info, scenes, questions)
 
 
-def _write_questions(folder: Path, info: dict[str, Any], scenes: Sequence[dict[str, Any]], count: int) -> int:
+def _write_question_file(
+    folder: Path, info: dict[str, Any], scenes: Sequence[dict[str, Any]], count: int
+) -> int:
     entries: list[dict[str, Any]] = []
     balance = AnswerBalance()
     for scene in scenes:
         random = np.random.default_rng(
             [info["seed"], zlib.crc32(info["split"].encode()), scene["image_index"], 1]
         )
-        place = {name: scene[name] for name in ("image_index", "image_filename", "split")}
-        for entry in ask_about(scene, count, random, balance):
-            entries.append(place | {"question_index": len(entries)} | entry)
+        image = {name: scene[name] for name in ("image_index", "image_filename", "split")}
+        for entry in sample_questions(scene, count, random, balance):
+            entries.append(image | {"question_index": len(entries)} | entry)
     _write_json(_file(folder, "questions", info["split"]), {"info": info, "questions": entries})
     return len(entries)
 
 
-def _make(
+def _make_chunks(
     folder: Path, options: SynthesisOptions, chunks: list[range], workers: int
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """The first index and the entries of each chunk, as they finish."""
     if workers == 1:
         for chunk in chunks:
             yield chunk.start, _make_chunk(folder, options, chunk)
         return
-    # An OpenGL context does not survive a fork, hence fresh processes.
+
+    # Start fresh processes, since an OpenGL context does not survive a fork
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(options,)
     ) as pool:
-        waiting = {pool.submit(_make_chunk, folder, options, chunk): chunk.start for chunk in chunks}
+        starts = {pool.submit(_make_chunk, folder, options, chunk): chunk.start for chunk in chunks}
         try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
+            for future in as_completed(starts):
+                yield starts[future], future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_renderers: dict[tuple[int, int], Renderer] = {}  # one a process and size: a context is dear to make
+_renderers: dict[tuple[int, int], Renderer] = {}  # kept in each process: a context takes long to create
 
 
 def _start_worker(options: SynthesisOptions) -> None:
@@ -160,8 +184,10 @@ def _start_worker(options: SynthesisOptions) -> None:
 
 
 def _renderer(width: int, height: int) -> Renderer:
-    for size in [size for size in _renderers if size != (width, height)]:
-        _renderers.pop(size).close()
+    """This process's renderer; one of another size is closed."""
+    for size in tuple(_renderers):
+        if size != (width, height):
+            _renderers.pop(size).close()
     if (width, height) not in _renderers:
         _renderers[width, height] = Renderer(width, height)
     return _renderers[width, height]
@@ -173,28 +199,42 @@ def _make_chunk(folder: Path, options: SynthesisOptions, indices: range) -> list
 
 
 def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: Renderer) -> dict[str, Any]:
+    """Write the image of a scene; returns its entries of all files."""
+    # Render
     random = np.random.default_rng([options.seed, zlib.crc32(options.split.encode()), index])
     scene, labels = visible_scene(random, renderer, options.look)
     picture = renderer.picture(scene)
     name = f"CLEVR_{options.split}_{index:06d}.png"
-    # Level 1: twice as fast as the default, and a tenth larger.
-    Image.fromarray(picture).save(folder / "images" / options.split / name, compress_level=1)
+    file = folder / "images" / options.split / name
+    Image.fromarray(picture).save(file, compress_level=1)  # twice as fast as the default, a tenth larger
+
+    # Describe
     grammar = SceneGrammar(scene, random)
     captions = _distinct(grammar.caption, options.captions)
     expressions = _distinct(grammar.referring_expression, options.expressions)
-    place = {"image_index": index, "image_filename": name}
+    image = {"image_index": index, "image_filename": name}
     return {
-        "scene": place | {"split": options.split} | scene_entry(scene, labels),
-        "captions": [place | _sentence_entry(sentence) for sentence in captions],
-        "refexps": [place | _sentence_entry(sentence) for sentence in expressions],
+        "scene": image | {"split": options.split} | scene_entry(scene, labels),
+        "captions": [image | _sentence_entry(sentence) for sentence in captions],
+        "refexps": [image | _sentence_entry(sentence) for sentence in expressions],
     }
 
 
 def visible_scene(
     random: np.random.Generator, renderer: Renderer, look: Look = "home"
 ) -> tuple[Scene, np.ndarray]:
-    """Draw scenes until one has every object inside the picture and seen well enough; it and its labels."""
-    count = int(random.integers(MIN_OBJECTS, MAX_OBJECTS + 1))  # crowded scenes are not to become rare
+    """Sample scenes until every object is inside the image and visible enough.
+
+    Args:
+        random: Source of randomness.
+        renderer: Renderer.
+        look: Range of appearances.
+
+    Returns:
+        The scene, and its labels as of `Renderer.labels`.
+    """
+    # Choose the number of objects first, to keep crowded scenes as frequent as others
+    count = int(random.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
     while True:
         scene = sample_scene(random, count, count, look)
         labels = renderer.labels(scene)
@@ -204,19 +244,30 @@ def visible_scene(
 
 def _all_visible(labels: np.ndarray, count: int) -> bool:
     height, width = labels.shape
-    if (visible_pixels(labels, count) < VISIBLE_SHARE * height * width).any():
+    if (visible_pixels(labels, count) < VISIBLE_FRACTION * height * width).any():
         return False
-    boxes = [box for box in visible_boxes(labels, count) if box is not None]
-    return all(x0 > 0 and y0 > 0 and x1 < width and y1 < height for x0, y0, x1, y1 in boxes)
+    on_border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    return bool((on_border < 0).all())
 
 
 def scene_entry(scene: Scene, labels: np.ndarray) -> dict[str, Any]:
-    """What CLEVR's scene files say of a scene, and the box of each object's visible pixels."""
+    """Entry of a scene in CLEVR's scene files, with the boxes of the visible pixels.
+
+    Args:
+        scene: The scene.
+        labels: (height, width), index of the object in each pixel, or -1.
+
+    Returns:
+        Objects, relationships and directions.
+    """
+    # Objects
     height, width = labels.shape
     positions = np.array([thing.position for thing in scene.objects])
     pixels = scene.camera.project(positions, width, height)
-    return {
-        "objects": [
+    boxes = visible_boxes(labels, len(scene.objects))
+    objects = []
+    for thing, box, (column, row, depth) in zip(scene.objects, boxes, pixels, strict=True):
+        objects.append(
             {
                 "color": thing.color,
                 "size": thing.size,
@@ -227,25 +278,31 @@ def scene_entry(scene: Scene, labels: np.ndarray) -> dict[str, Any]:
                 "pixel_coords": [round(float(column)), round(float(row)), float(depth)],
                 "bbox": box,
             }
-            for thing, box, (column, row, depth) in zip(
-                scene.objects, visible_boxes(labels, len(scene.objects)), pixels, strict=True
-            )
-        ],
+        )
+
+    # Relations
+    return {
+        "objects": objects,
         "relationships": scene.relationships(),
         "directions": {name: list(vector) for name, vector in scene.camera.directions().items()},
     }
 
 
 def _sentence_entry(sentence: Sentence) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "text": sentence.text,
-        "phrases": [{"spans": [list(span)], "objects": list(objects)} for span, objects in sentence.phrases],
-    }
-    return entry if sentence.target is None else entry | {"target": sentence.target}
+    phrases = [{"spans": [list(span)], "objects": list(objects)} for span, objects in sentence.phrases]
+    entry: dict[str, Any] = {"text": sentence.text, "phrases": phrases}
+    if sentence.target is not None:
+        entry["target"] = sentence.target
+    return entry
 
 
-def _distinct(make: Callable[[], Sentence | None], count: int) -> list[Sentence]:
-    sentences = {sentence.text: sentence for _ in range(count) if (sentence := make()) is not None}
+def _distinct(sample: Callable[[], Sentence | None], count: int) -> list[Sentence]:
+    """The distinct sentences of `count` samples."""
+    sentences = {}
+    for _ in range(count):
+        sentence = sample()
+        if sentence is not None:
+            sentences[sentence.text] = sentence
     return list(sentences.values())
 
 

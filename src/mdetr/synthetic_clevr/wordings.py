@@ -1,8 +1,8 @@
-"""The words of sentences about scenes: synonyms, relations, and wordings of questions by what is asked.
+"""Words of sentences about scenes: synonyms, relations, and wordings of questions.
 
-A wording holds the names of groups in braces, of the first group or, with a 2 behind them, of the second:
+A wording contains placeholders in braces for words about the first group, or, with a trailing 2, the second:
 
-| name | for instance |
+| placeholder | for example |
 | --- | --- |
 | {a} | a red cube left of the ball |
 | {one} | red cube left of the ball |
@@ -10,11 +10,12 @@ A wording holds the names of groups in braces, of the first group or, with a 2 b
 | {things} | red cubes left of the ball |
 | {bare}, {place} | red cubes; left of the ball ("there" without a relation) |
 
-{attribute} is the attribute that is compared. What ends with a full stop is a statement or a command.
+{attribute} is the compared attribute. A wording that ends with a full stop is a statement or a command.
 """
 
 from __future__ import annotations
 
+# Synonyms of CLEVR's values
 WORDS = {
     "large": ("large", "big"),
     "small": ("small", "tiny"),
@@ -25,12 +26,14 @@ WORDS = {
     "cylinder": ("cylinder",),
     "thing": ("thing", "object"),
 }
+# Words for the spatial relations between groups
 RELATIONS = {
     "left": ("left of", "to the left of", "on the left side of", "on the left of"),
     "right": ("right of", "to the right of", "on the right side of", "on the right of"),
     "behind": ("behind", "in back of"),
     "front": ("in front of",),
 }
+# Words for the attributes that two groups share
 SAME = {
     "size": ("the same size as", "as big as", "of the same size as"),
     "color": ("the same color as", "of the same color as"),
@@ -38,6 +41,7 @@ SAME = {
     "shape": ("the same shape as", "of the same shape as"),
 }
 
+# Whether a group has any objects
 EXIST = (
     "is there {a}?",
     "are there any {things}?",
@@ -63,6 +67,7 @@ EXIST = (
     "decide whether any {bare} are {place}.",
 )
 
+# Number of objects of a group
 COUNT = (
     "how many {things} are there?",
     "how many {bare} are {place}?",
@@ -85,6 +90,7 @@ COUNT = (
     "say how many {bare} are {place}.",
 )
 
+# The same of the union of two groups
 EITHER_EXIST = (
     "are there any {things} or {things2}?",
     "is there {a} or {a2}?",
@@ -103,6 +109,7 @@ EITHER_COUNT = (
     "tell me how many objects are {things} or {things2}.",
 )
 
+# Value of an attribute of a single object
 QUERY = {
     "size": (
         "what size is {the}?",
@@ -176,6 +183,7 @@ QUERY = {
     ),
 }
 
+# Comparison of the numbers of objects of two groups
 COMPARE_NUMBER = {
     "greater_than": (
         "are there more {things} than {things2}?",
@@ -208,6 +216,7 @@ COMPARE_NUMBER = {
     ),
 }
 
+# Whether two objects have the same value of an attribute
 _SHARED = (
     "does {the} have the same {attribute} as {the2}?",
     "is the {attribute} of {the} the same as that of {the2}?",
@@ -238,7 +247,13 @@ COMPARE_ATTRIBUTE = {
 
 
 def all_wordings() -> list[str]:
-    """Every wording, each once."""
-    by_attribute = (*QUERY.values(), *COMPARE_NUMBER.values(), *COMPARE_ATTRIBUTE.values())
-    lists = (EXIST, COUNT, EITHER_EXIST, EITHER_COUNT, *by_attribute)
-    return list(dict.fromkeys(wording for wordings in lists for wording in wordings))
+    """Distinct wordings of questions.
+
+    Returns:
+        The wordings of all forms.
+    """
+    wordings = [*EXIST, *COUNT, *EITHER_EXIST, *EITHER_COUNT]
+    for group in (QUERY, COMPARE_NUMBER, COMPARE_ATTRIBUTE):
+        for own_wordings in group.values():
+            wordings += own_wordings
+    return list(dict.fromkeys(wordings))
