@@ -27,15 +27,15 @@ from mdetr.data.sources.clevr import read_clevr
 from mdetr.data.store import write_store
 from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize
 from mdetr.training.build import Components, build_components
-from mdetr.training.datasets import training_data
-from mdetr.training.distributed import make_accelerator
+from mdetr.training.datasets import make_sampler, training_data
 from mdetr.training.ema import ExponentialMovingAverage
 from mdetr.training.loop import TrainingLoop
 from mdetr.training.optimization import parameter_groups
 from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import load_recipe
-from mdetr.training.shape_grouping import make_sampler
+from mdetr.training.run import make_accelerator
+from mdetr.training.skipping import RunData
 
 WARM_UP = 5  # steps that do not count
 TURNS = 3
@@ -70,9 +70,8 @@ def with_mdetr(recipe: Recipe, folder: Path) -> tuple[list[float], float]:
         make_accelerator(components.model, recipe.run, folder),
         components,
         folder,
-        dataset,
+        RunData(dataset, {}),
         make_sampler(dataset, recipe.data, batch_size, recipe.seed, components.resized),
-        {},
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         ema=recipe.ema,
@@ -126,7 +125,7 @@ def differences(ends: list[float]) -> list[float]:
 def seconds_of_average(components: Components, recipe: Recipe) -> float:
     """The median time of moving the averaged weights by one step."""
     assert recipe.ema is not None
-    average = ExponentialMovingAverage(components.model, recipe.ema.decay, recipe.ema.ramp)
+    average = ExponentialMovingAverage(components.model, recipe.ema)
     times = []
     for _ in range(50):
         start = time.perf_counter()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mdetr.training.shipped import FOLDER, recipe_names
+from mdetr.training.recipe_file import FOLDER, recipe_names
 from tests.cli.conftest import Command
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mdetr.errors import CheckpointError
-from mdetr.training.ema import ExponentialMovingAverage, start_fraction
+from mdetr.training.ema import EmaSettings, ExponentialMovingAverage, start_fraction
 
 
 def _model() -> nn.Module:
@@ -18,7 +18,7 @@ def _model() -> nn.Module:
 
 def test_each_update_keeps_the_decay_of_the_average_and_adds_the_rest() -> None:
     model = _model()
-    ema = ExponentialMovingAverage(model, decay=0.9)
+    ema = ExponentialMovingAverage(model, EmaSettings(0.9, ramp=False))
     expected = model[0].weight.detach().clone()
     for _ in range(5):
         with torch.no_grad():
@@ -30,7 +30,7 @@ def test_each_update_keeps_the_decay_of_the_average_and_adds_the_rest() -> None:
 
 def test_buffers_are_averaged_and_counters_copied() -> None:
     model = _model().train()
-    ema = ExponentialMovingAverage(model, decay=0.5)
+    ema = ExponentialMovingAverage(model, EmaSettings(0.5, ramp=False))
     model(torch.randn(8, 2) + 4)
     ema.update(model)
     torch.testing.assert_close(ema.average["1.running_mean"], model[1].running_mean / 2)
@@ -39,7 +39,7 @@ def test_buffers_are_averaged_and_counters_copied() -> None:
 
 def test_a_ramp_follows_faster_at_first() -> None:
     model = _model()
-    ema = ExponentialMovingAverage(model, decay=0.999, ramp=True)
+    ema = ExponentialMovingAverage(model, EmaSettings(0.999))
     start = model[0].bias.detach().clone()
     with torch.no_grad():
         model[0].bias.fill_(1.0)
@@ -54,10 +54,11 @@ def test_a_ramp_follows_faster_at_first() -> None:
 def test_what_the_average_still_holds_of_its_start_is_told_beforehand(
     steps: int, ramp: bool, fraction: float
 ) -> None:
-    assert start_fraction(steps, 0.9998, ramp) == pytest.approx(fraction, abs=1e-4)
+    settings = EmaSettings(0.9998, ramp)
+    assert start_fraction(steps, settings) == pytest.approx(fraction, abs=1e-4)
     model = nn.Linear(1, 1)
     torch.nn.init.ones_(model.weight)
-    ema = ExponentialMovingAverage(model, 0.9998, ramp)
+    ema = ExponentialMovingAverage(model, settings)
     torch.nn.init.zeros_(model.weight)
     for _ in range(steps):
         ema.update(model)
@@ -66,7 +67,7 @@ def test_what_the_average_still_holds_of_its_start_is_told_beforehand(
 
 def test_a_model_has_the_average_inside_the_context_and_its_own_weights_after() -> None:
     model = _model()
-    ema = ExponentialMovingAverage(model, decay=0.9)
+    ema = ExponentialMovingAverage(model, EmaSettings(0.9, ramp=False))
     start = model[0].weight.detach().clone()
     with torch.no_grad():
         model[0].weight.fill_(7.0)
@@ -78,10 +79,10 @@ def test_a_model_has_the_average_inside_the_context_and_its_own_weights_after() 
 
 def test_a_saved_average_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     model = _model()
-    whole = ExponentialMovingAverage(model, decay=0.9, ramp=True)
+    whole = ExponentialMovingAverage(model, EmaSettings(0.9))
     whole.update(model)
     whole.save(tmp_path / "ema.safetensors")
-    resumed = ExponentialMovingAverage(_model(), decay=0.9, ramp=True)
+    resumed = ExponentialMovingAverage(_model(), EmaSettings(0.9))
     resumed.load(tmp_path / "ema.safetensors")
     with torch.no_grad():
         model[0].weight.add_(1)
@@ -91,9 +92,11 @@ def test_a_saved_average_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_foreign_average_is_refused(tmp_path: Path) -> None:
-    ema = ExponentialMovingAverage(_model(), decay=0.9)
+    ema = ExponentialMovingAverage(_model(), EmaSettings(0.9, ramp=False))
     with pytest.raises(CheckpointError, match="There is no"):
         ema.load(tmp_path / "none.safetensors")
-    ExponentialMovingAverage(nn.Linear(4, 4), decay=0.9).save(tmp_path / "other.safetensors")
+    ExponentialMovingAverage(nn.Linear(4, 4), EmaSettings(0.9, ramp=False)).save(
+        tmp_path / "other.safetensors"
+    )
     with pytest.raises(CheckpointError, match="another model"):
         ema.load(tmp_path / "other.safetensors")

@@ -17,15 +17,13 @@ from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, RecipeError, TrainingError
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
-from mdetr.training.datasets import training_data
-from mdetr.training.distributed import make_accelerator
+from mdetr.training.datasets import make_sampler, training_data
 from mdetr.training.loop import RunSettings, batch_per_process
 from mdetr.training.optimization import OptimizerSettings, parameter_groups, suited_rate
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import parse_recipe
-from mdetr.training.run import train
+from mdetr.training.run import make_accelerator, train
 from mdetr.training.run_folder import last_checkpoint
-from mdetr.training.shape_grouping import make_sampler
 from tests.model.models import small_model
 from tests.small_training import small_recipe
 

@@ -59,10 +59,10 @@ def test_the_schedule_is_drawn(shapes_store: Path, tmp_path: Path) -> None:
     assert rates[0] == 0
     assert max(rates) == pytest.approx(group.lr, rel=0.05)
     assert 0.4 < rates.index(max(rates)) / len(rates) < 0.6
-    picture = group.picture()
+    picture = group.drawing()
     assert picture[0] == "▁"
     assert "█" in picture[15:25]
-    assert Group("rest", 1, 1, 0.0, (0.0, 0.0)).picture() == "▁▁"
+    assert Group("rest", 1, 1, 0.0, (0.0, 0.0)).drawing() == "▁▁"
 
 
 def test_the_first_steps_do_not_count(

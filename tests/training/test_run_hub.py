@@ -92,7 +92,7 @@ def test_a_hub_that_says_no_is_known_before_anything_starts(
 ) -> None:
     result = _train(shapes_store, tmp_path, hub.url, "wrong")  # type: ignore[attr-defined]
     assert result.returncode == 1
-    assert "run.push_to_hub: me/shapes cannot be made on the Hub" in result.stderr
+    assert "run.push_to_hub: me/shapes cannot be created on the Hub" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run" / "model").exists()
 
@@ -100,5 +100,5 @@ def test_a_hub_that_says_no_is_known_before_anything_starts(
 def test_a_hub_that_is_not_there(shapes_store: Path, tmp_path: Path) -> None:
     result = _train(shapes_store, tmp_path, "http://127.0.0.1:9", "right")
     assert result.returncode == 1
-    assert "run.push_to_hub: me/shapes cannot be made on the Hub" in result.stderr
+    assert "run.push_to_hub: me/shapes cannot be created on the Hub" in result.stderr
     assert "Traceback" not in result.stderr

@@ -21,9 +21,8 @@ from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.rle import encode_masks
-from mdetr.training.recipe_file import load_recipe, parse_recipe
+from mdetr.training.recipe_file import load_recipe, parse_recipe, recipe_names, shipped_recipe
 from mdetr.training.run import train
-from mdetr.training.shipped import recipe_names, shipped_recipe
 from tests.model.models import small_model
 from tests.photos import write_photos
 from tests.small_training import small_recipe

@@ -19,11 +19,10 @@ from mdetr.errors import TrainingError
 from mdetr.evaluation.evaluator import Validation, evaluate
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.datasets import training_data
-from mdetr.training.preparation import prepare_data
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
-from mdetr.training.skipping import SkippingDataset
+from mdetr.training.skipping import SkippingDataset, prepare_data
 from tests.small_training import SCENES, components_of, small_recipe
 
 
@@ -211,8 +210,7 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     counts = [len(record.boxes) for record in Store.open(store)]
     content["model"]["config"]["num_queries"] = max(counts) - 1
     recipe = parse_recipe(content)
-    said: list[str] = []
-    prepare_data(recipe, components_of(recipe), said.append)
+    said = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
     crowded = counts.count(max(counts))
     assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
 
@@ -227,7 +225,6 @@ def test_a_task_that_nothing_is_known_for_is_warned_of(store: Path, tmp_path: Pa
         "tasks": ["phrase_grounding"],
     }
     recipe = parse_recipe(content)
-    said: list[str] = []
-    prepare_data(recipe, components_of(recipe), said.append)
+    said = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
     (warning,) = said
     assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")

@@ -18,7 +18,7 @@ from mdetr.cli.outputs import STDOUT, check_folder, check_json_file, write_json
 from mdetr.cli.printing import plain
 from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
-from mdetr.training.shipped import find_recipes, recipe_names
+from mdetr.training.recipe_file import find_recipes, recipe_names
 from mdetr.wording import score_in_words, value_in_words
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def _evaluate(
 ) -> Scores:
     from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
     from mdetr.evaluation.evaluator import Validation
-    from mdetr.training.pictures import draw_worst
-    from mdetr.training.preparation import import_own_data
+    from mdetr.training.datasets import import_own_data
+    from mdetr.training.report import draw_worst
 
     with accelerator.main_process_first():  # the other processes use what it imported
         data = import_own_data(settings.data, folder, training=False)

@@ -12,7 +12,7 @@ from rich.table import Table
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
-from mdetr.training.shipped import describe_recipe, recipe_names, shipped_recipe
+from mdetr.training.recipe_file import describe_recipe, recipe_names, shipped_recipe
 
 
 def recipes(

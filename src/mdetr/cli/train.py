@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mdetr.training.shipped import find_recipe, recipe_names
+from mdetr.training.recipe_file import find_recipe, recipe_names
 
 
 def train(

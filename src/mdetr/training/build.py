@@ -1,50 +1,64 @@
-"""Building of the components of a run from its settings: model, processor, collator, evaluation."""
+"""Building of the components of a run from their settings: model, processor, collator, evaluation."""
 
 from __future__ import annotations
 
+import copy
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_baseline
-from mdetr.checkpoints.conversion import read_answers
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.held_out import TrainStore, open_store
 from mdetr.data.store import Store
 from mdetr.data.unusable import has_masks, unusable_answers, unusable_texts, without_masks
-from mdetr.errors import RecipeError
+from mdetr.errors import MissingDependencyError, RecipeError
 from mdetr.evaluation.evaluator import evaluate
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
 from mdetr.inference.grounder import Mdetr
-from mdetr.model.answers import (
-    CLEVR_QUERIES,
-    CLEVR_TYPES,
-    CLEVR_VOCABULARY,
-    GQA_QUERIES,
-    GQA_TYPES,
-    TYPE,
-    UNIFIED,
-)
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.images import resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
-from mdetr.settings import STRICT
+from mdetr.settings import STRICT, Fraction
 from mdetr.training.datasets import DataSettings
-from mdetr.training.lora import LoraSettings, add_lora
-from mdetr.training.pretrained_parts import BpeSettings, load_backbone_weights, packaged_model, train_bpe
+from mdetr.training.pretrained_parts import (
+    BpeSettings,
+    answer_fields,
+    load_backbone_weights,
+    packaged_model,
+    train_bpe,
+)
+
+
+@pydantic_dataclass(frozen=True, config=STRICT)
+class LoraSettings:
+    """Settings of LoRA: low-rank adapters beside linear layers (arXiv 2106.09685).
+
+    Attributes:
+        rank: Rank of each adapter.
+        alpha: Scale: an adapter's output is multiplied by alpha / rank.
+        dropout: Dropout before each adapter.
+        layers: Regular expression that the full name of a layer must match to get an adapter.
+        also: Regular expressions; parameters whose name contains a match are trained themselves.
+    """
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    dropout: Fraction = 0.0
+    layers: str = r"text_encoder\..*\.(query|value)|(encoder|decoder)\.\d+\.feed_forward\.linear[12]"
+    also: list[str] = field(default_factory=lambda: [r"_head\.", r"_alignment\.", r"answers\."])
 
 
 @pydantic_dataclass(frozen=True, config=STRICT)
@@ -97,40 +111,41 @@ class ImageSettings:
     std: tuple[float, float, float] | None = None
 
 
-def _nothing(store: Store) -> dict[int, str]:
+def _none_unusable(store: Store) -> dict[int, str]:
     return {}
 
 
 @dataclass(frozen=True)
 class Components:
-    """What is trained.
+    """A model, and all that makes its batches and evaluates it.
 
-    model: called with a batch it gives an output with `loss` and `losses`.
-    processor: makes its tensors, and is saved with it.
-    collator: examples -> a batch, with "records".
-    evaluate: scores it, as `mdetr.evaluation.evaluator.evaluate`.
-    unusable: the rows of a store that it cannot learn from, each with the reason.
-    check: raises an error for an example that cannot be collated.
-    num_queries: boxes that it can give for a text; None where there is no such limit.
+    Attributes:
+        model: Called with a batch, it returns an output with `loss` and `losses`.
+        processor: Makes its tensors, and is saved with it.
+        collator: Function from examples to a batch, which includes the "records".
+        evaluate: Function that scores it; see `mdetr.evaluation.evaluator.evaluate`.
+        unusable: Function from a store to the rows that cannot be used for training, each with the reason.
+        check: Function that raises an error for an example that cannot be collated.
+        num_queries: Limit of the boxes that it predicts for a text; None for no limit.
     """
 
     model: nn.Module
     processor: Any
     collator: Callable[[list[Any]], dict[str, Any]]
     evaluate: Callable[..., dict[str, float]] = evaluate
-    unusable: Callable[[Store], dict[int, str]] = _nothing
+    unusable: Callable[[Store], dict[int, str]] = _none_unusable
     check: Callable[[Example], object] | None = None
     num_queries: int | None = None
 
     @property
     def image_size(self) -> Mapping[str, int] | None:
-        """The model's "shortest_edge" and "longest_edge"; None where it keeps images as they are."""
+        """The model's "shortest_edge" and "longest_edge" in pixels; None if it does not resize images."""
         processor = getattr(self.processor, "image_processor", self.processor)
         size: Mapping[str, int] | None = processor.size if processor.do_resize else None
         return size
 
     def resized(self, size: Size) -> Size:
-        """The size (height, width) that the processor gives to an image of a size, in pixels."""
+        """Return the size (height, width) in pixels to which the processor resizes an image of a size."""
         if self.image_size is None:
             return size
         return resized_size(size, self.image_size["shortest_edge"], self.image_size.get("longest_edge"))
@@ -205,22 +220,25 @@ def _build_baseline(
     model = BASELINES[baseline](classes, dict(settings.config), settings.start_from)
     with_masks = baseline == "maskrcnn"
     collator = BaselineCollator(classes, processor, data.augmentation == "none", with_masks)
-    unusable = without_masks if with_masks else _nothing
+    unusable = without_masks if with_masks else _none_unusable
     return Components(model, processor, collator, evaluate_baseline, unusable)
 
 
 def _freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Parameters whose names have a part that fits do not train."""
+    """Freeze the parameters whose names contain a match of a pattern."""
     for pattern in patterns:
-        found = [p for name, p in model.named_parameters() if re.search(pattern, name)]
-        if not found:
-            raise RecipeError(f"model.freeze: no parameter has a name with {pattern!r}.")
-        for parameter in found:
+        matching = [value for name, value in model.named_parameters() if re.search(pattern, name)]
+        if not matching:
+            raise RecipeError(
+                f"model.freeze: expected a pattern that matches names of parameters, got {pattern!r}, which "
+                "matches none; look the names up in the model's `named_parameters()`."
+            )
+        for parameter in matching:
             parameter.requires_grad_(False)
 
 
 def _checkpoint_gradients(model: MdetrForObjectDetection) -> None:
-    """Let the model compute its activations anew in the backward pass."""
+    """Let the model recompute its activations in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
     (enable or model.gradient_checkpointing_enable)()
 
@@ -248,29 +266,39 @@ def make_model(
         model, processor = _changed(Mdetr.from_pretrained(settings.start_from, device="cpu"), fields)
         processor.image_processor = _image_processor(image, processor.image_processor)
         return model, processor
+    return _new_model(settings, fields, image, train)
+
+
+def _new_model(
+    settings: ModelSettings, fields: dict[str, Any], image: ImageSettings, train: Sequence[TrainStore]
+) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
+    """Make a model that starts from the weights of a text encoder and a backbone, or from random ones."""
+    # Configure the text encoder
     tokenizer = _tokenizer(settings.tokenizer, train)
     text = dict(fields.pop("text_config", {}))
     text_weights = None if settings.text_weights is None else packaged_model(settings.text_weights)
     if text_weights is not None:
         text_config = AutoConfig.from_pretrained(text_weights, **text)
-        text_config.dtype = torch.float32  # whatever the saved precision; a run sets its own
-        text_config._name_or_path = ""  # a path of this machine has no place in the saved model
+        text_config.dtype = torch.float32  # the saved weights may be in half precision
+        text_config._name_or_path = ""  # keep paths of this machine out of the saved model
     else:
         text |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
         text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
     config = MdetrConfig(text_config=text_config, **fields)
     model = MdetrForObjectDetection(config)
+
+    # Load weights; those of a pooler, or of more layers than text_config has, are ignored
     if text_weights is not None:
         start = AutoModel.from_pretrained(text_weights, dtype=torch.float32)
-        # A pooler is left out, and so are layers beyond those that text_config asks for.
         missing = model.text_encoder.load_state_dict(start.state_dict(), strict=False).missing_keys
         if missing:
             raise RecipeError(
-                f"model.text_weights {settings.text_weights!r} has no {missing[0]}; leave out what makes "
-                "the encoder larger in model.config.text_config."
+                f"model.text_weights {settings.text_weights!r} has no {missing[0]}; leave out the fields of "
+                "model.config.text_config that make the encoder larger."
             )
     if settings.backbone_weights is not None:
         load_backbone_weights(model.backbone, config.backbone, settings.backbone_weights)
+
     processor = MdetrProcessor(
         _image_processor(image, MdetrImageProcessor()),
         tokenizer,
@@ -282,19 +310,25 @@ def make_model(
 
 
 def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
-    """A model with some other settings than the one to start from, and the weights of all that both have."""
+    """Change fields of a model's configuration, and keep the weights that both models have."""
     if not fields:
         return start.model, start.processor
     config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
     model = MdetrForObjectDetection(config)
-    known = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    state = start.model.state_dict()
-    kept = {name: tensor for name, tensor in state.items() if known.get(name) == tensor.shape}
-    other = [name for name in state if name in known and name not in kept]
+
+    # Keep the weights of the same name and shape; only new answers and queries may change shapes
+    target = model.state_dict()
+    kept: dict[str, Tensor] = {}
+    other: list[str] = []
+    for name, tensor in start.model.state_dict().items():
+        if name in target and target[name].shape == tensor.shape:
+            kept[name] = tensor
+        elif name in target:
+            other.append(name)
     if other and not set(fields) & {"answer_vocabulary", "num_queries"}:
         raise RecipeError(
-            f"model.config makes {other[0]} of another size than the model to start from has it; "
-            "leave out what changes sizes."
+            f"model.config: expected {other[0]} to keep the size that it has in the model to start from; "
+            "leave out the fields that change sizes."
         )
     model.load_state_dict(kept, strict=False)
     start.processor.answer_types = config.answer_types
@@ -303,12 +337,15 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDet
 
 
 def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:
-    """A processor with the given settings, and for the rest those of `start`.
+    """Make a processor with the given settings, and those of `start` where they are None.
 
-    Where only one side is given, the other follows in proportion.
+    If only one side is given, the other follows in proportion.
     """
-    given = {"shortest_edge": settings.shortest_edge, "longest_edge": settings.longest_edge}
-    sides = {name: side for name, side in given.items() if side is not None}
+    sides: dict[str, int] = {}
+    if settings.shortest_edge is not None:
+        sides["shortest_edge"] = settings.shortest_edge
+    if settings.longest_edge is not None:
+        sides["longest_edge"] = settings.longest_edge
     size = dict(start.size or {})
     if len(sides) == 1:
         ((name, side),) = sides.items()
@@ -341,49 +378,55 @@ def _texts(train: Sequence[TrainStore]) -> Iterator[str]:
         yield from open_store(entry).columns(["text"])["text"].to_pylist()
 
 
-def answer_fields(wanted: str, stores: Sequence[Store]) -> dict[str, Any]:
-    """answer_queries, answer_types and answer_vocabulary of a new model.
+def add_lora(model: nn.Module, settings: LoraSettings) -> None:
+    """Add LoRA adapters to a model, and freeze all its parameters but these and those that the settings name.
 
     Args:
-        wanted: "clevr"; "data", for all answers of the stores, by type where all have one; or the folder of
-            the released GQA answers. stores: to train on.
+        model: Model to change in place.
+        settings: Which layers get adapters, and of which rank.
 
     Raises:
-        RecipeError: the stores have no answers, or there is no such folder.
+        RecipeError: No layer has such a name.
+        MissingDependencyError: PEFT is not installed.
     """
-    if wanted == "clevr":
-        return _fields(CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY)
-    if wanted != "data":
-        if not Path(wanted).is_dir():
-            raise RecipeError(f'model.answers: expected "clevr", "data" or a folder, found {wanted!r}.')
-        released = read_answers(wanted)
-        return _fields(GQA_QUERIES, GQA_TYPES, {kind: released[kind] for kind in GQA_TYPES})
-    counts: Counter[tuple[str | None, str]] = Counter()
-    for store in stores:
-        columns = store.columns(["answer_type", "answer"]).to_pydict().values()
-        counts.update((kind, answer) for kind, answer in zip(*columns, strict=True) if answer is not None)
-    if not counts:
-        raise RecipeError("model.answers: data: the training stores have no answers.")
-    if any(kind is None for kind, _ in counts):
-        answers = Counter[str]()
-        for (_, answer), count in counts.items():
-            answers[answer] += count
-        return _fields([UNIFIED], None, {UNIFIED: _by_count(answers)})
-    kinds = sorted({str(kind) for kind, _ in counts})
-    by_kind = {kind: Counter({a: n for (of, a), n in counts.items() if of == kind}) for kind in kinds}
-    vocabulary = {kind: _by_count(answers) for kind, answers in by_kind.items()}
-    if "binary" in vocabulary:
-        vocabulary["binary"] = CLEVR_VOCABULARY["binary"]  # one logit, of the second
-    return _fields([TYPE, *kinds], kinds, vocabulary)
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise MissingDependencyError("model.lora needs PEFT: pip install 'mdetr[lora]'.") from None
+
+    if not any(re.fullmatch(settings.layers, name) for name, _ in model.named_modules()):
+        raise RecipeError(
+            f"model.lora.layers: expected a pattern that matches names of layers, got {settings.layers!r}, "
+            "which matches none; look the names up in the model's `named_modules()`."
+        )
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.dropout,
+        target_modules=settings.layers,
+    )
+    inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        if any(re.search(pattern, name) for pattern in settings.also):
+            parameter.requires_grad_(True)
 
 
-def _by_count(answers: Counter[str]) -> list[str]:
-    return sorted(answers, key=lambda answer: (-answers[answer], answer))
+def merge_lora(model: nn.Module) -> nn.Module:
+    """Merge LoRA adapters into the weights.
 
+    Args:
+        model: Model with or without adapters.
 
-def _fields(queries: Sequence[str], types: Sequence[str] | None, vocabulary: Any) -> dict[str, Any]:
-    return {
-        "answer_queries": list(queries),
-        "answer_types": None if types is None else list(types),
-        "answer_vocabulary": {name: list(words) for name, words in vocabulary.items()},
-    }
+    Returns:
+        A copy with merged weights and without adapters; the model itself if it has no adapters.
+    """
+    if not any("lora_" in name for name, _ in model.named_parameters()):
+        return model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    merged = copy.deepcopy(model)
+    for name, layer in list(merged.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            merged.set_submodule(name, layer.get_base_layer())
+    return merged

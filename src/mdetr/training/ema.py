@@ -1,4 +1,4 @@
-"""Exponential moving average of weights."""
+"""Exponential moving average (EMA) of a model's weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from pydantic.dataclasses import dataclass
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -15,7 +16,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from mdetr.errors import CheckpointError
 from mdetr.settings import STRICT, Fraction
 
-_NOTHING = 1e-12  # a fraction that no float32 weight shows
+MAX_START_FRACTION = 0.1  # of the start weights in the saved average, above which a run is warned
+_NEGLIGIBLE = 1e-12  # a fraction too small to change a float32 weight
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,47 +34,79 @@ class EmaSettings:
     ramp: bool = True
 
 
-def decay_at(update: int, decay: float, ramp: bool) -> float:
-    """The fraction of the old average that an update keeps.
+def decay_at(update: int, settings: EmaSettings) -> float:
+    """Compute the fraction of the old average that an update keeps.
 
     Args:
-        update: How many updates there were before it.
-        decay: The fraction to keep, 0 to 1.
-        ramp: Whether to keep less at first: min(decay, (1 + n) / (10 + n)) at update n.
+        update: Number of updates before it.
+        settings: The decay d; with a ramp, update n keeps min(d, (1 + n) / (10 + n)).
+
+    Returns:
+        The fraction, 0 to 1.
     """
-    return min(decay, (1 + update) / (10 + update)) if ramp else decay
+    decay = settings.decay
+    return min(decay, (1 + update) / (10 + update)) if settings.ramp else decay
 
 
-def start_fraction(steps: int, decay: float, ramp: bool) -> float:
-    """The fraction of the start weights that the average still holds after a number of updates."""
+def start_fraction(steps: int, settings: EmaSettings) -> float:
+    """Compute the fraction of the start weights in the average.
+
+    Args:
+        steps: Number of updates of the average.
+        settings: How the weights are averaged.
+
+    Returns:
+        The fraction, 0 to 1.
+    """
     fraction = 1.0
     for update in range(steps):
-        fraction *= decay_at(update, decay, ramp)
-        if fraction < _NOTHING:
+        fraction *= decay_at(update, settings)
+        if fraction < _NEGLIGIBLE:
             return 0.0
     return fraction
+
+
+def start_fraction_warning(steps: int, settings: EmaSettings) -> str | None:
+    """Return a warning if a run is so short that its average will hold too much of the start weights.
+
+    Args:
+        steps: Steps of the run.
+        settings: How the weights are averaged.
+
+    Returns:
+        The warning, or None if there is no reason for one.
+    """
+    fraction = start_fraction(steps, settings)
+    if fraction <= MAX_START_FRACTION:
+        return None
+    return (
+        f"Warning: after {steps:,} steps the average of the weights, which is saved, will still hold "
+        f"{fraction:.1%} of the start weights: set ema.ramp=true or a lower ema.decay, or train for more "
+        "steps."
+    )
 
 
 class ExponentialMovingAverage:
     """Averages every entry of a model's state; integers (counters) are copied.
 
     Args:
-        model: whose state is averaged; the average starts as a copy of it.
-        decay: share of the old average that each update keeps.
-        ramp: whether the decay starts low, see `decay_at`, so that the average follows a run of any length.
+        model: Model whose state is averaged; the average starts as a copy of it.
+        settings: How the weights are averaged.
+
+    Attributes:
+        average: Entry -> its average; if the model is sharded, this process's shard.
+        updates: Number of updates so far.
     """
 
-    def __init__(self, model: nn.Module, decay: float, ramp: bool = False) -> None:
-        self.decay = decay
-        self.ramp = ramp
+    def __init__(self, model: nn.Module, settings: EmaSettings) -> None:
+        self.settings = settings
         self.updates = 0
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        """Entry -> its average; where a model is sharded, of this process's shard alone."""
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model: average = decay * average + (1 - decay) * state."""
-        decay = decay_at(self.updates, self.decay, self.ramp)
+        decay = decay_at(self.updates, self.settings)
         self.updates += 1
         state = model.state_dict()
         averages: list[Tensor] = []
@@ -83,11 +117,11 @@ class ExponentialMovingAverage:
                 values.append(_local(state[name]))
             else:
                 average.copy_(state[name])
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        torch._foreach_lerp_(averages, values, 1 - decay)  # one kernel for all tensors
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """Give the model the averaged weights for the time of the context."""
+        """Give the model the averaged weights within the context."""
         state = model.state_dict()
         own = {name: tensor.clone() for name, tensor in state.items()}
         try:
@@ -97,36 +131,55 @@ class ExponentialMovingAverage:
             copy_tensors(own, state)
 
     def whole(self) -> dict[str, Tensor]:
-        """The average of all processes' shards; of a sharded model all must ask for it together."""
+        """Return the unsharded average; if the model is sharded, all processes must call this together."""
         return {name: whole_tensor(tensor) for name, tensor in self.average.items()}
 
     def save(self, path: Path, write: bool = True) -> None:
-        """Write the average to a safetensors file; of a sharded model all must call this, and one writes."""
+        """Write the average to a safetensors file.
+
+        If the model is sharded, all processes must call this together.
+
+        Args:
+            path: The file.
+            write: Write the file; False in all processes but one.
+        """
         tensors = {name: tensor.contiguous() for name, tensor in self.whole().items()}
         if write:
             save_file(tensors, path, metadata={"updates": str(self.updates)})
 
     def load(self, path: Path) -> None:
-        """Continue from a file that `save` wrote.
+        """Resume from a file that `save` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
-            CheckpointError: the file is missing, or belongs to another model.
+            CheckpointError: The file is missing, or belongs to another model.
         """
         if not path.is_file():
-            raise CheckpointError(f"There is no {path}, so the averaged weights cannot be resumed.")
+            raise CheckpointError(
+                f"There is no {path}, so the averaged weights cannot be resumed; resume from another "
+                "checkpoint, or set ema=null."
+            )
         tensors = load_file(path)
-        if {name: t.shape for name, t in tensors.items()} != {
-            name: t.shape for name, t in self.average.items()
-        }:
-            raise CheckpointError(f"{path} holds the averaged weights of another model.")
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != {name: tensor.shape for name, tensor in self.average.items()}:
+            raise CheckpointError(
+                f"{path} holds the averaged weights of another model; resume with the recipe of that run."
+            )
         copy_tensors(tensors, self.average)
-        with _open_metadata(path) as metadata:
-            self.updates = int(metadata["updates"])
+        with safe_open(path, framework="pt") as file:
+            self.updates = int(file.metadata()["updates"])
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """A tensor, or all shards of one that is spread over processes, put together."""
+    """Return a tensor, gathered from all processes if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's state, gathered from all processes if it is sharded."""
+    return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def _local(tensor: Tensor) -> Tensor:
@@ -135,17 +188,14 @@ def _local(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors into those of the same names, of which a process may have a shard alone."""
+    """Copy whole tensors into tensors of the same names, which may be sharded.
+
+    Args:
+        source: Name -> whole tensor, or a tensor sharded like its target.
+        target: Name -> tensor to fill in place.
+    """
     for name, tensor in target.items():
         value = source[name]
         if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
             value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
         tensor.copy_(value)
-
-
-@contextmanager
-def _open_metadata(path: Path) -> Iterator[dict[str, str]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        yield file.metadata()

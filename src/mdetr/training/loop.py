@@ -1,7 +1,7 @@
 """The training loop, on Accelerate.
 
-`TrainingLoop.run` is to be read from top to bottom: what each step does, in order. Accelerate starts from the
-processes that a launcher made, gives each its part of every batch, and wraps the model for them.
+Read `TrainingLoop.run` from top to bottom: the parts of each step, in order. Accelerate connects the
+processes that a launcher started, gives each its part of every batch, and wraps the model for them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import load_fsdp_optimizer, save_fsdp_optimizer
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic.dataclasses import dataclass as pydantic_dataclass
-from safetensors.torch import load_file, load_model, save_file, save_model
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
@@ -30,35 +28,24 @@ from transformers import PreTrainedModel
 from mdetr.checkpoints.bars import without_bars
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import RecipeError, TrainingError
-from mdetr.evaluation.evaluator import EVALUATED, Validation
-from mdetr.files import give_ordinary_permissions
+from mdetr.evaluation.evaluator import EVALUATED
 from mdetr.settings import STRICT
-from mdetr.training.build import Components
-from mdetr.training.datasets import Mixture
-from mdetr.training.early_stopping import EarlyStopper, EarlyStopping
-from mdetr.training.ema import EmaSettings, ExponentialMovingAverage, copy_tensors, whole_tensor
-from mdetr.training.failures import checkpoint_errors
-from mdetr.training.lora import merge_lora
+from mdetr.training.build import Components, merge_lora
+from mdetr.training.checkpoints import Checkpointer, RunState
+from mdetr.training.datasets import EpochSampler, ShapeGroupedSampler
+from mdetr.training.ema import EmaSettings, ExponentialMovingAverage, whole_state, whole_tensor
 from mdetr.training.optimization import (
+    EarlyStopper,
+    EarlyStopping,
     OptimizerSettings,
     Schedule,
     ScheduleSettings,
     parameter_groups,
     total_steps,
 )
-from mdetr.training.progress import Progress
-from mdetr.training.run_folder import COMPLETE
-from mdetr.training.shape_grouping import EpochSampler, ShapeGroupedSampler
-from mdetr.training.skipping import SkippingDataset
-from mdetr.training.throughput import LossParts, Throughput
+from mdetr.training.progress import LossParts, Progress, Throughput
+from mdetr.training.skipping import RunData, SkippingDataset
 
-STATE_FILE, EMA_FILE, OPTIMIZER_FILE, SCALER_FILE = (
-    "trainer_state.json",
-    "ema.safetensors",
-    "optimizer.pt",
-    "scaler.pt",
-)
-WEIGHTS_FILE = "model.safetensors"
 BAD_BATCH_FILE = "bad_batch.json"
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -66,7 +53,7 @@ Draw = Callable[[Any, int], object]
 """Draws sample predictions of a model at a step."""
 
 
-@pydantic_dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT)
 class RunSettings:
     """Settings of the training loop and of what it writes; all intervals are in steps.
 
@@ -105,42 +92,20 @@ class RunSettings:
     gradient_accumulation: PositiveInt = 1
 
 
-@dataclass
-class RunState:
-    """How far a run is.
-
-    Attributes:
-        step: Steps of the optimizer so far.
-        history: The entries of the log, each with its step and its epoch.
-    """
-
-    step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    def last_metrics(self) -> dict[str, float]:
-        """The scores of the last evaluation; empty without one."""
-        for entry in reversed(self.history):
-            scores = {name: value for name, value in entry.items() if name.startswith(EVALUATED)}
-            if scores:
-                return scores
-        return {}
-
-
 class TrainingLoop:
     """Trains a model.
 
     Args:
-        accelerator: Accelerator of the processes that train together; see `make_accelerator`.
+        accelerator: Accelerator of the processes that train together.
         components: The model, and all that makes its batches and evaluates it.
         folder: The run's folder.
-        dataset: Training examples.
-        sampler: Order of the examples; see `make_sampler`.
-        validations: Name -> data to evaluate on.
+        data: Examples to train and evaluate on.
+        sampler: Order of the training examples; see `make_sampler`.
         optimizer: Settings of the optimizer.
         schedule: Settings of the learning rates.
         ema: Settings of the averaged weights; None for no average.
         run: Settings of the loop.
-        draw: Called with the model and the step after an evaluation, in the first process.
+        draw: Function called with the model and the step after an evaluation, in the first process.
         progress: Progress display of the first process; None elsewhere.
 
     Raises:
@@ -152,9 +117,8 @@ class TrainingLoop:
         accelerator: Accelerator,
         components: Components,
         folder: Path,
-        dataset: Mixture,
+        data: RunData,
         sampler: EpochSampler | ShapeGroupedSampler,
-        validations: Mapping[str, Validation],
         *,
         optimizer: OptimizerSettings,
         schedule: ScheduleSettings,
@@ -163,43 +127,44 @@ class TrainingLoop:
         draw: Draw | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.accelerator = accelerator
-        self.components, self.folder, self.settings = components, folder, run
-        self.dataset, self.sampler, self.validations = dataset, sampler, validations
+        self.accelerator, self.components, self.folder = accelerator, components, folder
+        self.dataset, self.validations, self.sampler = data.mixture, data.validations, sampler
+        self.settings, self.optimizer_settings = run, optimizer
         self.draw, self.progress = draw, progress
         self.state, self.throughput = RunState(), Throughput()
         config = getattr(components.model, "config", None)  # a baseline has none
         self.losses = LossParts(getattr(config, "answer_types", None) or ())
-        sharded = accelerator.distributed_type == DistributedType.FSDP
+
+        # Load the data; each process gets its part of every batch
         self.batch_size = batch_per_process(
             optimizer.batch_size, run.gradient_accumulation, accelerator.num_processes
         )
-        self.step_size = optimizer.batch_size
-        self.max_gradient_norm = optimizer.max_gradient_norm
-
-        # Load the data; each process gets its part of every batch
+        broken = BrokenExamples(folder / BROKEN_FILE)
         loader = DataLoader(
-            SkippingDataset(dataset, BrokenExamples(folder / BROKEN_FILE), components.check),
+            SkippingDataset(self.dataset, broken, components.check),
             self.batch_size,
             sampler=sampler,
             collate_fn=components.collator,
             num_workers=run.workers,
             persistent_workers=run.workers > 0,
             pin_memory=accelerator.device.type == "cuda",
-            # An incomplete batch is left out, unless there is no other
-            drop_last=len(dataset) >= optimizer.batch_size,
-            generator=torch.Generator(),  # so that a resumed run draws no other numbers than one that went on
+            # Drop an incomplete batch, unless it is the only one
+            drop_last=len(self.dataset) >= optimizer.batch_size,
+            # Draw the seed of an epoch from a separate generator: a resumed run iterates once more than one
+            # that was not stopped, and must leave the global generator in the same state
+            generator=torch.Generator(),
         )
 
         # Prepare the model and its optimizer
         model = components.model
+        sharded = accelerator.distributed_type == DistributedType.FSDP
         if isinstance(model, PreTrainedModel) and not sharded:
             nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
         adam = torch.optim.AdamW(
             parameter_groups(model, optimizer), weight_decay=optimizer.weight_decay, fused=True
         )
         self.base_rates = [group["lr"] for group in adam.param_groups]
-        # What is evaluated and saved of a sharded model, whose shards only all processes together can run
+        # A sharded model runs only in all processes together; this copy is evaluated and saved instead
         self._whole_copy = deepcopy(model).eval() if sharded else None
         self.model, self.optimizer, self.loader = accelerator.prepare(model, adam, loader)
         self.bare_model = cast(nn.Module, accelerator.unwrap_model(self.model))
@@ -209,25 +174,36 @@ class TrainingLoop:
 
         # Plan the steps and the learning rates
         self.steps_per_epoch = max(1, len(self.loader) // run.gradient_accumulation)
-        self.total_steps = total_steps(optimizer, len(dataset))
+        self.total_steps = total_steps(optimizer, len(self.dataset))
         self.schedule = Schedule(schedule, self.steps_per_epoch, self.total_steps)
-        self.ema: ExponentialMovingAverage | None = None
-        if ema is not None:
-            self.ema = ExponentialMovingAverage(self.bare_model, ema.decay, ema.ramp)
+
+        # Average and save the weights
+        self.ema = None if ema is None else ExponentialMovingAverage(self.bare_model, ema)
+        self.checkpointer = Checkpointer(
+            folder=folder,
+            keep=run.keep,
+            accelerator=accelerator,
+            model=self.model,
+            bare_model=self.bare_model,
+            processor=components.processor,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            ema=self.ema,
+        )
 
     def run(self, checkpoint: Path | None = None, stopper: EarlyStopper | None = None) -> None:
         """Train to the last step, or until the scores no longer rise.
 
         Args:
-            checkpoint: Where to resume from.
-            stopper: Looks at each evaluation.
+            checkpoint: Checkpoint to resume from; None to start.
+            stopper: Decides after each evaluation whether to stop early; None to never stop early.
 
         Raises:
             TrainingError: The loss is not finite, too many examples are broken, or the disk is full.
         """
-        settings, state = self.settings, self.state
         if checkpoint is not None:
-            self.load_checkpoint(checkpoint)
+            self.state = self.checkpointer.load(checkpoint)
+        settings, state = self.settings, self.state
         if self.progress is not None:
             self.progress.begin(state.step, self.total_steps)
         started = time.monotonic()
@@ -247,11 +223,15 @@ class TrainingLoop:
 
             # Clip the gradients and step
             self.scaler.unscale_(self.optimizer.optimizer)
-            gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
+            gradient_norm = self.accelerator.clip_grad_norm_(
+                self.model.parameters(), self.optimizer_settings.max_gradient_norm
+            )
             self.scaler.step(self.optimizer.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
             state.step += 1
+
+            # Average the weights
             if self.ema is not None:
                 self.ema.update(self.bare_model)
             self.throughput.end_step()
@@ -265,19 +245,22 @@ class TrainingLoop:
                 stop = stopper is not None and stopper.should_stop(metrics, state.history)
                 self.model.train()
             if last or stop or state.step % settings.save_every == 0:
-                self.save_checkpoint()
+                self.checkpointer.save(state)
             if stop:
                 break
         self._log({"train_runtime": time.monotonic() - started})
-        # Accelerate's own end of training would part the processes, who still have a model to save
+        # Accelerate's end_training would disconnect the processes, which still have a model to save
         for tracker in self.accelerator.trackers:
             tracker.finish()
 
     def evaluate(self) -> dict[str, float]:
-        """Score the averaged weights on every validation store by its tasks, and log the scores.
+        """Evaluate the averaged weights on every validation store, and log the scores.
+
+        Returns:
+            Scores by name, each with the prefix "eval_" and the name of its store.
 
         Raises:
-            TrainingError: Too much of a store cannot be read; a checkpoint is written before.
+            TrainingError: Too much of a store cannot be read; a checkpoint has been written.
         """
         metrics: dict[str, float] = {}
         try:
@@ -288,15 +271,20 @@ class TrainingLoop:
                 if self.draw is not None and self.accelerator.is_main_process:
                     self.draw(model, self.state.step)
         except TrainingError as error:
-            self.save_checkpoint()
-            raise TrainingError(f"{error} What was learned is kept; continue with --resume.") from None
+            self.checkpointer.save(self.state)
+            raise TrainingError(f"{error} The weights are saved; continue with --resume.") from None
         self._log(metrics)
         return metrics
 
     def save_averaged(self, folder: Path) -> None:
-        """Write the averaged model and its processor to a folder that `from_pretrained` reads."""
+        """Write the averaged model and its processor.
+
+        Args:
+            folder: Folder to write, from which `from_pretrained` loads them; it is replaced if it exists.
+        """
         with self._averaged() as model:
             if self.accelerator.is_main_process:
+                # Replace an earlier model only when the new one is complete
                 new = folder.with_name(f"{folder.name}.new")
                 with without_bars():
                     cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
@@ -304,73 +292,23 @@ class TrainingLoop:
                 shutil.rmtree(folder, ignore_errors=True)
                 new.rename(folder)
 
-    def save_checkpoint(self) -> None:
-        """Write all that a run needs to resume; the newest `run.keep` checkpoints stay.
-
-        Raises:
-            TrainingError: It cannot be written; the checkpoint before it is kept.
-        """
-        folder = self.folder / f"checkpoint-{self.state.step}"
-        main = self.accelerator.is_main_process
-        with checkpoint_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._save_model(folder)
-            if self._whole_copy is not None:
-                plugin = self.accelerator.state.fsdp_plugin
-                save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, str(folder))
-            elif main:
-                torch.save(self.optimizer.state_dict(), folder / OPTIMIZER_FILE)
-            if self.ema is not None:
-                self.ema.save(folder / EMA_FILE, write=main)
-            save_file(_random_states(), self._random_file(folder))
-            if main:
-                torch.save(self.scaler.state_dict(), folder / SCALER_FILE)
-                content = {"global_step": self.state.step, "log_history": self.state.history}
-                (folder / STATE_FILE).write_text(json.dumps(content, indent=1))
-            self.accelerator.wait_for_everyone()
-            if main:
-                for weights in folder.glob("*.safetensors"):
-                    give_ordinary_permissions(weights)
-                (folder / COMPLETE).touch()
-        if main:
-            self._remove_old_checkpoints()
-
-    def load_checkpoint(self, folder: Path) -> None:
-        """Continue from a checkpoint that `save_checkpoint` wrote.
-
-        Raises:
-            CheckpointError: A file is missing, or belongs to another model.
-        """
-        if self._whole_copy is not None:
-            plugin = self.accelerator.state.fsdp_plugin
-            copy_tensors(load_file(folder / WEIGHTS_FILE), self.bare_model.state_dict())
-            load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, str(folder))
-        else:
-            load_model(self.bare_model, folder / WEIGHTS_FILE)
-            self.optimizer.load_state_dict(
-                torch.load(folder / OPTIMIZER_FILE, map_location="cpu", weights_only=True)
-            )
-        if self.ema is not None:
-            self.ema.load(folder / EMA_FILE)
-        self.scaler.load_state_dict(torch.load(folder / SCALER_FILE, weights_only=True))
-        content = json.loads((folder / STATE_FILE).read_text())
-        self.state.step, self.state.history = content["global_step"], content["log_history"]
-        if self._random_file(folder).is_file():  # another number of processes has others
-            _restore_random_states(load_file(self._random_file(folder)))
-
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
-        """The parts of each step's batch until the last step; a resumed run begins within its epoch."""
+        """Iterate over the parts of each step's batch until the last step."""
         parts = self.settings.gradient_accumulation
         while self.state.step < self.total_steps:
+            # Start an epoch; Accelerate's loader sets the epoch only of samplers that it finds
             epoch, done = divmod(self.state.step, self.steps_per_epoch)
-            # The loader sets the sampler's epoch too, but finds it in some arrangements only
             for part in (self.dataset, self.sampler, self.loader):
                 part.set_epoch(epoch)
+
+            # Skip the batches of a resumed epoch
             if isinstance(self.sampler, ShapeGroupedSampler):
-                self.sampler.skip(done * self.step_size)
+                self.sampler.skip(done * self.optimizer_settings.batch_size)
             loader = self.loader
             if done:
                 loader = self.accelerator.skip_first_batches(loader, done * parts)
+
+            # Iterate over the others
             batches = iter(loader)
             for _ in range(min(self.steps_per_epoch - done, self.total_steps - self.state.step)):
                 with self.throughput.waiting():
@@ -378,29 +316,45 @@ class TrainingLoop:
                 yield micro_batches
 
     def _compute_loss(self, batch: dict[str, Any]) -> Tensor:
-        """The weighted loss of a batch; its terms are kept for the log.
+        """Compute the weighted loss of a batch, and add its terms to the log.
+
+        Args:
+            batch: Inputs of the model, and the "records" they are made from.
+
+        Returns:
+            The loss, a scalar.
 
         Raises:
-            TrainingError: It is not finite. The ids of the batch are in the run's folder.
+            TrainingError: It is not finite; the ids of the records are written to the run's folder.
         """
         records = batch.pop("records")
-        self.throughput.see(batch)
+        self.throughput.count(batch)
         try:
             with self._autocast():
                 output = self.model(**batch)
             if not torch.isfinite(output.loss):
                 raise TrainingError(f"The loss is {output.loss.item()}.")
         except TrainingError as error:
-            raise TrainingError(self._keep_bad_batch(records, str(error))) from None
+            raise TrainingError(self._write_bad_batch(records, str(error))) from None
         self.losses.add({"loss": output.loss.detach(), **output.losses}, batch.get("targets") or {})
         return cast(Tensor, output.loss)
+
+    def _write_bad_batch(self, records: Sequence[Any], reason: str) -> str:
+        """Write the ids of a batch to the run's folder, and return the message of the error."""
+        path = self.folder / BAD_BATCH_FILE
+        ids = [{"source": record.source, "split": record.split, "id": record.id} for record in records]
+        path.write_text(json.dumps({"step": self.state.step, "reason": reason, "records": ids}, indent=1))
+        return (
+            f"Training stopped at step {self.state.step}: {reason} The batch's ids are in {path} and "
+            "the last checkpoint is kept: lower the learning rate, or check the records, and use --resume."
+        )
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = PRECISIONS.get(self.settings.precision)
         return nullcontext() if dtype is None else torch.autocast(self.accelerator.device.type, dtype)
 
     def _log_training(self, gradient_norm: Tensor | float | None) -> None:
-        """Log what was averaged since the last time: losses, speed, and the rates of the step before."""
+        """Log the average losses and throughput since the last call, and the rates of the step before."""
         values = self.losses.read(self.accelerator)
         if isinstance(gradient_norm, Tensor):
             gradient_norm = whole_tensor(gradient_norm).item()
@@ -419,9 +373,9 @@ class TrainingLoop:
 
     @contextmanager
     def _averaged(self) -> Iterator[nn.Module]:
-        """The model with its averaged weights, where it has them, whole in every process."""
+        """Give the model its averaged weights, if there are any, gathered in every process."""
         if self._whole_copy is not None:
-            weights = _whole_state(self.bare_model) if self.ema is None else self.ema.whole()
+            weights = whole_state(self.bare_model) if self.ema is None else self.ema.whole()
             self._whole_copy.to(self.accelerator.device).load_state_dict(weights)
             yield self._whole_copy
         elif self.ema is not None:
@@ -429,37 +383,6 @@ class TrainingLoop:
                 yield self.bare_model
         else:
             yield self.bare_model
-
-    def _save_model(self, folder: Path) -> None:
-        """Write the model so that `from_pretrained` reads it; a sharded one is put together for it."""
-        model: nn.Module = self.bare_model
-        weights = None if self._whole_copy is None else _whole_state(model)
-        if not self.accelerator.is_main_process:
-            return
-        if isinstance(model, PreTrainedModel):
-            with without_bars():
-                model.save_pretrained(folder, state_dict=weights)
-        else:
-            save_model(model, str(folder / WEIGHTS_FILE))
-        self.components.processor.save_pretrained(folder)
-
-    def _remove_old_checkpoints(self) -> None:
-        folders = [path.parent for path in self.folder.glob(f"checkpoint-*/{COMPLETE}")]
-        folders.sort(key=lambda folder: int(folder.name.removeprefix("checkpoint-")))
-        for folder in folders[: -self.settings.keep]:
-            shutil.rmtree(folder)
-
-    def _random_file(self, folder: Path) -> Path:
-        return folder / f"random-{self.accelerator.process_index}.safetensors"
-
-    def _keep_bad_batch(self, records: Sequence[Any], reason: str) -> str:
-        path = self.folder / BAD_BATCH_FILE
-        ids = [{"source": record.source, "split": record.split, "id": record.id} for record in records]
-        path.write_text(json.dumps({"step": self.state.step, "reason": reason, "records": ids}, indent=1))
-        return (
-            f"Training stopped at step {self.state.step}: {reason} The batch's ids are in {path} and "
-            "the last checkpoint is kept: lower the learning rate, or look at the records, and use --resume."
-        )
 
 
 def batch_per_process(batch_size: int, gradient_accumulation: int, num_processes: int) -> int:
@@ -485,21 +408,6 @@ def batch_per_process(batch_size: int, gradient_accumulation: int, num_processes
     return size
 
 
-def _whole_state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
-
-
-def _random_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-
-
-def _restore_random_states(states: Mapping[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-
-
 def _tag(name: str) -> str:
-    """The name of a logged value in TensorBoard, where evaluation and training have a group each."""
+    """Return the name of a logged value in TensorBoard, where evaluation and training are separate groups."""
     return f"eval/{name.removeprefix(EVALUATED)}" if name.startswith(EVALUATED) else f"train/{name}"

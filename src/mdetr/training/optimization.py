@@ -1,15 +1,18 @@
-"""Parameter groups of the optimizer, their learning rates, and learning rate schedules."""
+"""Parameter groups of the optimizer, learning rate schedules, and the length of a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from mdetr.errors import RecipeError
+from mdetr.evaluation.evaluator import EVALUATED
 from mdetr.settings import STRICT, Fraction
 
 PUBLISHED_RATE, PUBLISHED_SIZE = 1e-4, 100_000_000  # all published models are larger
@@ -67,42 +70,75 @@ class ScheduleSettings:
     start_at_base: bool = True
 
 
-def suited_rate(parameters: int) -> float:
-    """The learning rate for a model with so many parameters.
+@dataclass(frozen=True, config=STRICT)
+class EarlyStopping:
+    """Settings of `EarlyStopper`.
 
-    It is the published rate for models of the published size. Smaller models learn at higher rates: with the
-    square root of the size this comes near to those that the bundled models were trained with.
+    Attributes:
+        score: Name of the score in metrics.json, without "eval_", such as "shapes_referring_precision@1".
+        patience: Evaluations without a new best score after which the run ends.
+    """
+
+    score: str
+    patience: PositiveInt = 3
+
+
+def suited_rate(parameters: int) -> float:
+    """Choose a learning rate for a model's size.
+
+    Models of the published size get the published rate. Smaller models get a higher rate, in inverse
+    proportion to the square root of the size, which comes close to the rates of the bundled models.
+
+    Args:
+        parameters: Number of parameters.
+
+    Returns:
+        The learning rate.
     """
     return min(HIGHEST_RATE, PUBLISHED_RATE * max(1.0, PUBLISHED_SIZE / parameters) ** 0.5)
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """The three groups of the optimizer: names with "backbone", with "text_encoder", the rest.
+    """Divide the trained parameters into the three groups of the optimizer, by their names.
 
-    Rates that the settings leave open suit the model's size.
+    Args:
+        model: Model to train.
+        settings: Learning rates; rates that are None suit the model's size.
+
+    Returns:
+        For each of `GROUPS` that has parameters, its "name", "params" and "lr".
 
     Source: arXiv 2104.12763, appendix A.
     """
-    parameters: dict[str, list[nn.Parameter]] = {"backbone": [], "text_encoder": [], "rest": []}
+    parameters: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            group = next((key for key in ("backbone", "text_encoder") if key in name), "rest")
-            parameters[group].append(parameter)
+            parameters[_group_of(name)].append(parameter)
     rates = _rates(model, settings)
     return [
-        {"name": name, "params": parameters[name], "lr": rates[name]}
-        for name in parameters
-        if parameters[name]
+        {"name": name, "params": parameters[name], "lr": rates[name]} for name in GROUPS if parameters[name]
     ]
 
 
+def _group_of(parameter: str) -> str:
+    for name in ("backbone", "text_encoder"):
+        if name in parameter:
+            return name
+    return "rest"
+
+
 def _rates(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
-    """The learning rate of each group; those that the settings leave open suit the sizes."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    of_text = sum(p.numel() for name, p in model.named_parameters() if "text_encoder" in name)
+    """Return the learning rate of each group."""
+    # Count parameters
+    total = of_text = 0
+    for name, parameter in model.named_parameters():
+        total += parameter.numel()
+        of_text += parameter.numel() if "text_encoder" in name else 0
+
+    # Choose the rates that are None
     if settings.lr is None:
         lr = suited_rate(total)
-        # A text encoder of the published size gets half; a small one has as much to learn as the rest.
+        # A text encoder of the published size gets half; a small one has as much to learn as the rest
         text_lr = min(lr, suited_rate(of_text) / 2) if of_text else lr / 2
     else:
         lr, text_lr = settings.lr, settings.lr / 2
@@ -114,12 +150,12 @@ def _rates(model: nn.Module, settings: OptimizerSettings) -> dict[str, float]:
 
 
 def steps_per_epoch(settings: OptimizerSettings, examples: int) -> int:
-    """The steps of an epoch over a number of examples; what does not fill a batch is left out of it."""
+    """Return the steps of an epoch over a number of examples; an incomplete batch is left out."""
     return max(1, examples // settings.batch_size)
 
 
 def total_steps(settings: OptimizerSettings, examples: int) -> int:
-    """The steps of a run over a number of examples."""
+    """Return the steps of a run over a number of examples."""
     if settings.steps is not None:
         return settings.steps
     return math.ceil((settings.epochs or 0) * steps_per_epoch(settings, examples))
@@ -181,3 +217,45 @@ _FACTORS: dict[str, Callable[[Schedule, int, str], float]] = {
     "linear_with_warmup": Schedule._linear_text_only,
     "all_linear_with_warmup": Schedule._linear,
 }
+
+
+class EarlyStopper:
+    """Decides when a score no longer improves.
+
+    Earlier scores are read from the run's log, so that a resumed run continues to count.
+
+    Args:
+        settings: Which score, and how long to wait.
+        keep: Function that keeps the model; called with the scores whenever they are the best so far.
+    """
+
+    def __init__(self, settings: EarlyStopping, keep: Callable[[Mapping[str, float]], None]) -> None:
+        self.settings = settings
+        self.keep = keep
+
+    def should_stop(self, metrics: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> bool:
+        """Compare the newest score with those before.
+
+        Args:
+            metrics: Scores of the newest evaluation.
+            history: Log of the run, including the newest evaluation.
+
+        Returns:
+            Whether to end the run.
+
+        Raises:
+            RecipeError: There is no such score.
+        """
+        name = f"{EVALUATED}{self.settings.score}"
+        if name not in metrics:
+            known = [key.removeprefix(EVALUATED) for key in metrics]
+            near = get_close_matches(self.settings.score, known, n=1) or known
+            raise RecipeError(
+                f"run.early_stopping.score: expected {' or '.join(near)}, got {self.settings.score}; use a "
+                "score that the evaluation computes."
+            )
+        scores = [entry[name] for entry in history if name in entry]
+        best = scores.index(max(scores))
+        if best == len(scores) - 1:
+            self.keep(metrics)
+        return len(scores) - 1 - best >= self.settings.patience

@@ -1,4 +1,4 @@
-"""The plan of a run (`--dry-run`): what it trains, counts and estimates."""
+"""Plan of a run (`--dry-run`): what it trains, how many steps it takes, and estimates of memory and time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.training.build import Components, build_components
+from mdetr.training.datasets import import_own_data
 from mdetr.training.ema import start_fraction
 from mdetr.training.optimization import (
     OptimizerSettings,
@@ -20,21 +21,29 @@ from mdetr.training.optimization import (
     steps_per_epoch,
     total_steps,
 )
-from mdetr.training.preparation import import_own_data, prepare_data
 from mdetr.training.recipe import Recipe
-from mdetr.training.skipping import SkippingDataset
+from mdetr.training.run import notes_of
+from mdetr.training.skipping import SkippingDataset, prepare_data
 
 BARS = "▁▂▃▄▅▆▇█"
-COLUMNS = 40  # of the schedule's picture
+COLUMNS = 40  # of the drawing of the schedule
 WARM_UP = 2  # steps that are not timed: the first ones choose kernels and fill caches
-TIMED = 5  # steps whose median is told
+TIMED = 5  # steps whose median time is reported
 PATIENCE = 60  # seconds after which no further step is timed
 BYTES = 4  # of a float32
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of the optimizer: how much trains, the base rate, and the rates at points of the run."""
+    """A group of parameters of the optimizer.
+
+    Attributes:
+        name: Name of the group.
+        tensors: Number of tensors.
+        parameters: Number of parameters.
+        lr: Base learning rate.
+        rates: Learning rates at points of the run.
+    """
 
     name: str
     tensors: int
@@ -42,21 +51,29 @@ class Group:
     lr: float
     rates: tuple[float, ...]
 
-    def picture(self) -> str:
-        """The rates as bars, the highest of all as high as can be."""
+    def drawing(self) -> str:
+        """Draw the rates as bars, scaled to the highest of them."""
         highest = max(self.rates) or 1.0
         return "".join(BARS[round(rate / highest * (len(BARS) - 1))] for rate in self.rates)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will be.
+    """What a run will train, and what it needs.
 
-    groups, frozen: of parameters. examples, steps_per_epoch, steps: of training. state_bytes: weights,
-    gradients, Adam's moments and the average on each process. batch: examples of a measured step, on one
-    process; seconds: the median of those that were timed after a warm-up; timed: their number; peak_bytes: of
-    GPU memory, None on a CPU. start_fraction: of the start weights in the average that will be saved; None
-    without an average. notes: what else to know.
+    Attributes:
+        groups: Groups of trained parameters.
+        frozen: Number of parameters that do not train.
+        examples: Number of training examples.
+        steps_per_epoch: Steps of an epoch.
+        steps: Steps of the run.
+        state_bytes: Bytes of weights, gradients, Adam's moments and the average, in each process.
+        batch: Examples of a measured step, in one process.
+        seconds: Median time of the measured steps, after a warm-up.
+        timed: Number of measured steps.
+        peak_bytes: Peak of GPU memory; None on a CPU.
+        start_fraction: Fraction of the start weights in the average that will be saved; None for no average.
+        notes: Sentences that a user should read before the run starts.
     """
 
     groups: tuple[Group, ...]
@@ -73,96 +90,111 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """The plan in words."""
-        told = [
+        """Describe the plan, a line each."""
+        lines = [
             f"{group.name}: {group.parameters:,} parameters in {group.tensors} tensors, rate {group.lr:g}"
-            f"  {group.picture()}"
+            f"  {group.drawing()}"
             for group in self.groups
         ]
-        told.append(f"frozen: {self.frozen:,} parameters")
-        told.append(
+        lines.append(f"frozen: {self.frozen:,} parameters")
+        lines.append(
             f"{self.examples:,} examples, {self.steps_per_epoch:,} steps an epoch, {self.steps:,} in all"
         )
-        told.append(f"{self.state_bytes / 2**30:.2f} GiB for weights, gradients, moments and average")
+        lines.append(f"{self.state_bytes / 2**30:.2f} GiB for weights, gradients, moments and average")
         if self.peak_bytes is not None:
-            told.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at most in one step")
+            lines.append(f"{self.peak_bytes / 2**30:.2f} GiB of GPU memory at most in one step")
         steps = "1 step" if self.timed == 1 else f"{self.timed} steps"
-        told.append(
+        lines.append(
             f"a step of {self.batch} examples takes {self.seconds:.2f} s here (median of {steps} after a "
             f"warm-up); {self.steps:,} of them take {_duration(self.seconds * self.steps)}, "
             "besides evaluation"
         )
         if self.start_fraction is not None:
-            told.append(f"the saved average will hold {self.start_fraction:.1%} of the start weights")
-        return [*told, *self.notes]
+            lines.append(f"the saved average will hold {self.start_fraction:.1%} of the start weights")
+        return [*lines, *self.notes]
 
 
 def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
-    """Make the model and the data of a recipe, and time some steps of training.
+    """Build the model and the data of a recipe, and time some steps of training.
 
     Args:
-        recipe: what is to be run. folder: where stores of your own files are made, if there are any.
-        num_processes: that will share each batch.
+        recipe: Settings of the run.
+        folder: Folder for the stores of JSON Lines files, if there are any.
+        num_processes: Number of processes that will share each batch.
+
+    Returns:
+        The plan.
 
     Raises:
-        RecipeError, InvalidInputError: something that the recipe names is missing or does not fit.
+        RecipeError, InvalidInputError: Something that the recipe names is missing or invalid.
     """
+    # Build the model and open the data
     recipe = replace(recipe, data=import_own_data(recipe.data, folder))
     components = build_components(recipe.model, recipe.image, recipe.data, recipe.run.gradient_checkpointing)
-    notes: list[str] = []
     broken = BrokenExamples(folder / BROKEN_FILE)
-    mixture = prepare_data(recipe, components, notes.append, broken).mixture
+    data = prepare_data(recipe.data, components, recipe.seed, broken)
+    num_examples = len(data.mixture)
+
+    # Count steps and parameters
     optimizer = recipe.optimizer
-    per_epoch = steps_per_epoch(optimizer, len(mixture))
-    steps = total_steps(optimizer, len(mixture))
-    schedule = Schedule(recipe.schedule, per_epoch, steps)
-    points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
-    groups = []
-    for group in parameter_groups(components.model, optimizer):
-        sizes = [parameter.numel() for parameter in group["params"]]
-        rates = tuple(group["lr"] * schedule.factor(point, group["name"]) for point in points)
-        groups.append(Group(group["name"], len(sizes), sum(sizes), group["lr"], rates))
+    per_epoch, steps = steps_per_epoch(optimizer, num_examples), total_steps(optimizer, num_examples)
+    groups = _groups(components.model, optimizer, Schedule(recipe.schedule, per_epoch, steps), steps)
     trained = sum(group.parameters for group in groups)
-    all_of_them = sum(parameter.numel() for parameter in components.model.parameters())
-    copies = 1 + (recipe.ema is not None)
+    parameters = sum(parameter.numel() for parameter in components.model.parameters())
+    copies = 1 if recipe.ema is None else 2
+
+    # Time some steps
     batch = max(1, optimizer.batch_size // num_processes // recipe.run.gradient_accumulation)
-    examples = SkippingDataset(mixture, broken, components.check)
-    seconds, timed, peak = _measure(components, examples, min(batch, len(mixture)), optimizer)
-    ema = recipe.ema
+    batch = min(batch, num_examples)
+    examples = SkippingDataset(data.mixture, broken, components.check)
+    seconds, timed, peak = _measure(components, examples, batch, optimizer)
     return Plan(
         groups=tuple(groups),
-        frozen=all_of_them - trained,
-        examples=len(mixture),
+        frozen=parameters - trained,
+        examples=num_examples,
         steps_per_epoch=per_epoch,
         steps=steps,
-        state_bytes=BYTES * (copies * all_of_them + 3 * trained),
-        batch=min(batch, len(mixture)),
+        state_bytes=BYTES * (copies * parameters + 3 * trained),
+        batch=batch,
         seconds=seconds * recipe.run.gradient_accumulation,
         timed=timed,
         peak_bytes=peak,
-        start_fraction=None if ema is None else start_fraction(steps, ema.decay, ema.ramp),
-        notes=tuple(notes),
+        start_fraction=None if recipe.ema is None else start_fraction(steps, recipe.ema),
+        notes=tuple(notes_of(recipe, data)),
     )
+
+
+def _groups(model: nn.Module, settings: OptimizerSettings, schedule: Schedule, steps: int) -> list[Group]:
+    points = [round(column * max(steps - 1, 0) / (COLUMNS - 1)) for column in range(COLUMNS)]
+    groups = []
+    for group in parameter_groups(model, settings):
+        sizes = [parameter.numel() for parameter in group["params"]]
+        rates = tuple(group["lr"] * schedule.factor(point, group["name"]) for point in points)
+        groups.append(Group(group["name"], len(sizes), sum(sizes), group["lr"], rates))
+    return groups
 
 
 def _measure(
     components: Components, examples: SkippingDataset, batch_size: int, settings: OptimizerSettings
 ) -> tuple[float, int, int | None]:
-    """The median seconds of some steps after a warm-up, their number, and the most GPU memory."""
+    """Return the median seconds of some steps after a warm-up, their number, and the peak of GPU memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: nn.Module = components.model.to(device).train()
-    # At a rate of 0 the optimizer does its work, and the model stays what it is.
+    # At a rate of 0 the optimizer does its work without changing the model
     groups = [group | {"lr": 0.0} for group in parameter_groups(model, settings)]
     optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
     examples.mixture.set_epoch(0)
     seconds: list[float] = []
     begun = time.perf_counter()
     for step in range(WARM_UP + TIMED):
-        # Other examples in each step, since batches differ in size; a small set begins anew.
-        places = [(step * batch_size + place) % len(examples.mixture) for place in range(batch_size)]
-        batch = components.collator([examples[place] for place in places])
+        # Take other examples in each step, since batches differ in size; start over in a small set
+        first = step * batch_size
+        indices = [index % len(examples.mixture) for index in range(first, first + batch_size)]
+        batch = components.collator([examples[index] for index in indices])
         batch.pop("records")
         inputs = {name: _moved(value, device) for name, value in batch.items()}
+
+        # Time the step
         started = time.perf_counter()
         model(**inputs).loss.backward()
         optimizer.step()

@@ -1,7 +1,11 @@
-"""Reading, checking and writing of recipes as YAML."""
+"""Finding, reading, checking and writing of recipe files.
+
+The settings are imported when a file has been read, since they import their components, and with them torch.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +17,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from mdetr.errors import RecipeError
-from mdetr.training.shipped import find_recipe
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -21,34 +24,114 @@ if TYPE_CHECKING:
     from mdetr.training.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
-OLD_NAMES = {"optimiser": "optimizer"}  # of sections; they go with version 0.2
-JSON_LINES = ".jsonl"  # what the names of such files end in
+FOLDER = Path(__file__).parents[1] / "recipes"
+OLD_NAMES = {"optimiser": "optimizer"}  # of sections; to be removed in version 0.2
+JSON_LINES = ".jsonl"
+
+
+def recipe_names() -> list[str]:
+    """Return the sorted names of the recipes in the package."""
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def shipped_recipe(name: str) -> Path:
+    """Find a recipe in the package.
+
+    Args:
+        name: Name of the recipe, such as "finetune".
+
+    Returns:
+        The path of its file.
+
+    Raises:
+        RecipeError: No recipe has this name.
+    """
+    if name not in recipe_names():
+        near = get_close_matches(Path(name).stem, recipe_names(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "list the names with 'mdetr recipes'."
+        raise RecipeError(f"There is no recipe {name}: {hint}")
+    return FOLDER / f"{name}.yaml"
+
+
+def describe_recipe(name: str) -> str:
+    """Return the one-line description of a recipe in the package, which is the first comment of its file."""
+    return shipped_recipe(name).read_text("utf-8").partition("\n")[0].removeprefix("#").strip()
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """Find the file of a recipe.
+
+    Args:
+        recipe: A path, or a name of `mdetr recipes`. If there is no file recipes/NAME.yaml, where earlier
+            versions of the repository had them, that path means NAME.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        RecipeError: There is no such file or name.
+    """
+    file = Path(recipe)
+    return file if file.is_file() else shipped_recipe(_name_of(str(recipe)))
+
+
+def find_recipes(patterns: Sequence[str | Path]) -> list[Path]:
+    """Find the files of several recipes.
+
+    Args:
+        patterns: Paths, names, or patterns of names, such as "lvis-*".
+
+    Returns:
+        The paths of the files, in the order of the patterns.
+
+    Raises:
+        RecipeError: A pattern matches nothing.
+    """
+    paths: list[Path] = []
+    for pattern in patterns:
+        names: list[str] = []
+        if not Path(pattern).is_file():
+            names = fnmatch.filter(recipe_names(), _name_of(str(pattern)))
+        paths += map(shipped_recipe, names) if names else [find_recipe(pattern)]
+    return paths
+
+
+def _name_of(recipe: str) -> str:
+    file = Path(recipe)
+    is_former_path = file.parent.name == FOLDER.name and file.suffix == ".yaml"
+    return file.stem if is_former_path else recipe
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        path: a YAML file, or a name of `mdetr recipes`.
-        changes: "key.in.recipe=value" entries that replace its values; values are YAML.
-            "data=FILE" stands for all its stores, "model=FOLDER" for model.start_from.
+        path: A YAML file, or a name of `mdetr recipes`.
+        changes: Entries "section.key=value" that replace values of the file; values are YAML. "data=FILE"
+            sets all stores, "model=FOLDER" sets model.start_from.
+
+    Returns:
+        The settings.
 
     Raises:
-        RecipeError: the file is missing or no YAML, a key is unknown, a value is of the wrong kind.
+        RecipeError: The file is missing or is not YAML, a key is unknown, or a value is invalid.
     """
+    # Read the file
     file = find_recipe(path)
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _EachKeyOnce)
+        content = yaml.load(file.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{file} should hold keys such as data and optimizer; found {type(content).__name__}."
+            f"{file}: expected keys such as data and optimizer, got a {type(content).__name__}; start from a "
+            "recipe of 'mdetr recipes'."
         )
-    content = _with_field_names(content, str(file))
+    content = _with_current_names(content, str(file))
+
+    # Apply the changes; a length given here replaces the file's, since a run has only one
     changed = [_apply(content, change) for change in changes]
     for length, other in (("steps", "epochs"), ("epochs", "steps")):
-        # A run has one length, so that the one given here replaces the file's.
         if f"optimizer.{length}" in changed and f"optimizer.{other}" not in changed:
             settings = content["optimizer"]
             if settings[length] is not None:
@@ -57,41 +140,65 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(content: Mapping[str, Any], where: str = "the recipe") -> Recipe:
-    """Nested dictionaries in, a checked recipe out; `where` is named in errors.
+    """Check nested dictionaries and convert them to a recipe.
+
+    Args:
+        content: Section -> key -> value.
+        where: Name of the recipe in errors.
+
+    Returns:
+        The settings.
 
     Raises:
-        RecipeError: a key is unknown or missing, or a value is of the wrong kind.
+        RecipeError: A key is unknown or missing, or a value is invalid.
     """
-    # Importing the settings imports their components, and with them torch: only a file that is valid YAML is
-    # worth it
     from pydantic import TypeAdapter, ValidationError
 
     from mdetr.training.recipe import Recipe
 
-    content = _with_field_names(content, where)
+    content = _with_current_names(content, where)
     try:
         recipe = TypeAdapter(Recipe).validate_python(content)
     except ValidationError as error:
         raise RecipeError(f"{where}: {_explain(error)}") from None
     _check_names(recipe, where)
+    _check_combinations(recipe, where)
     return recipe
 
 
+def to_yaml(recipe: Recipe) -> str:
+    """Format a recipe with all defaults as YAML."""
+    return yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False)  # type: ignore[call-overload]
+
+
+def _plain(value: Any) -> Any:
+    """Convert a value to types that YAML has."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def check_files(recipe: Recipe, training: bool = True) -> None:
-    """See that every store that the recipe names is there, before anything starts.
+    """Check that every store and file of a recipe exists, before anything starts.
 
     Args:
-        recipe: what is to be run. training: whether its training stores are needed too.
+        recipe: Settings of the run.
+        training: Check the training stores too.
 
     Raises:
-        RecipeError: some are missing; all of them are listed.
+        RecipeError: Some are missing or have a wrong type; the message lists all of them.
     """
+    # Sort the paths by what they should be
     stores = [entry.store for entry in recipe.data.train] if training else []
     stores += [entry.store for entry in recipe.data.validation.values()]
-    files = [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
-    lines = [store for store in stores if is_json_lines(store)]
-    folders = [store for store in stores if store not in lines]
-    missing = [path for path in (*lines, *files) if not path.is_file()]
+    files = [store for store in stores if is_json_lines(store)]
+    folders = [store for store in stores if store not in files]
+    files += [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
+
+    # Check each kind
+    missing = [path for path in files if not path.is_file()]
     if missing:
         raise RecipeError(
             f"There is no file {_listed(missing)}; check the path, or name another with --set data=PATH."
@@ -105,13 +212,13 @@ def check_files(recipe: Recipe, training: bool = True) -> None:
     unknown = [path for path in folders if path.is_file()]
     if unknown:
         raise RecipeError(
-            f"{_listed(unknown)} is neither a store nor a {JSON_LINES} file; make a store of it with "
+            f"Expected a store or a {JSON_LINES} file, got {_listed(unknown)}; convert it with "
             "'mdetr data import', or write a JSON object on each line (docs/data.md)."
         )
 
 
 def is_json_lines(path: Path) -> bool:
-    """Whether a path that a recipe names as a store is a JSON Lines file, of which a store is made."""
+    """Return whether a path given as a store is a JSON Lines file, which is converted to a store."""
     return path.suffix.lower() == JSON_LINES and not path.is_dir()
 
 
@@ -119,79 +226,72 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(dict.fromkeys(map(str, paths)))
 
 
-def to_yaml(recipe: Recipe) -> str:
-    """The recipe with all defaults filled in, as YAML."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return yaml.safe_dump(plain(asdict(recipe)), sort_keys=False)  # type: ignore[call-overload]
-
-
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML of which a key that is there twice is an error; PyYAML takes the last."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML loader that refuses duplicate keys, of which PyYAML takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key {key.value} is there twice", problem_mark=key.start_mark
+                    problem=f"duplicate key {key.value}", problem_mark=key.start_mark
                 )
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def _with_field_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The content of a recipe with `OLD_NAMES` of its sections replaced."""
+def _with_current_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Replace the `OLD_NAMES` of sections."""
     for old, name in OLD_NAMES.items():
         if old in content and name in content:
             raise RecipeError(f"{where}: {old} and {name} are the same section; keep one.")
-    return {_new_name(name, where): value for name, value in content.items()}
+    return {_current_name(name, where): value for name, value in content.items()}
 
 
-def _new_name(section: str, where: str) -> str:
-    """The name that a section has now, with a notice where an old one was used."""
+def _current_name(section: str, where: str) -> str:
+    """Return the current name of a section, and log a notice if the name is an old one."""
     if section not in OLD_NAMES:
         return section
     _LOG.warning(
-        "%s: write %s instead of %s, which goes with version 0.2.", where, OLD_NAMES[section], section
+        "%s: write %s instead of %s, which will be removed in version 0.2.",
+        where,
+        OLD_NAMES[section],
+        section,
     )
     return OLD_NAMES[section]
 
 
 def _apply(content: dict[str, Any], change: str) -> str:
-    """Make a change, and tell its key."""
+    """Apply a change to the content, and return its key."""
+    # Split it into key and value
     key, separator, value = change.partition("=")
     if not separator or not key:
-        raise RecipeError(f"--set wants key=value, as in optimizer.lr=1e-4; found {change!r}.")
+        raise RecipeError(f"--set: expected key=value, such as optimizer.lr=1e-4, got {change!r}.")
     section, *rest = key.split(".")
-    key = ".".join([_new_name(section, "--set"), *rest])
-    *parents, last = key.split(".")
+    key = ".".join([_current_name(section, "--set"), *rest])
     if key in ("data", "model") and not value.lstrip().startswith("{"):
-        _name(content, key, value)
+        _set_source(content, key, value)
         return key
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
-        raise RecipeError(f"--set {key}: {value!r} is not valid YAML.") from None
-    place: Any = content
+        raise RecipeError(f"--set {key}: {value!r} is not valid YAML; quote it.") from None
+
+    # Walk to the section, list or dictionary that holds the key
+    *parents, last = key.split(".")
+    parent: Any = content
     try:
-        for parent in parents:
-            place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
-        place[int(last) if isinstance(place, list) else last] = parsed
+        for name in parents:
+            parent = parent.setdefault(name, {}) if isinstance(parent, dict) else parent[int(name)]
+        parent[int(last) if isinstance(parent, list) else last] = parsed
     except (IndexError, TypeError, ValueError):
-        raise RecipeError(f"--set {key}: the recipe has no such place.") from None
+        raise RecipeError(f"--set {key}: the recipe has no such key; list them with --dry-run.") from None
     return key
 
 
-def _name(content: dict[str, Any], key: str, value: str) -> None:
-    """`data=FILE` names what is trained on and evaluated, `model=FOLDER` what is started from."""
-    value = os.path.expanduser(value)  # a shell leaves the ~ of key=~/path alone
+def _set_source(content: dict[str, Any], key: str, value: str) -> None:
+    """Set the data to train and evaluate on (`data=FILE`), or the model to start from (`model=FOLDER`)."""
+    value = os.path.expanduser(value)  # a shell does not expand the ~ of key=~/path
     if key == "model":
         content.setdefault("model", {})["start_from"] = value
         return
@@ -202,60 +302,69 @@ def _name(content: dict[str, Any], key: str, value: str) -> None:
 
 
 def _check_names(recipe: Recipe, where: str) -> None:
+    """Check the names of the model's fields and of tasks."""
     from mdetr.evaluation.metrics.registry import TASKS
     from mdetr.model.config import MdetrConfig
 
     known = MdetrConfig.names()
     for name in recipe.model.config if recipe.model.baseline is None else ():
         if name not in known:
-            raise RecipeError(f"{where}: unknown key model.config.{name}{_near(name, sorted(known))}.")
+            raise RecipeError(f"{where}: unknown key model.config.{name}{_hint(name, sorted(known))}.")
     for name, entry in recipe.data.validation.items():
         for task in entry.tasks:
             if task not in TASKS:
-                place = f"data.validation.{name}.tasks"
-                raise RecipeError(f"{where}: unknown task {task!r} in {place}{_near(task, TASKS)}.")
-    stopping = recipe.run.early_stopping
-    if stopping is not None and not any(
-        stopping.score.startswith(f"{name}_") for name in recipe.data.validation
-    ):
+                key = f"data.validation.{name}.tasks"
+                raise RecipeError(f"{where}: unknown task {task!r} in {key}{_hint(task, TASKS)}.")
+
+
+def _check_combinations(recipe: Recipe, where: str) -> None:
+    """Check settings that depend on each other."""
+    stopping, stores = recipe.run.early_stopping, recipe.data.validation
+    if stopping is not None and not stopping.score.startswith(tuple(f"{name}_" for name in stores)):
         raise RecipeError(
-            f"{where}: run.early_stopping.score should begin with the name of a validation store "
-            f"({', '.join(recipe.data.validation) or 'there is none'}); found {stopping.score!r}."
+            f"{where}: run.early_stopping.score: expected a name that starts with that of a validation store "
+            f"({', '.join(stores) or 'there is none'}), got {stopping.score!r}."
         )
-    brought = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
-    given = [name for name, value in brought.items() if getattr(recipe.model, name) != value]
+
+    defaults = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
+    given = [name for name, default in defaults.items() if getattr(recipe.model, name) != default]
     if recipe.model.start_from is not None and given:
         raise RecipeError(
-            f"{where}: the model of model.start_from brings its own; leave out model.{given[0]}."
+            f"{where}: the model of model.start_from comes with its own; leave out model.{given[0]}."
         )
-    if (recipe.optimizer.epochs is None) == (recipe.optimizer.steps is None):
-        raise RecipeError(f"{where}: give either optimizer.epochs or optimizer.steps.")
+
+    lengths = (recipe.optimizer.epochs, recipe.optimizer.steps)
+    if lengths.count(None) != 1:
+        number = "both" if None not in lengths else "neither"
+        raise RecipeError(f"{where}: expected either optimizer.epochs or optimizer.steps, got {number}.")
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints, in one sentence."""
+    """Describe the first error of pydantic in one sentence."""
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+    keys = [part for part in first["loc"] if not _is_type_name(part)]
+    path = ".".join(map(str, keys))
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        *parents, name = [part for part in first["loc"] if not _is_type_name(part)]
-        return f"unknown key {place}{_near(str(name), _known_keys(parents))}."
+        *parents, name = keys
+        return f"unknown key {path}{_hint(str(name), _known_keys(parents))}."
     if first["type"] in ("missing", "missing_argument"):
-        return f"the key {place} is missing."
-    return f"{place}: {first['msg']}, found {first['input']!r}."
+        return f"the key {path} is missing."
+    return f"{path}: {first['msg']}, got {first['input']!r}."
 
 
 def _is_type_name(part: Any) -> bool:
-    """pydantic names the member of a union among the keys: FixedSizeAugmentation, literal[...]."""
+    """Return whether a part of pydantic's path is a type and no key: FixedSizeAugmentation, literal[...]."""
     return isinstance(part, str) and (part[:1].isupper() or "[" in part)
 
 
 def _known_keys(parents: Sequence[Any]) -> list[str]:
+    """Return the keys of the section that a path of keys leads to."""
     from mdetr.training.recipe import Recipe
 
     kind: Any = Recipe
     for parent in parents:
         if isinstance(parent, str) and is_dataclass(kind) and parent in _fields(kind):
-            kind = _dataclass_in(_fields(kind)[parent].annotation)
+            kind = _settings_class(_fields(kind)[parent].annotation)
     return sorted(_fields(kind)) if is_dataclass(kind) else []
 
 
@@ -263,14 +372,19 @@ def _fields(kind: Any) -> dict[str, Any]:
     return dict(kind.__pydantic_fields__)
 
 
-def _dataclass_in(annotation: Any) -> Any:
-    """The settings class that an annotation such as `list[TrainStore]` or `EmaSettings | None` names."""
+def _settings_class(annotation: Any) -> Any:
+    """Return the settings class in an annotation such as `list[TrainStore]` or `EmaSettings | None`."""
     if is_dataclass(annotation):
         return annotation
-    return next((found for item in get_args(annotation) if (found := _dataclass_in(item))), None)
+    for argument in get_args(annotation):
+        kind = _settings_class(argument)
+        if kind is not None:
+            return kind
+    return None
 
 
-def _near(name: str, known: Sequence[str]) -> str:
+def _hint(name: str, known: Sequence[str]) -> str:
+    """Name the known names closest to a wrong one, or all of them."""
     close = get_close_matches(name, known, n=2)
     if close:
         return f" (did you mean {' or '.join(close)}?)"

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from mdetr.errors import TrainingError
-from mdetr.training.failures import explained
+from mdetr.training.run import explained
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process
 from tests.small_training import small_recipe
@@ -111,7 +111,7 @@ def test_a_process_that_hangs(start: Start, tmp_path: Path) -> None:
     _wait_for_a_checkpoint(processes[0], tmp_path)
     processes[1].send_signal(signal.SIGSTOP)
     words = _last_words(processes[0])
-    assert "did not answer for 0.25 minutes (run.timeout)" in words
+    assert "did not respond for 0.25 minutes (run.timeout)" in words
     assert last_checkpoint(tmp_path / "run")
 
 

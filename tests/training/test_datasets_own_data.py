@@ -20,8 +20,7 @@ from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.errors import RecipeError
 from mdetr.inference.grounder import Mdetr
-from mdetr.training.datasets import check_shared_images
-from mdetr.training.preparation import import_own_data
+from mdetr.training.datasets import check_shared_images, import_own_data
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import load_recipe, parse_recipe, to_yaml
 from mdetr.training.run import train

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from mdetr.errors import RecipeError
-from mdetr.training.recipe_file import load_recipe
-from mdetr.training.shipped import FOLDER, describe_recipe, find_recipe, find_recipes, recipe_names
+from mdetr.training.recipe_file import (
+    FOLDER,
+    describe_recipe,
+    find_recipe,
+    find_recipes,
+    load_recipe,
+    recipe_names,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +49,8 @@ def test_the_path_that_a_recipe_once_had_means_its_name() -> None:
     [
         ("finetun", "There is no recipe finetun: did you mean finetune?"),
         ("mine/finetune.yaml", "There is no recipe mine/finetune.yaml: did you mean finetune?"),
-        ("zzz.yaml", "There is no recipe zzz.yaml: mdetr recipes lists those that have names."),
-        ("zzz-*", "There is no recipe zzz-*: mdetr recipes lists those that have names."),
+        ("zzz.yaml", "There is no recipe zzz.yaml: list the names with 'mdetr recipes'."),
+        ("zzz-*", "There is no recipe zzz-*: list the names with 'mdetr recipes'."),
     ],
 )
 def test_an_unknown_recipe_names_those_that_are_near(recipe: str, message: str) -> None:

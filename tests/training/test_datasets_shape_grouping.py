@@ -12,7 +12,7 @@ from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store
 from mdetr.processing.coordinates import Size
-from mdetr.training.shape_grouping import EpochSampler, ShapeGroupedSampler, group_by_shape
+from mdetr.training.datasets import EpochSampler, ShapeGroupedSampler, group_by_shape
 
 SIZES = (
     [(480, 640)] * 5

@@ -10,7 +10,7 @@ import torch
 
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.lora import LoraSettings, add_lora, merge_lora
+from mdetr.training.build import LoraSettings, add_lora, merge_lora
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from mdetr.training.run_folder import last_checkpoint
@@ -54,7 +54,7 @@ def test_merged_weights_give_what_additions_beside_them_gave() -> None:
 
 
 def test_layers_that_are_not_there_are_an_error() -> None:
-    with pytest.raises(RecipeError, match=r"model.lora.layers: no layer .* 'nothing'"):
+    with pytest.raises(RecipeError, match=r"model.lora.layers: expected a pattern .* got 'nothing'"):
         add_lora(small_model(), LoraSettings(layers="nothing"))
 
 

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from mdetr.training.throughput import LossParts
+from mdetr.training.progress import LossParts
 
 TYPES = ("binary", "attr", "reg")
 

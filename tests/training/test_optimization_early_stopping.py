@@ -10,7 +10,7 @@ import torch
 
 from mdetr.errors import RecipeError
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.training.early_stopping import EarlyStopper, EarlyStopping
+from mdetr.training.optimization import EarlyStopper, EarlyStopping
 from mdetr.training.recipe_file import parse_recipe
 from mdetr.training.run import train
 from tests.small_training import small_recipe
@@ -59,8 +59,8 @@ def test_a_run_ends_early_with_its_best_model(shapes_store: Path, tmp_path: Path
 def test_a_score_that_is_not_there_is_an_error_with_the_nearest(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store)
     content["run"]["early_stopping"] = {"score": "pictures_recall@1"}
-    with pytest.raises(RecipeError, match=r"early_stopping.score should begin with .*\(shapes\)"):
+    with pytest.raises(RecipeError, match=r"early_stopping.score: expected a name .*\(shapes\), got"):
         parse_recipe(content)
     stopper = EarlyStopper(EarlyStopping("shapes_recal@1"), lambda metrics: None)
-    with pytest.raises(RecipeError, match=r"gives no shapes_recal@1, but shapes_recall@1"):
+    with pytest.raises(RecipeError, match=r"expected shapes_recall@1, got shapes_recal@1"):
         stopper.should_stop({"eval_shapes_recall@1": 0.5, "eval_b": 1}, [])
