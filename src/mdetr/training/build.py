@@ -193,6 +193,7 @@ def build_components(
     if gradient_checkpointing:
         _checkpoint_gradients(model)
 
+    # Collate masks only if there are any to learn from
     with_masks = model.config.predict_masks and any(map(has_masks, map(open_store, data.train)))
     collator = Collator(processor, data.augmentation == "none", with_masks=with_masks, with_records=True)
 
@@ -215,8 +216,10 @@ def _build_baseline(
 ) -> Components:
     """Build the components of a detector without text."""
     processor = _image_processor(image, MdetrImageProcessor())
+    # Take the classes from the annotations of the validation data, or else from the training data
     named = [entry.classes for entry in data.validation.values() if entry.classes is not None]
     classes = read_classes(named[0]) if named else classes_of(open_store(data.train[0]))
+    # Build the detector; only Mask R-CNN learns masks
     model = BASELINES[baseline](classes, dict(settings.config), settings.start_from)
     with_masks = baseline == "maskrcnn"
     collator = BaselineCollator(classes, processor, data.augmentation == "none", with_masks)
@@ -346,6 +349,8 @@ def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> Mde
         sides["shortest_edge"] = settings.shortest_edge
     if settings.longest_edge is not None:
         sides["longest_edge"] = settings.longest_edge
+
+    # Scale the other side of the processor to start from
     size = dict(start.size or {})
     if len(sides) == 1:
         ((name, side),) = sides.items()
@@ -399,6 +404,7 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
             f"model.lora.layers: expected a pattern that matches names of layers, got {settings.layers!r}, "
             "which matches none; look the names up in the model's `named_modules()`."
         )
+    # Add the adapters, which freezes all other parameters
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
@@ -406,6 +412,8 @@ def add_lora(model: nn.Module, settings: LoraSettings) -> None:
         target_modules=settings.layers,
     )
     inject_adapter_in_model(config, model)
+
+    # Unfreeze those that train in full
     for name, parameter in model.named_parameters():
         if any(re.search(pattern, name) for pattern in settings.also):
             parameter.requires_grad_(True)

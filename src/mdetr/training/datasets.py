@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import field, replace
 from itertools import islice
 from pathlib import Path
@@ -109,10 +109,10 @@ def _hold_out(data: DataSettings) -> DataSettings:
     """Split the images of each store that is both for training and for validation."""
     if data.allow_shared_images:
         return data
-    trained_on = {entry.store.resolve() for entry in data.train if entry.part == "all"}
-    evaluated = {entry.store.resolve() for entry in data.validation.values() if entry.part == "all"}
-    shared = trained_on & evaluated
+    # Find the stores that are used whole on both sides
+    shared = _whole_stores(data.train) & _whole_stores(data.validation.values())
 
+    # Give each side its part of them
     def part(entry: TrainStore | ValidationStore, part_of_shared: Part) -> Part:
         return part_of_shared if entry.part == "all" and entry.store.resolve() in shared else entry.part
 
@@ -121,6 +121,10 @@ def _hold_out(data: DataSettings) -> DataSettings:
         name: replace(entry, part=part(entry, "validation")) for name, entry in data.validation.items()
     }
     return replace(data, train=train, validation=validation)
+
+
+def _whole_stores(entries: Iterable[TrainStore | ValidationStore]) -> set[Path]:
+    return {entry.store.resolve() for entry in entries if entry.part == "all"}
 
 
 def _store_of(path: Path, folder: Path) -> Path:
@@ -210,10 +214,10 @@ def training_data(
     Returns:
         The examples.
     """
+    if stores is None:
+        stores = list(map(open_store, settings.train))
     augmentation = make_augmentation(settings, size)
     by_image = settings.examples == "image"
-    if stores is None:
-        stores = [open_store(entry) for entry in settings.train]
     parts = [
         ExampleDataset(store, augmentation, settings.texts_per_image, seed, by_image) for store in stores
     ]
@@ -230,6 +234,7 @@ def make_augmentation(settings: DataSettings, size: Mapping[str, int] | None = N
     Returns:
         The augmentation; None for none.
     """
+    # Texts are composed last: their words depend on where the boxes are in the augmented image
     augmentation = _image_augmentation(settings, size)
     if not settings.compose_texts:
         return augmentation
@@ -240,7 +245,7 @@ def make_augmentation(settings: DataSettings, size: Mapping[str, int] | None = N
 def _image_augmentation(settings: DataSettings, size: Mapping[str, int] | None) -> Augmentation | None:
     chosen = settings.augmentation
     if chosen == "model_size":
-        if size is None:
+        if size is None:  # the model does not resize images
             return None
         return model_size_training_augmentation(size["shortest_edge"], size.get("longest_edge"))
     if isinstance(chosen, FixedSizeAugmentation):
@@ -318,10 +323,12 @@ def make_sampler(
     Returns:
         The sampler.
     """
+    # Images of one size need no grouping
     sampler = EpochSampler(dataset, dataset.weights, seed)
     if isinstance(settings.augmentation, FixedSizeAugmentation) or not settings.group_by_shape:
         return sampler
 
+    # Without augmentation the processor resizes images, otherwise the augmentation has done it
     def shape(index: int) -> Size:
         size = dataset.shape(index)
         return resized(size) if settings.augmentation == "none" else size
@@ -416,7 +423,8 @@ def group_by_shape(shapes: npt.NDArray[Any], size: int) -> list[Integers]:
     def halve(group: Integers) -> list[Integers]:
         if len(group) <= size:
             return [group] if len(group) else []
-        half = -(-len(group) // size) // 2 * size  # a multiple of the size
+        # Split at a multiple of the size, along the side that leaves less padding
+        half = -(-len(group) // size) // 2 * size
         halves = []
         for side in (0, 1):
             ordered = group[np.argsort(shapes[group, side], kind="stable")]

@@ -108,6 +108,8 @@ class ExponentialMovingAverage:
         """Move the average towards the model: average = decay * average + (1 - decay) * state."""
         decay = decay_at(self.updates, self.settings)
         self.updates += 1
+
+        # Collect the tensors to average, of a sharded model its local shards; copy counters
         state = model.state_dict()
         averages: list[Tensor] = []
         values: list[Tensor] = []
@@ -117,7 +119,9 @@ class ExponentialMovingAverage:
                 values.append(_local(state[name]))
             else:
                 average.copy_(state[name])
-        torch._foreach_lerp_(averages, values, 1 - decay)  # one kernel for all tensors
+
+        # Update them with one kernel for all
+        torch._foreach_lerp_(averages, values, 1 - decay)
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
@@ -132,7 +136,7 @@ class ExponentialMovingAverage:
 
     def whole(self) -> dict[str, Tensor]:
         """Return the unsharded average; if the model is sharded, all processes must call this together."""
-        return {name: whole_tensor(tensor) for name, tensor in self.average.items()}
+        return _whole(self.average)
 
     def save(self, path: Path, write: bool = True) -> None:
         """Write the average to a safetensors file.
@@ -162,8 +166,7 @@ class ExponentialMovingAverage:
                 "checkpoint, or set ema=null."
             )
         tensors = load_file(path)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        if shapes != {name: tensor.shape for name, tensor in self.average.items()}:
+        if _shapes(tensors) != _shapes(self.average):
             raise CheckpointError(
                 f"{path} holds the averaged weights of another model; resume with the recipe of that run."
             )
@@ -179,7 +182,15 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """Return a model's state, gathered from all processes if it is sharded."""
-    return {name: whole_tensor(tensor) for name, tensor in model.state_dict().items()}
+    return _whole(model.state_dict())
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole_tensor(tensor) for name, tensor in tensors.items()}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _local(tensor: Tensor) -> Tensor:
@@ -197,5 +208,6 @@ def copy_tensors(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> 
     for name, tensor in target.items():
         value = source[name]
         if isinstance(tensor, DTensor) and not isinstance(value, DTensor):
+            # Give this process its shard
             value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
         tensor.copy_(value)

@@ -246,6 +246,7 @@ class EarlyStopper:
         Raises:
             RecipeError: There is no such score.
         """
+        # Find the score
         name = f"{EVALUATED}{self.settings.score}"
         if name not in metrics:
             known = [key.removeprefix(EVALUATED) for key in metrics]
@@ -254,6 +255,8 @@ class EarlyStopper:
                 f"run.early_stopping.score: expected {' or '.join(near)}, got {self.settings.score}; use a "
                 "score that the evaluation computes."
             )
+
+        # Keep the newest model if it is the best, and count the evaluations since the best one
         scores = [entry[name] for entry in history if name in entry]
         best = scores.index(max(scores))
         if best == len(scores) - 1:

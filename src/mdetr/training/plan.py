@@ -188,9 +188,8 @@ def _measure(
     begun = time.perf_counter()
     for step in range(WARM_UP + TIMED):
         # Take other examples in each step, since batches differ in size; start over in a small set
-        first = step * batch_size
-        indices = [index % len(examples.mixture) for index in range(first, first + batch_size)]
-        batch = components.collator([examples[index] for index in indices])
+        first, total = step * batch_size, len(examples.mixture)
+        batch = components.collator([examples[index % total] for index in range(first, first + batch_size)])
         batch.pop("records")
         inputs = {name: _moved(value, device) for name, value in batch.items()}
 

@@ -250,11 +250,11 @@ def _answers_of(stores: Sequence[Store]) -> dict[str, Any]:
         return _answer_config([UNIFIED], None, {UNIFIED: _by_count(total)})
 
     # One head for each type otherwise
-    vocabulary = {str(kind): _by_count(answers) for kind, answers in counts.items()}
-    kinds = sorted(vocabulary)
+    kinds = sorted(map(str, counts))
+    vocabulary = {kind: _by_count(counts[kind]) for kind in kinds}
     if "binary" in vocabulary:
         vocabulary["binary"] = CLEVR_VOCABULARY["binary"]  # one logit, of the second answer
-    return _answer_config([TYPE, *kinds], kinds, {kind: vocabulary[kind] for kind in kinds})
+    return _answer_config([TYPE, *kinds], kinds, vocabulary)
 
 
 def _by_count(answers: Counter[str]) -> list[str]:

@@ -145,8 +145,9 @@ class LossParts:
             Name -> average, without the terms that counted in no batch.
         """
         names = list(self._sums)
-        added = torch.stack([self._sums[name] for name in names])
-        counted = torch.stack([self._counts[name] for name in names])
+        # Sum over the processes in one exchange
+        added = torch.stack(list(self._sums.values()))
+        counted = torch.stack(list(self._counts.values()))
         sums, counts = accelerator.reduce(torch.stack([added, counted]), "sum").tolist()
         self._sums, self._counts = {}, {}
         return {name: total / count for name, total, count in zip(names, sums, counts, strict=True) if count}
@@ -237,6 +238,7 @@ class Progress:
 
     def _position(self, step: int) -> str:
         """Describe a step's position in the run, and estimate the time that is left."""
+        # Steps before a resumed run take none of its time
         done = step - self._first
         seconds = (time.monotonic() - self._started) * (self._total - step) / max(done, 1)
         left = f", {timedelta(seconds=round(seconds))} left" if done and seconds >= 1 else ""
@@ -255,6 +257,7 @@ class Progress:
         if not self._scores:
             return Group(steps, Text())
 
+        # List every score
         scores = Table("score", "now", "most")
         for name, values in self._scores.items():
             now, best = value_in_words(name, values[-1]), value_in_words(name, max(values))

@@ -190,29 +190,37 @@ def check_files(recipe: Recipe, training: bool = True) -> None:
     Raises:
         RecipeError: Some are missing or have a wrong type; the message lists all of them.
     """
-    # Sort the paths by what they should be
+    # Collect the paths that are missing or have a wrong type
+    missing_files: list[Path] = []
+    missing_stores: list[Path] = []
+    other_files: list[Path] = []
     stores = [entry.store for entry in recipe.data.train] if training else []
     stores += [entry.store for entry in recipe.data.validation.values()]
-    files = [store for store in stores if is_json_lines(store)]
-    folders = [store for store in stores if store not in files]
-    files += [entry.classes for entry in recipe.data.validation.values() if entry.classes is not None]
+    for path in stores:
+        if is_json_lines(path):
+            missing_files += [] if path.is_file() else [path]
+        elif path.is_file():
+            other_files.append(path)
+        elif not path.exists():
+            missing_stores.append(path)
+    for validation in recipe.data.validation.values():
+        if validation.classes is not None and not validation.classes.is_file():
+            missing_files.append(validation.classes)
 
-    # Check each kind
-    missing = [path for path in files if not path.is_file()]
-    if missing:
+    # Report one kind at a time
+    if missing_files:
         raise RecipeError(
-            f"There is no file {_listed(missing)}; check the path, or name another with --set data=PATH."
+            f"There is no file {_listed(missing_files)}; check the path, or name another with "
+            "--set data=PATH."
         )
-    missing = [path for path in folders if not path.exists()]
-    if missing:
+    if missing_stores:
         raise RecipeError(
-            f"There is no store {_listed(missing)}; make it with 'mdetr data import', or name a store or a "
-            f"{JSON_LINES} file with --set data=PATH."
+            f"There is no store {_listed(missing_stores)}; make it with 'mdetr data import', or name a store "
+            f"or a {JSON_LINES} file with --set data=PATH."
         )
-    unknown = [path for path in folders if path.is_file()]
-    if unknown:
+    if other_files:
         raise RecipeError(
-            f"Expected a store or a {JSON_LINES} file, got {_listed(unknown)}; convert it with "
+            f"Expected a store or a {JSON_LINES} file, got {_listed(other_files)}; convert it with "
             "'mdetr data import', or write a JSON object on each line (docs/data.md)."
         )
 
@@ -319,6 +327,7 @@ def _check_names(recipe: Recipe, where: str) -> None:
 
 def _check_combinations(recipe: Recipe, where: str) -> None:
     """Check settings that depend on each other."""
+    # The scores of a validation store start with its name
     stopping, stores = recipe.run.early_stopping, recipe.data.validation
     if stopping is not None and not stopping.score.startswith(tuple(f"{name}_" for name in stores)):
         raise RecipeError(
@@ -326,13 +335,15 @@ def _check_combinations(recipe: Recipe, where: str) -> None:
             f"({', '.join(stores) or 'there is none'}), got {stopping.score!r}."
         )
 
+    # A model to start from has its own parts
     defaults = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
-    given = [name for name, default in defaults.items() if getattr(recipe.model, name) != default]
-    if recipe.model.start_from is not None and given:
-        raise RecipeError(
-            f"{where}: the model of model.start_from comes with its own; leave out model.{given[0]}."
-        )
+    for name, default in defaults.items():
+        if recipe.model.start_from is not None and getattr(recipe.model, name) != default:
+            raise RecipeError(
+                f"{where}: the model of model.start_from comes with its own; leave out model.{name}."
+            )
 
+    # A run has one length
     lengths = (recipe.optimizer.epochs, recipe.optimizer.steps)
     if lengths.count(None) != 1:
         number = "both" if None not in lengths else "neither"
@@ -341,9 +352,12 @@ def _check_combinations(recipe: Recipe, where: str) -> None:
 
 def _explain(error: ValidationError) -> str:
     """Describe the first error of pydantic in one sentence."""
+    # Find the keys that lead to the value
     first = error.errors(include_url=False)[0]
     keys = [part for part in first["loc"] if not _is_type_name(part)]
     path = ".".join(map(str, keys))
+
+    # Describe the error
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         *parents, name = keys
         return f"unknown key {path}{_hint(str(name), _known_keys(parents))}."

@@ -151,7 +151,7 @@ def draw_worst(store: Store, table: Path, count: int, output: Path) -> int:
     pairs = []
     for row in rows:
         image = to_pil_image(store.load_image(store[index[row["source"], row["split"], row["id"]]]))
-        truth, prediction = (_panel(row["text"], row[column]) for column in ("truth", "prediction"))
+        truth, prediction = _panel(row["text"], row["truth"]), _panel(row["text"], row["prediction"])
         pairs.append(draw_comparison(image, truth, prediction, PANEL_WIDTH))
     save_picture(contact_sheet(pairs, COLUMNS, gap=PAIR_GAP), output)
     return len(rows)
@@ -189,13 +189,17 @@ def write_report(
     curves = _curves(history)
     scores: dict[str, Curve] = {}
     losses: dict[str, Curve] = {}
+    batch_metrics: dict[str, Curve] = {}
+    rates: dict[str, Curve] = {}
     for name, curve in curves.items():
         if name.startswith(EVALUATED):
             scores[name.removeprefix(EVALUATED)] = curve
+        elif name.startswith("lr_"):
+            rates[name.removeprefix("lr_")] = curve
+        elif name.startswith(_BATCH_METRICS):
+            batch_metrics[name] = curve
         elif "loss" in name and not name.startswith("train_"):
             losses[name] = curve
-    batch_metrics = {name: curve for name, curve in curves.items() if name.startswith(_BATCH_METRICS)}
-    rates = {name.removeprefix("lr_"): curve for name, curve in curves.items() if name.startswith("lr_")}
     speed = {name: {name: curves[name]} for name in _SPEED if name in curves}
     sections: list[tuple[str, Charts]] = [
         ("Scores over the run", _by_rank(scores)),

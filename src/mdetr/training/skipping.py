@@ -67,7 +67,7 @@ def prepare_data(
             )
 
     # Open the training stores
-    opened = [open_store(entry) for entry in settings.train]
+    opened = list(map(open_store, settings.train))
     stores, note = without_unusable(TRAINING, opened, components.unusable, broken)
     notes.append(note)
     check_shared_images(settings)
@@ -107,6 +107,7 @@ class SkippingDataset(Dataset[Example]):
         return len(self.mixture)
 
     def __getitem__(self, index: int) -> Example:
+        # Try the examples from this one on, starting over at the end
         for following in range(index, index + len(self)):
             candidate = following % len(self)
             try:
