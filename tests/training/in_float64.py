@@ -1,4 +1,4 @@
-"""The command `mdetr` in float64, so that two runs differ by what they do and not by how sums are rounded."""
+"""The command `mdetr` in float64, where rounding does not make equal runs differ."""
 
 from __future__ import annotations
 

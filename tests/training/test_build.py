@@ -1,4 +1,4 @@
-"""What a recipe trains, and how."""
+"""Building of components: model, processor, collator."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _deep(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradients(shapes_store: Path) -> None:
+def test_gradient_checkpointing_stores_less_and_gives_the_same_gradients(shapes_store: Path) -> None:
     usual, kept = _step(_deep(small_recipe(shapes_store)))
     again, kept_less = _step(_deep(small_recipe(shapes_store, gradient_checkpointing=True)))
     assert kept_less < 0.4 * kept
@@ -59,7 +59,7 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradients(shapes_s
         torch.testing.assert_close(again[name], gradient, msg=name)
 
 
-def test_a_baseline_has_no_additions(shapes_store: Path) -> None:
+def test_a_baseline_takes_no_adapters(shapes_store: Path) -> None:
     content = small_recipe(shapes_store, gradient_checkpointing=True)
     content["model"] = {"baseline": "detr", "config": {}}
     content["data"]["validation"] = {}
@@ -67,7 +67,7 @@ def test_a_baseline_has_no_additions(shapes_store: Path) -> None:
         components_of(parse_recipe(content))
 
 
-def test_an_image_size_changes_that_of_the_model_to_start_from(
+def test_an_image_size_replaces_that_of_the_model_to_start_from(
     shapes_store: Path, tiny_model_folder: Path
 ) -> None:
     content = small_recipe(shapes_store) | {"model": {"start_from": str(tiny_model_folder)}}
@@ -83,7 +83,7 @@ def test_an_image_size_changes_that_of_the_model_to_start_from(
     assert processor.size == {"shortest_edge": 192, "longest_edge": 320}
 
 
-def test_a_model_to_start_from_brings_its_tokenizer(shapes_store: Path) -> None:
+def test_a_model_to_start_from_has_its_own_tokenizer(shapes_store: Path) -> None:
     content = small_recipe(shapes_store)
     content["model"]["start_from"] = "clevr-tiny"
     with pytest.raises(RecipeError, match=r"comes with its own; leave out model.tokenizer"):

@@ -1,4 +1,4 @@
-"""Small additions to the weights: they alone train, and end up in the weights."""
+"""LoRA adapters: they alone train, and are merged into the saved weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.model.models import small_model
 from tests.small_training import small_recipe
 
 
-def test_only_additions_and_heads_train() -> None:
+def test_only_adapters_and_heads_train() -> None:
     model = small_model()
     before = sum(parameter.numel() for parameter in model.parameters())
     add_lora(model, LoraSettings(rank=2))
@@ -32,7 +32,7 @@ def test_only_additions_and_heads_train() -> None:
     assert sum(p.numel() for n, p in model.named_parameters() if "lora_" in n) < before / 20
 
 
-def test_merged_weights_give_what_additions_beside_them_gave() -> None:
+def test_merged_weights_give_the_same_output_as_adapters() -> None:
     model = small_model().eval()
     names = set(model.state_dict())
     add_lora(model, LoraSettings(rank=2))
@@ -53,12 +53,14 @@ def test_merged_weights_give_what_additions_beside_them_gave() -> None:
     assert merge_lora(plain) is plain
 
 
-def test_layers_that_are_not_there_are_an_error() -> None:
+def test_a_pattern_that_matches_no_layer_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"model.lora.layers: expected a pattern .* got 'nothing'"):
         add_lora(small_model(), LoraSettings(layers="nothing"))
 
 
-def test_a_run_with_additions_resumes_and_leaves_a_plain_model(shapes_store: Path, tmp_path: Path) -> None:
+def test_a_run_with_adapters_resumes_and_saves_a_model_without_them(
+    shapes_store: Path, tmp_path: Path
+) -> None:
     content = small_recipe(shapes_store)
     content["model"]["lora"] = {"rank": 2}
     content["data"]["validation"] = {}

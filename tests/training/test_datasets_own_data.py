@@ -1,4 +1,4 @@
-"""Fine-tuning on your own data: a file of JSON Lines in, stores of it, a trained model out."""
+"""Fine-tuning on JSON Lines files: conversion to stores, images held out, a whole run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _parts(recipe: Recipe) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("kind", ["file", "store"])
-def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(
+def test_one_image_in_ten_is_held_out_and_the_others_are_trained_on(
     mine: Path, tmp_path: Path, kind: str
 ) -> None:
     if kind == "store":
@@ -79,7 +79,7 @@ def test_one_image_in_ten_is_kept_and_the_others_are_trained_on(
     assert _parts(_imported(again, tmp_path / "other")) == (trained_on, kept)
 
 
-def test_of_few_images_one_is_kept_and_a_single_one_is_refused(mine: Path, tmp_path: Path) -> None:
+def test_of_few_images_one_is_held_out_and_a_single_image_is_refused(mine: Path, tmp_path: Path) -> None:
     lines = mine.read_text().splitlines()
     for first in range(1, 9):  # none of these pairs has an image that the rule for many would keep
         mine.write_text("\n".join(lines[first : first + 2]))
@@ -94,7 +94,7 @@ def test_of_few_images_one_is_kept_and_a_single_one_is_refused(mine: Path, tmp_p
 
 
 @pytest.mark.parametrize("embedded", [False, True])
-def test_stores_that_share_an_image_are_refused_unless_that_is_meant(
+def test_stores_with_a_common_image_are_refused_unless_allowed(
     mine: Path, tmp_path: Path, embedded: bool
 ) -> None:
     records = list(read_json_lines(mine, "all"))
@@ -119,7 +119,7 @@ def test_stores_that_share_an_image_are_refused_unless_that_is_meant(
     check_shared_images(recipe("other", "data.allow_shared_images=true").data)
 
 
-def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path: Path) -> None:
+def test_equal_ids_of_different_images_are_allowed(mine: Path, tmp_path: Path) -> None:
     records = list(read_json_lines(mine, "all"))
     embedded = [
         replace(r, image=(mine.parent / str(r.image)).read_bytes(), image_id=str(n))
@@ -131,7 +131,7 @@ def test_equal_ids_of_different_images_are_no_shared_image(mine: Path, tmp_path:
     check_shared_images(load_recipe(FINETUNE, stores).data)
 
 
-def test_fewer_examples_than_a_batch_are_trained_on(
+def test_training_takes_fewer_examples_than_a_batch(
     mine: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     mine.write_text("\n".join(mine.read_text().splitlines()[:4]))  # three and one for validation, by eights
@@ -142,13 +142,13 @@ def test_fewer_examples_than_a_batch_are_trained_on(
     assert any(not torch.equal(start[name], trained[name]) for name in start)
 
 
-def test_a_shared_file_is_whole_on_both_sides_where_that_is_meant(mine: Path, tmp_path: Path) -> None:
+def test_an_allowed_common_file_is_used_whole_on_both_sides(mine: Path, tmp_path: Path) -> None:
     recipe = load_recipe(FINETUNE, [f"data={mine}", "data.allow_shared_images=true"])
     made = _imported(recipe, tmp_path / "run")
     assert [len(part) for part in _parts(made)] == [30, 30]
 
 
-def test_a_file_that_was_changed_or_has_the_name_of_another_is_read_again(mine: Path, tmp_path: Path) -> None:
+def test_a_changed_file_or_another_of_the_same_name_is_read_again(mine: Path, tmp_path: Path) -> None:
     recipe = load_recipe(FINETUNE, [f"data={mine}"])
     before = _imported(recipe, tmp_path / "run")
     mine.write_text("\n".join(line.replace("white", "pale") for line in mine.read_text().splitlines()[5:]))
@@ -160,7 +160,9 @@ def test_a_file_that_was_changed_or_has_the_name_of_another_is_read_again(mine: 
     assert other.data.train[0].store != after.data.train[0].store
 
 
-def test_one_command_trains_a_model_that_exists(mine: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_one_command_fine_tunes_an_existing_model(
+    mine: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
     changes = [f"data={mine}", f"model={tiny_model_folder}", "optimizer.epochs=null", "optimizer.steps=2"]
     changes += ["run.workers=0", "data.augmentation=none", "run.pictures=0", "optimizer.batch_size=4"]
     folder = train(load_recipe(FINETUNE, changes), tmp_path / "run")

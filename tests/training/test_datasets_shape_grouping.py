@@ -1,4 +1,4 @@
-"""Batches of like shapes: nothing is lost, little is padded, and the order is each epoch's own."""
+"""Batches of similar shapes: no example is lost, padding is small, every epoch has another order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_example_is_in_one_group_and_all_groups_but_the_last_are_full(numb
     assert all(0 < len(group) <= 8 for group in groups)
 
 
-def test_like_shapes_come_together() -> None:
+def test_similar_shapes_are_grouped() -> None:
     shapes = np.array([(480, 640), (640, 480)] * 8)
     for group in group_by_shape(shapes, 4):
         assert len(np.unique(shapes[group], axis=0)) == 1
@@ -85,7 +85,7 @@ def test_padding_stays_under_a_tenth(shapes: list[Size], batch_size: int) -> Non
     assert _padding(grouped, batch_size) < 0.10 < 0.25 < _padding(mixed, batch_size)
 
 
-def test_each_epoch_has_an_order_of_its_own(shapes: list[Size]) -> None:
+def test_each_epoch_has_another_order(shapes: list[Size]) -> None:
     sampler = ShapeGroupedSampler(EpochSampler(shapes, None, 2), shapes.__getitem__, 16, seed=2)
     orders = []
     for epoch in (0, 1, 0):
@@ -95,9 +95,7 @@ def test_each_epoch_has_an_order_of_its_own(shapes: list[Size]) -> None:
 
 
 @pytest.mark.parametrize("skipped", [0, 100, 128, 700, 1472])
-def test_what_a_resumed_run_passes_over_changes_nothing_and_is_not_looked_up(
-    skipped: int, shapes: list[Size]
-) -> None:
+def test_skipped_examples_keep_the_order_and_need_no_shapes(skipped: int, shapes: list[Size]) -> None:
     looked_up: list[int] = []
 
     def shape(index: int) -> Size:
@@ -127,7 +125,7 @@ def test_a_shape_is_known_before_the_image_is_read(shapes_store: Path, augmentat
             assert dataset.shape(index) == tuple(dataset[index].image.shape[-2:])
 
 
-def test_weights_say_how_often_an_example_is_drawn() -> None:
+def test_examples_are_drawn_in_proportion_to_their_weights() -> None:
     sampler = EpochSampler(range(2), [1.0, 3.0], seed=0)
     drawn = []
     for epoch in range(500):

@@ -1,4 +1,4 @@
-"""Two real processes do what one does: same parameters, whether each has all of them or a half."""
+"""Two real processes train the same parameters as one, replicated or sharded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_sharded_run_resumes_in_the_middle_of_its_second_epoch(
         torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=1e-12, msg=name)
 
 
-def test_sharding_and_bfloat16_go_together(content: dict[str, Any], tmp_path: Path) -> None:
+def test_sharding_works_with_bfloat16(content: dict[str, Any], tmp_path: Path) -> None:
     content["run"] |= {"precision": "bf16", "save_every": 2}
     content["optimizer"] |= {"steps": 2}
     losses = []

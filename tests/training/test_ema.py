@@ -51,7 +51,7 @@ def test_a_ramp_follows_faster_at_first() -> None:
     ("steps", "ramp", "fraction"),
     [(120, False, 0.9763), (1, True, 0.1), (2, True, 0.1 * 2 / 11), (120, True, 0.0), (0, True, 1.0)],
 )
-def test_what_the_average_still_holds_of_its_start_is_told_beforehand(
+def test_the_fraction_of_the_start_weights_is_known_beforehand(
     steps: int, ramp: bool, fraction: float
 ) -> None:
     settings = EmaSettings(0.9998, ramp)
@@ -77,7 +77,7 @@ def test_a_model_has_the_average_inside_the_context_and_its_own_weights_after() 
     assert (model[0].weight == 7).all()
 
 
-def test_a_saved_average_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+def test_a_saved_average_resumes_with_the_same_numbers(tmp_path: Path) -> None:
     model = _model()
     whole = ExponentialMovingAverage(model, EmaSettings(0.9))
     whole.update(model)

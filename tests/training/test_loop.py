@@ -1,4 +1,4 @@
-"""Real training runs, small: they learn, stop and go on, and say what went wrong."""
+"""Small real training runs: they learn, resume, and stop with a clear error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _log(folder: Path) -> list[dict[str, Any]]:
     return [entry for entry in state["log_history"] if "loss" in entry]
 
 
-def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_path: Path) -> None:
+def test_overfitting_eight_scenes_grounds_every_phrase(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store, log_every=50, save_every=1000, pictures=2)
     content["optimizer"] |= {"steps": 260, "batch_size": 8}
     content["data"]["texts_per_image"] = 7
@@ -49,7 +49,7 @@ def test_overfitting_eight_scenes_finds_every_phrase(shapes_store: Path, tmp_pat
     assert len(log.Scalars("train/loss_ce_0")) == 5
 
 
-def test_a_run_leaves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_saves_a_model_that_loads(recipe: Recipe, tmp_path: Path) -> None:
     folder = train(recipe, tmp_path / "run")
     model, processor = MdetrForObjectDetection.from_pretrained(folder), MdetrProcessor.from_pretrained(folder)
     inputs = processor(torch.zeros(3, 96, 144, dtype=torch.uint8), "a red cube")
@@ -97,7 +97,7 @@ def test_one_process_has_nothing_to_shard(shapes_store: Path, tmp_path: Path) ->
     assert MdetrForObjectDetection.from_pretrained(folder)
 
 
-def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_finished_run_makes_no_more_steps_when_resumed(recipe: Recipe, tmp_path: Path) -> None:
     short = replace(recipe, optimizer=replace(recipe.optimizer, steps=3))  # in the middle of an epoch
     folder = train(short, tmp_path / "run")
     before = MdetrForObjectDetection.from_pretrained(folder).state_dict()
@@ -110,14 +110,16 @@ def test_a_run_that_is_over_makes_no_more_steps_when_resumed(recipe: Recipe, tmp
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-3"
 
 
-def test_an_unfinished_checkpoint_is_passed_over(recipe: Recipe, tmp_path: Path) -> None:
+def test_an_unfinished_checkpoint_is_ignored(recipe: Recipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(recipe, run)
     (run / "checkpoint-4" / "complete").unlink()
     assert last_checkpoint(run).name == "checkpoint-2"
 
 
-def test_a_run_is_not_overwritten_and_nothing_cannot_be_resumed(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_and_an_empty_folder_cannot_be_resumed(
+    recipe: Recipe, tmp_path: Path
+) -> None:
     train(recipe, tmp_path / "run")
     with pytest.raises(TrainingError, match="already holds a run"):
         train(recipe, tmp_path / "run")
@@ -166,7 +168,7 @@ def test_every_trained_parameter_is_in_the_group_of_its_name() -> None:
     assert sum(len(group["params"]) for group in groups.values()) == trained
 
 
-def test_rates_that_are_left_open_suit_the_size_of_the_model() -> None:
+def test_default_rates_suit_the_size_of_the_model() -> None:
     assert suited_rate(185_000_000) == suited_rate(100_000_000) == 1e-4
     assert suited_rate(25_000_000) == pytest.approx(2e-4)
     assert suited_rate(2_900_000) == pytest.approx(5.9e-4, rel=0.01)  # clevr-tiny
@@ -184,7 +186,7 @@ def test_rates_that_are_left_open_suit_the_size_of_the_model() -> None:
         (100_000, 50_000_000, (1.414e-4, 1.414e-4)),  # never more than the rest
     ],
 )
-def test_a_small_text_encoder_learns_at_a_rate_that_suits_its_own_size(
+def test_a_small_text_encoder_trains_at_a_rate_that_suits_its_own_size(
     text_size: int, total: int, rates: tuple[float, float]
 ) -> None:
     model = nn.Module()

@@ -1,4 +1,4 @@
-"""A run that no longer gets better ends, and leaves the best of its models."""
+"""Early stopping: a run ends when its score no longer improves, and saves the best model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_run_ends_early_with_its_best_model(shapes_store: Path, tmp_path: Path
     assert f"eval_{score}" in json.loads((tmp_path / "run" / "metrics.json").read_text())
 
 
-def test_a_score_that_is_not_there_is_an_error_with_the_nearest(shapes_store: Path, tmp_path: Path) -> None:
+def test_an_unknown_score_is_refused_with_the_closest_name(shapes_store: Path, tmp_path: Path) -> None:
     content = small_recipe(shapes_store)
     content["run"]["early_stopping"] = {"score": "pictures_recall@1"}
     with pytest.raises(RecipeError, match=r"early_stopping.score: expected a name .*\(shapes\), got"):

@@ -1,4 +1,4 @@
-"""What a run will be: counts, rates and times, before it starts."""
+"""Plan of a run: counts, rates and times before it starts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def test_counts_are_those_of_the_model_and_the_data(shapes_store: Path, tmp_path
     assert f"frozen: {plan.frozen:,} parameters" in text
 
 
-def test_an_average_that_keeps_the_start_is_warned_of(shapes_store: Path, tmp_path: Path) -> None:
+def test_a_warning_names_an_average_that_keeps_too_much_of_its_start(
+    shapes_store: Path, tmp_path: Path
+) -> None:
     content = small_recipe(shapes_store)
     content["optimizer"] |= {"steps": 120}
     good = make_plan(parse_recipe(content), tmp_path).lines()
@@ -86,5 +88,5 @@ def test_the_first_steps_do_not_count(
     ("seconds", "words"),
     [(0.5, "100 of them take 50 s"), (30, "take 50 minutes"), (360, "take 10.0 hours")],
 )
-def test_the_length_of_a_run_is_told_in_suitable_units(seconds: float, words: str) -> None:
+def test_the_length_of_a_run_has_suitable_units(seconds: float, words: str) -> None:
     assert words in Plan((), 0, 8, 1, 100, 0, 8, seconds, 1, None).lines()[-1]

@@ -37,7 +37,7 @@ def test_a_package_for_another_backbone_is_refused() -> None:
         load_backbone_weights(_backbone(), "resnet10t", PACKAGE)
 
 
-def test_timms_own_weights_fit_by_name_and_leave_the_classifier_out() -> None:
+def test_timms_own_weights_are_copied_by_name_without_the_classifier() -> None:
     source = create_model(NAME, pretrained=False)
     backbone = _backbone()
     copy_weights(source.state_dict(), backbone)
@@ -55,12 +55,12 @@ def test_a_packaged_text_encoder_is_the_folder_with_its_weights_and_tokenizer() 
 
 
 @pytest.mark.parametrize("name", ["roberta-base", "models/mine", "", "json"])
-def test_any_other_name_of_a_text_encoder_stays(name: str) -> None:
+def test_other_names_of_text_encoders_are_unchanged(name: str) -> None:
     assert packaged_model(name) == name
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "json", "statistics"])
-def test_a_package_that_is_not_installed_or_brings_no_weights_is_told_with_what_to_type(
+def test_a_missing_package_or_one_without_weights_is_named_with_the_command_to_install_it(
     package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # whose files are no package's

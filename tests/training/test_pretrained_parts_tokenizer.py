@@ -1,4 +1,4 @@
-"""A tokenizer of one's own."""
+"""Training of a BPE tokenizer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_word_is_the_same_token_whatever_white_space_is_around_it(tokenizer: A
         assert {encoding.char_to_token(first + place) for place in range(len(word))} == {token}
 
 
-def test_special_tokens_and_offsets_are_as_robertas(tokenizer: Any) -> None:
+def test_special_tokens_and_offsets_are_those_of_roberta(tokenizer: Any) -> None:
     encoding = tokenizer("a red cube")
     assert encoding.input_ids[0] == 0
     assert encoding.input_ids[-1] == 2

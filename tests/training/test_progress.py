@@ -1,4 +1,4 @@
-"""What a run shows: a live table in a terminal, plain lines in a log."""
+"""Progress display: a live table in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 

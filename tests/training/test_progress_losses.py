@@ -1,4 +1,4 @@
-"""The log of the losses: averages over what was asked, and nothing about what was not."""
+"""Averages of the terms of the loss, over the batches in which they count."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def accelerator() -> Accelerator:
     return Accelerator(cpu=True)
 
 
-def test_data_without_questions_have_no_loss_or_accuracy_of_answers(accelerator: Accelerator) -> None:
+def test_data_without_questions_log_no_loss_or_accuracy_of_answers(accelerator: Accelerator) -> None:
     parts = LossParts(TYPES)
     for value in (1.0, 3.0):
         parts.add(
@@ -41,7 +41,7 @@ def test_data_without_questions_have_no_loss_or_accuracy_of_answers(accelerator:
     assert parts.read(accelerator) == {"loss_ce": 2.0}
 
 
-def test_answers_are_averaged_over_the_batches_that_ask_for_their_type(accelerator: Accelerator) -> None:
+def test_answers_are_averaged_over_the_batches_with_questions_of_their_type(accelerator: Accelerator) -> None:
     parts = LossParts(TYPES)
     of_batches = [([0, -1], 0.5, 1.0, 0.5), ([-1, -1], 1.0, 1.0, 1.0), ([0, 2], 0.0, 0.25, 0.125)]
     for kinds, yes_or_no, number, total in of_batches:
@@ -59,7 +59,7 @@ def test_answers_are_averaged_over_the_batches_that_ask_for_their_type(accelerat
     }
 
 
-def test_what_is_referred_to_counts_where_there_are_expressions(accelerator: Accelerator) -> None:
+def test_referred_objects_are_averaged_over_the_batches_with_expressions(accelerator: Accelerator) -> None:
     parts = LossParts()
     parts.add(_losses(loss_isfinal=0, loss_isfinal_0=0), _targets([-1]))
     parts.add(_losses(loss_isfinal=4, loss_isfinal_0=6), _targets([-1], referring=True))

@@ -1,4 +1,4 @@
-"""What is counted of a run's steps."""
+"""Throughput of a run's steps."""
 
 from __future__ import annotations
 

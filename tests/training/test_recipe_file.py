@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused and in which words."""
+"""Reading and checking of recipe files, and the messages of errors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_earlier_and_other_names_of_the_configuration_are_known(name: str, tmp_p
         ("seed.of.all=3", r"--set seed.of.all: the recipe has no such key"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_its_place(change: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_key_or_value_is_named_with_its_section(change: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=message):
         _with(change, tmp_path)
 
@@ -134,7 +134,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
         load_recipe(broken)
 
 
-def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + PUBLISHED[0].read_bytes())
     assert load_recipe(path) == load_recipe(PUBLISHED[0])
@@ -158,9 +158,7 @@ def test_all_missing_stores_are_named_before_anything_starts(tmp_path: Path) -> 
         ("notes.txt", r"^Expected a store or a .jsonl file, got \S*notes.txt; convert it with"),
     ],
 )
-def test_data_that_are_not_there_are_named_once_with_what_to_do(
-    tmp_path: Path, name: str, message: str
-) -> None:
+def test_absent_data_are_named_once_with_what_to_do(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "notes.txt").touch()
     recipe = load_recipe(FINETUNE, [f"data={tmp_path / name}"])
     with pytest.raises(RecipeError, match=message) as caught:
@@ -168,14 +166,14 @@ def test_data_that_are_not_there_are_named_once_with_what_to_do(
     assert str(caught.value).count(name) == 1
 
 
-def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_means_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     recipe = load_recipe(FINETUNE, ["data=~/mine.jsonl", "model=~/start"])
     assert recipe.data.train[0].store == tmp_path / "mine.jsonl"
     assert recipe.model.start_from == str(tmp_path / "start")
 
 
-def test_averages_suit_runs_of_any_length_but_in_published_experiments() -> None:
+def test_averages_suit_runs_of_any_length_except_in_published_experiments() -> None:
     for path in PUBLISHED:
         ema = load_recipe(path).ema
         own = path.stem in ("finetune", "clevr-tiny", "clevr-tiny-qa", "clevr-tiny-varied", "photo-tiny")

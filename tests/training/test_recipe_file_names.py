@@ -1,4 +1,4 @@
-"""Recipes by their names: a path wins, a name means the package's, and a wrong one names what is near."""
+"""Finding of recipes by path, name or pattern."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_name_means_the_recipe_of_the_package_in_any_folder() -> None:
     assert {"clevr-tiny", "finetune", "gqa-balanced", "lvis-100", "refcoco+"} <= set(recipe_names())
 
 
-def test_a_file_of_that_name_wins_and_a_folder_does_not() -> None:
+def test_a_file_takes_precedence_over_a_name_and_a_folder_does_not() -> None:
     Path("gqa-all").mkdir()
     assert find_recipe("gqa-all") == FOLDER / "gqa-all.yaml"
     Path("finetune").write_text("seed: 3")
@@ -36,7 +36,7 @@ def test_a_file_of_that_name_wins_and_a_folder_does_not() -> None:
     assert find_recipes(["finetune"]) == [Path("finetune")]
 
 
-def test_the_path_that_a_recipe_once_had_means_its_name() -> None:
+def test_the_former_path_of_a_recipe_means_its_name() -> None:
     assert find_recipe("recipes/finetune.yaml") == FOLDER / "finetune.yaml"
     Path("recipes").mkdir()
     own = Path("recipes/finetune.yaml")
@@ -53,17 +53,17 @@ def test_the_path_that_a_recipe_once_had_means_its_name() -> None:
         ("zzz-*", "There is no recipe zzz-*: list the names with 'mdetr recipes'."),
     ],
 )
-def test_an_unknown_recipe_names_those_that_are_near(recipe: str, message: str) -> None:
+def test_an_unknown_recipe_is_refused_with_the_closest_name(recipe: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         find_recipes([recipe])
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("pattern", ["lvis-?", "recipes/lvis-?.yaml"])
-def test_a_pattern_means_all_recipes_that_fit(pattern: str) -> None:
+def test_a_pattern_means_all_recipes_that_match(pattern: str) -> None:
     assert find_recipes([pattern, "clevr"]) == [FOLDER / "lvis-1.yaml", FOLDER / "clevr.yaml"]
 
 
-def test_every_recipe_says_what_it_is_in_few_words() -> None:
+def test_every_recipe_has_a_short_description() -> None:
     for name in recipe_names():
         assert 15 < len(describe_recipe(name)) <= 78 - max(map(len, recipe_names())), name

@@ -1,4 +1,4 @@
-"""The report of a run: one file with all that belongs to it."""
+"""Report of a run in one file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_curves_scores_pictures_and_the_recipe_are_all_in_one_file(tmp_path: Pat
     assert all(name in drawn[words] for name in ("last layer", "layer 1", "proposals"))
 
 
-def test_curves_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:
+def test_constant_curves_are_left_out(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     write_report(report, "second", CONSTANT, "", {})
     text = report.read_text()
@@ -57,7 +57,7 @@ def test_curves_in_which_nothing_changes_are_left_out(tmp_path: Path) -> None:
     assert re.findall("<h2>(.+)</h2>", text) == ["Scores", "Speed", "Recipe"]
 
 
-def test_the_table_of_scores_tells_of_how_many_and_spells_types_of_answers_out(tmp_path: Path) -> None:
+def test_the_table_of_scores_has_counts_and_full_names_of_answer_types(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     write_report(report, "second", CONSTANT, "", {})
     text = report.read_text()

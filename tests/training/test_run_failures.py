@@ -1,4 +1,4 @@
-"""What stops a run from outside, with real processes: each dies with one sentence that says what to do."""
+"""Failures from outside, with real processes: each ends with one sentence that names the remedy."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_process_that_hangs(start: Start, tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "run")
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_unchanged() -> None:
     with pytest.raises(RuntimeError, match="something else") as caught, explained(1):
         raise RuntimeError("something else")
     assert not isinstance(caught.value, TrainingError)

@@ -1,4 +1,4 @@
-"""A model is pushed, over real HTTP, to a server that speaks as much of the Hub's language as is needed."""
+"""Upload of a model over real HTTP, to a server that implements the necessary part of the Hub."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_run_ends_on_the_hub(shapes_store: Path, tmp_path: Path, hub: Threadin
     assert files["model.safetensors"] == (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
 
 
-def test_a_hub_that_says_no_is_known_before_anything_starts(
+def test_a_refusal_of_the_hub_is_reported_before_anything_starts(
     shapes_store: Path, tmp_path: Path, hub: ThreadingHTTPServer
 ) -> None:
     result = _train(shapes_store, tmp_path, hub.url, "wrong")  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ def test_a_hub_that_says_no_is_known_before_anything_starts(
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_a_hub_that_is_not_there(shapes_store: Path, tmp_path: Path) -> None:
+def test_an_unreachable_hub(shapes_store: Path, tmp_path: Path) -> None:
     result = _train(shapes_store, tmp_path, "http://127.0.0.1:9", "right")
     assert result.returncode == 1
     assert "run.push_to_hub: me/shapes cannot be created on the Hub" in result.stderr

@@ -1,4 +1,4 @@
-"""Every recipe of the repository runs: its own settings, on a few generated records of its own kind."""
+"""Every recipe of the package trains with its own settings, on a few generated records of its kind."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _made_small(content: dict[str, Any], store: Path, start: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_trains_and_scores(
+def test_a_recipe_trains_and_evaluates(
     recipe: Path, make_store: Callable[[str], Path], start: Path, tmp_path: Path
 ) -> None:
     load_recipe(recipe)  # as it is, it is valid

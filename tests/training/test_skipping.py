@@ -1,4 +1,4 @@
-"""Images that break while training: skipped, written down, and too many of them stop the run."""
+"""Broken images and unusable records: skipped, listed, and too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _break(store: Path, *numbers: int) -> None:
         image.write_bytes(image.read_bytes()[:100])
 
 
-def test_another_example_takes_the_place_of_a_broken_one(store: Path, tmp_path: Path) -> None:
+def test_another_example_replaces_a_broken_one(store: Path, tmp_path: Path) -> None:
     mixture = training_data(parse_recipe(small_recipe(store)).data, seed=0)
     log = tmp_path / "broken.jsonl"
     dataset = SkippingDataset(mixture, BrokenExamples(log))
@@ -59,7 +59,7 @@ def test_another_example_takes_the_place_of_a_broken_one(store: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_without_one_broken_image_and_stops_at_many(
+def test_a_run_continues_without_one_broken_image_and_stops_at_many(
     store: Path, tmp_path: Path, workers: int
 ) -> None:
     content = small_recipe(store, workers=workers)
@@ -78,7 +78,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("examples", "workers"), [("text", 0), ("image", 2)])
-def test_a_text_or_an_answer_that_the_model_cannot_take_is_left_out_before_the_first_step(
+def test_a_text_or_an_answer_that_the_model_cannot_use_is_left_out_before_the_first_step(
     store: Path,
     tiny_model_folder: Path,
     tmp_path: Path,
@@ -192,7 +192,7 @@ def test_too_many_unreadable_validation_images_stop_a_run_and_lose_nothing(
     assert last_checkpoint(tmp_path / "run").name == "checkpoint-1"
 
 
-def test_an_answer_that_the_model_lacks_is_a_wrong_answer_in_evaluation(store: Path, tmp_path: Path) -> None:
+def test_an_answer_outside_the_vocabulary_counts_as_wrong_in_evaluation(store: Path, tmp_path: Path) -> None:
     source = Store.open(store)
     records = [replace(r, is_referred=None, answer="maybe", answer_type="binary") for r in source]
     write_store(tmp_path / "asked", records, source.image_root)
@@ -215,7 +215,7 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
 
 
-def test_a_task_that_nothing_is_known_for_is_warned_of(store: Path, tmp_path: Path) -> None:
+def test_a_warning_names_a_task_without_labels(store: Path, tmp_path: Path) -> None:
     source = Store.open(store)
     asked = [replace(r, is_referred=None, boxes=(), spans=(), phrases=None, answer="2") for r in source]
     write_store(tmp_path / "asked", asked, source.image_root)

@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on from its last checkpoint and ends as if nothing had happened."""
+"""A run killed at any moment resumes from its last checkpoint with the same results."""
 
 from __future__ import annotations
 
