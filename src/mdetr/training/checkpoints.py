@@ -181,17 +181,7 @@ class Checkpointer:
 
 @contextmanager
 def _removed_on_error(folder: Path) -> Iterator[None]:
-    """Remove a checkpoint that cannot be finished.
-
-    Args:
-        folder: The checkpoint.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        TrainingError: The checkpoint could not be written.
-    """
+    """Remove a checkpoint that cannot be finished, and raise a `TrainingError` that names the reason."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:

@@ -217,9 +217,6 @@ def explained(timeout: float) -> Iterator[None]:
     Args:
         timeout: Minutes after which a process stops waiting for another.
 
-    Yields:
-        Nothing.
-
     Raises:
         TrainingError: In place of a library's error, if it is a known one.
     """
