@@ -33,7 +33,7 @@ def test_features_of_the_loaded_backbone_keep_their_scale() -> None:
 
 
 def test_a_package_for_another_backbone_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="does not fit resnet10t"):
+    with pytest.raises(CheckpointError, match="expected weights for resnet10t, got"):
         load_backbone_weights(_backbone(), "resnet10t", PACKAGE)
 
 

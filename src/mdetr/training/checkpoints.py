@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import load_fsdp_optimizer, save_fsdp_optimizer
 from safetensors import SafetensorError
@@ -64,6 +64,7 @@ class Checkpointer:
         folder: The run's folder.
         keep: Number of checkpoints to keep.
         accelerator: Accelerator of the processes that train together.
+        is_sharded: Whether the processes have shards of the model.
         model: The model as Accelerate prepared it.
         bare_model: The model within it.
         processor: The model's processor, which is saved with it.
@@ -75,6 +76,7 @@ class Checkpointer:
     folder: Path
     keep: int
     accelerator: Accelerator
+    is_sharded: bool
     model: nn.Module
     bare_model: nn.Module
     processor: Any
@@ -132,7 +134,7 @@ class Checkpointer:
             CheckpointError: A file is missing, or belongs to another model.
         """
         # Load the model and the optimizer
-        if self._is_sharded:
+        if self.is_sharded:
             plugin = self.accelerator.state.fsdp_plugin
             copy_tensors(load_file(folder / WEIGHTS_FILE), self.bare_model.state_dict())
             load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, str(folder))
@@ -151,14 +153,10 @@ class Checkpointer:
         content = json.loads((folder / STATE_FILE).read_text())
         return RunState(content["global_step"], content["log_history"])
 
-    @property
-    def _is_sharded(self) -> bool:
-        return self.accelerator.distributed_type == DistributedType.FSDP
-
     def _save_model(self, folder: Path) -> None:
         """Write the model in a format that `from_pretrained` reads, gathered if it is sharded."""
         model = self.bare_model
-        weights = whole_state(model) if self._is_sharded else None
+        weights = whole_state(model) if self.is_sharded else None
         if not self.accelerator.is_main_process:
             return
         if isinstance(model, PreTrainedModel):
@@ -169,7 +167,7 @@ class Checkpointer:
         self.processor.save_pretrained(folder)
 
     def _save_optimizer(self, folder: Path) -> None:
-        if self._is_sharded:
+        if self.is_sharded:
             plugin = self.accelerator.state.fsdp_plugin
             save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, self.model, str(folder))
         elif self.accelerator.is_main_process:

@@ -183,6 +183,7 @@ class TrainingLoop:
             folder=folder,
             keep=run.keep,
             accelerator=accelerator,
+            is_sharded=sharded,
             model=self.model,
             bare_model=self.bare_model,
             processor=components.processor,
