@@ -1,4 +1,4 @@
-"""The detectors that the paper compares with: batches, learning, and what comes back from disk."""
+"""Baseline detectors of the paper: batches, training, and saving and loading."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_batch_has_relative_boxes_and_resized_masks(
     assert len(batch["records"]) == 2
 
 
-def test_masks_that_are_missing_are_told(processor: MdetrImageProcessor, example: Example) -> None:
+def test_missing_masks_are_refused(processor: MdetrImageProcessor, example: Example) -> None:
     bare = Example(example.image, tuple(replace(record, masks=None) for record in example.records))
     with pytest.raises(InvalidInputError, match="Expected masks to train Mask R-CNN"):
         BaselineCollator(CLASSES, processor, do_resize=True, with_masks=True)([bare])
@@ -95,20 +95,20 @@ def _train(model: Baseline, batch: dict[str, Any], steps: int, lr: float) -> lis
     return losses
 
 
-def test_detr_learns_one_picture(processor: MdetrImageProcessor, example: Example) -> None:
+def test_detr_overfits_one_image(processor: MdetrImageProcessor, example: Example) -> None:
     torch.manual_seed(0)
     model = BASELINES["detr"](CLASSES, SMALL["detr"])
     batch = BaselineCollator(CLASSES, processor, do_resize=True, with_masks=False)([example])
     batch.pop("records")
     losses = _train(model, batch, 60, 1e-3)
     assert losses[-1] < losses[0] / 2
-    found = model.eval().detect(example.image, processor)
-    best = found[int(np.argmax(found.scores))]
+    detections = model.eval().detect(example.image, processor)
+    best = detections[int(np.argmax(detections.scores))]
     assert best.name == "ball"
     np.testing.assert_allclose(best.box, BOX, atol=8)
 
 
-def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
+def test_mask_rcnn_trains_and_its_boxes_are_in_pixels_of_the_original_image(
     processor: MdetrImageProcessor, example: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -117,16 +117,18 @@ def test_mask_rcnn_learns_and_its_boxes_are_those_of_the_image_given(
     batch.pop("records")
     losses = _train(model, batch, 5, 3e-4)
     assert losses[-1] < losses[0]
-    said = {"boxes": torch.tensor([BOX]) * 1.5, "labels": torch.tensor([2]), "scores": torch.tensor([0.75])}
-    monkeypatch.setattr(model.eval().model, "forward", lambda images: [said])  # 60 x 80 became 90 x 120
-    found = model.detect(example.image, processor)
-    assert (found.labels, found.scores.tolist()) == (("ball",), [0.75])
-    np.testing.assert_allclose(found.boxes_xyxy, [BOX], atol=1e-3)
+    prediction = {
+        "boxes": torch.tensor([BOX]) * 1.5,
+        "labels": torch.tensor([2]),
+        "scores": torch.tensor([0.75]),
+    }
+    monkeypatch.setattr(model.eval().model, "forward", lambda images: [prediction])  # 60 x 80 became 90 x 120
+    detections = model.detect(example.image, processor)
+    assert (detections.labels, detections.scores.tolist()) == (("ball",), [0.75])
+    np.testing.assert_allclose(detections.boxes_xyxy, [BOX], atol=1e-3)
 
 
-def test_mask_rcnn_looks_at_images_in_the_size_that_the_processor_gives_them(
-    processor: MdetrImageProcessor, example: Example
-) -> None:
+def test_mask_rcnn_does_not_resize_images_again(processor: MdetrImageProcessor, example: Example) -> None:
     model = BASELINES["maskrcnn"](CLASSES, SMALL["maskrcnn"])
     sizes: list[tuple[int, ...]] = []
     model.model.backbone.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
@@ -138,7 +140,7 @@ def test_mask_rcnn_looks_at_images_in_the_size_that_the_processor_gives_them(
 
 
 @pytest.mark.parametrize("kind", ["detr", "maskrcnn"])
-def test_a_baseline_comes_back_from_disk(
+def test_a_saved_baseline_loads_and_predicts_the_same(
     kind: str, processor: MdetrImageProcessor, example: Example, tmp_path: Path
 ) -> None:
     model = BASELINES[kind](CLASSES, SMALL[kind]).eval()
@@ -147,11 +149,11 @@ def test_a_baseline_comes_back_from_disk(
     assert is_baseline(tmp_path)
     loaded, same_processor = load_baseline(tmp_path)
     assert loaded.classes == CLASSES
-    ours = model.detect(example.image, processor)
-    theirs = loaded.eval().detect(example.image, same_processor)
-    assert ours.labels == theirs.labels
-    np.testing.assert_allclose(ours.boxes_xyxy, theirs.boxes_xyxy, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=1e-4, atol=1e-4)
+    detections = model.detect(example.image, processor)
+    loaded_detections = loaded.eval().detect(example.image, same_processor)
+    assert detections.labels == loaded_detections.labels
+    np.testing.assert_allclose(detections.boxes_xyxy, loaded_detections.boxes_xyxy, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(detections.scores, loaded_detections.scores, rtol=1e-4, atol=1e-4)
     (tmp_path / "baseline.json").write_text("{}")
     with pytest.raises(CheckpointError, match="Expected a saved baseline"):
         load_baseline(tmp_path)

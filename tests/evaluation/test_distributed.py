@@ -1,4 +1,4 @@
-"""Scores put together over processes: every record once, the same on every process."""
+"""Rows gathered from all processes: every record once, the same on every process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def record(name: str) -> Record:
 
 
 def rows_of(name: str) -> np.ndarray:
-    """As many rows as the name has letters, each with the letter's code and its place."""
-    return np.array([[ord(letter), place] for place, letter in enumerate(name)], dtype=np.float32).reshape(
+    """As many rows as the name has letters, each with the code and the index of the letter."""
+    return np.array([[ord(letter), index] for index, letter in enumerate(name)], dtype=np.float32).reshape(
         -1, 2
     )
 
@@ -31,7 +31,7 @@ def test_a_record_that_is_scored_twice_counts_once():
     assert len(set(keys.tolist())) == 2
 
 
-def test_rows_of_very_many_records_are_kept_in_order():
+def test_rows_of_many_records_keep_their_keys():
     rows = RecordRows(columns=1)
     for number in range(10_000):
         rows.add(record(str(number)), np.array([[number]]))
@@ -43,13 +43,13 @@ def test_rows_of_very_many_records_are_kept_in_order():
     )
 
 
-def test_nothing_scored_is_no_rows():
+def test_without_records_there_are_no_rows():
     keys, merged = RecordRows(columns=3).merged()
     assert keys.shape == (0,)
     assert merged.shape == (0, 3)
 
 
-def test_two_processes_give_what_one_would(tmp_path):
+def test_two_processes_merge_to_the_rows_of_one(tmp_path):
     alone = RecordRows(columns=2)
     for name in ("ab", "cde", "f", "gh"):
         alone.add(record(name), rows_of(name))

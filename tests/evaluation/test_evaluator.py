@@ -1,4 +1,4 @@
-"""Evaluation over processes: two real ones give the figures that one gives, in training too."""
+"""Evaluation, and training, in two real processes: the same scores as in one."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def recipe(shapes_store: Path, tmp_path: Path) -> Path:
     content["model"]["config"] |= {"alignment_size": 0}  # its negatives depend on the padding of each batch
     content["optimizer"] |= {"steps": 3, "batch_size": 4}
     content["run"] |= {"save_every": 3}
-    content["data"]["validation"]["shapes"] |= {"max_images": 7}  # two processes get shares of unequal size
+    content["data"]["validation"]["shapes"] |= {"max_images": 7}  # unequal numbers on two processes
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-def test_two_processes_train_and_score_as_one_does(recipe: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_evaluate_as_one(recipe: Path, tmp_path: Path) -> None:
     run_together(1, MDETR, "train", recipe, "--output", tmp_path / "by1")
     torchrun(2, MDETR, "train", recipe, "--output", tmp_path / "by2")
     one, two = (_log(tmp_path / f"by{count}") for count in (1, 2))
@@ -73,7 +73,7 @@ def test_a_model_keeps_its_mode_and_all_images_are_counted(
     assert 0 <= scores["phrase_grounding_recall@1"] <= scores["phrase_grounding_upper_bound"] <= 1
 
 
-def test_every_class_is_looked_for_in_every_image(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_every_class_is_detected_in_every_image(tiny_model_folder: Path, tmp_path: Path) -> None:
     fixture = Path(__file__).parents[1] / "fixtures" / "sources" / "lvis" / "raw" / "lvis_v1_train.json"
     content = json.loads(fixture.read_text())
     content["images"] = content["images"][:3]

@@ -1,4 +1,4 @@
-"""Answers as the test servers want them."""
+"""Submission files for the test servers of GQA and CLEVR."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.submissions import write_submission
 
 
-def test_gqa_wants_a_list_of_questions_and_predictions(tmp_path: Path) -> None:
+def test_gqa_gets_a_list_of_questions_and_predictions(tmp_path: Path) -> None:
     write_submission({"20": "yes", "100": "red"}, tmp_path / "answers.json")
     assert json.loads((tmp_path / "answers.json").read_text()) == [
         {"questionId": "100", "prediction": "red"},
@@ -19,12 +19,12 @@ def test_gqa_wants_a_list_of_questions_and_predictions(tmp_path: Path) -> None:
     ]
 
 
-def test_clevr_wants_a_line_for_each_question_in_order(tmp_path: Path) -> None:
+def test_clevr_gets_a_line_per_question_in_order(tmp_path: Path) -> None:
     write_submission({"question-10": "yes", "question-9": "3"}, tmp_path / "answers.txt")
     assert (tmp_path / "answers.txt").read_text() == "3\nyes\n"
 
 
-def test_what_cannot_be_submitted_is_said(tmp_path: Path) -> None:
+def test_answers_that_cannot_be_submitted_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="Expected questions to answer, got none"):
         write_submission({}, tmp_path / "answers.json")
     with pytest.raises(InvalidInputError, match=r"Expected a \.json file"):

@@ -1,4 +1,4 @@
-"""A renderer, where the machine has an off-screen OpenGL; the tests that draw are left out elsewhere."""
+"""Renderer for the tests, which are skipped on machines without an off-screen OpenGL."""
 
 from __future__ import annotations
 

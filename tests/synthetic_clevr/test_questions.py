@@ -1,4 +1,4 @@
-"""Questions about scenes: answers that their programs give, phrases in their places, balanced answers."""
+"""Questions about scenes: answers of their programs, spans of their phrases, balanced answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_programs_give_the_answers(questions: Questions) -> None:
         assert answer in CLEVR_VOCABULARY[answer_type(answer)]
 
 
-def test_every_phrase_says_what_its_objects_are(questions: Questions) -> None:
+def test_every_phrase_is_true_of_its_objects(questions: Questions) -> None:
     for scene, entry, _ in questions:
         for phrase in entry["phrases"]:
             ((start, end),) = phrase["spans"]
@@ -91,7 +91,7 @@ def test_every_form_of_clevr_occurs(questions: Questions) -> None:
     assert min(families.values()) > 0.1 * len(questions)
 
 
-def test_a_form_has_as_many_links_as_it_says(questions: Questions) -> None:
+def test_a_question_has_the_links_of_its_form(questions: Questions) -> None:
     for _, entry, form in questions:
         steps = Counter(step["function"].partition("_")[0] for step in entry["program"])
         sides = 2 if form.family in ("equal", "greater_than", "less_than", "equal_integer") else 1
@@ -114,7 +114,7 @@ def test_yes_is_as_frequent_as_no_within_every_form(questions: Questions) -> Non
         assert 0.4 < answers[form]["yes"] / answers[form].total() < 0.6
 
 
-def test_how_much_a_question_says_does_not_tell_yes_from_no(questions: Questions) -> None:
+def test_the_number_of_attributes_does_not_give_away_the_answer(questions: Questions) -> None:
     lengths: defaultdict[str, list[int]] = defaultdict(list)
     for _, entry, form in questions:
         if form.family == "exist":
@@ -122,16 +122,16 @@ def test_how_much_a_question_says_does_not_tell_yes_from_no(questions: Questions
     assert np.mean(lengths["yes"]) == pytest.approx(np.mean(lengths["no"]), abs=0.25)
 
 
-def test_the_values_of_an_attribute_come_equally_often(questions: Questions) -> None:
+def test_the_values_of_an_attribute_are_equally_frequent(questions: Questions) -> None:
     answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for _, entry, form in questions:
         if form.family == "query":
             answers[entry["program"][-1]["function"].removeprefix("query_")][entry["answer"]] += 1
     for attribute, values in VALUES.items():
         assert set(answers[attribute]) == set(values)
-        shares = np.array(list(answers[attribute].values())) / answers[attribute].total()
-        assert shares.min() > 0.75 / len(values)
-        assert shares.max() < 1.3 / len(values)
+        fractions = np.array(list(answers[attribute].values())) / answers[attribute].total()
+        assert fractions.min() > 0.75 / len(values)
+        assert fractions.max() < 1.3 / len(values)
 
 
 def test_no_number_is_the_answer_of_most_counting_questions(questions: Questions) -> None:
@@ -146,14 +146,14 @@ def test_there_are_many_wordings_and_texts_in_several_styles(questions: Question
     texts = [entry["question"] for _, entry, _ in questions]
     starts = Counter(" ".join(text.lower().split()[:3]) for text in texts)
     assert len(starts) > 100
-    shares = {
+    fractions = {
         "small letter": np.mean([text[0].islower() for text in texts]),
         "no mark": np.mean([text[-1] not in "?." for text in texts]),
         "command": np.mean([text[-1] == "." for text in texts]),
         "it": np.mean([bool(re.search(r"; .*\bits?\b", text)) for text in texts]),
         "no article": np.mean([not re.search(r"\b(the|an?|another)\b", text.lower()) for text in texts]),
     }
-    assert all(0.04 < share < 0.4 for share in shares.values()), shares
+    assert all(0.04 < fraction < 0.4 for fraction in fractions.values()), fractions
     assert not any(re.search(r"[\[\]{}<>|]|\s\s", text) for text in texts)
 
 
@@ -170,7 +170,7 @@ def test_the_same_seed_gives_the_same_questions_without_duplicates() -> None:
     assert len({entry["question"] for entry in first}) == len(first)
 
 
-def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Path) -> None:
+def test_questions_about_existing_scenes_are_written_and_read_back(tmp_path: Path) -> None:
     for name in ("scenes", "images"):
         (tmp_path / name).symlink_to(SHAPES / name)
     count = write_questions(tmp_path, "train", 6, seed=1)
@@ -180,7 +180,9 @@ def test_questions_are_added_to_scenes_that_are_there_and_read_back(tmp_path: Pa
     for record, entry in zip(records, content["questions"], strict=True):
         assert record.answer == entry["answer"]
         assert len(record.boxes) == len({n for phrase in entry["phrases"] for n in phrase["objects"]})
-        said = {tuple(span) for phrase in entry["phrases"] if phrase["objects"] for span in phrase["spans"]}
-        assert {span for spans in record.spans for span in spans} == said
+        spans_with_objects = {
+            tuple(span) for phrase in entry["phrases"] if phrase["objects"] for span in phrase["spans"]
+        }
+        assert {span for spans in record.spans for span in spans} == spans_with_objects
     with pytest.raises(InvalidInputError, match="already exists"):
         write_questions(tmp_path, "train", 6)

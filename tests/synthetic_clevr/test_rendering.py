@@ -1,4 +1,4 @@
-"""Pictures: objects where the camera says, in their colours, with shadows, on a plain ground."""
+"""Rendered images: positions, colors, shadows, reflections and labels of objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _alone(color: str, material: str = "rubber") -> Scene:
     return Scene((_thing(color, (0.0, 0.0), material),), CAMERA, LOOK)
 
 
-def test_an_object_is_seen_where_the_camera_projects_it(renderer: Renderer) -> None:
+def test_an_object_is_visible_where_the_camera_projects_it(renderer: Renderer) -> None:
     things = (_thing("red", (1.5, -1.0)), _thing("blue", (-1.5, 1.0)))
     labels = renderer.labels(Scene(things, CAMERA, LOOK))
     assert labels.shape == (160, 240)
@@ -37,7 +37,7 @@ def test_an_object_is_seen_where_the_camera_projects_it(renderer: Renderer) -> N
         assert ((x0 + x1) / 2, (y0 + y1) / 2) == pytest.approx((column, row), abs=1.5)
 
 
-def test_colours_can_be_told_apart(renderer: Renderer) -> None:
+def test_colors_are_distinguishable(renderer: Renderer) -> None:
     means = {}
     for color in ("red", "green", "blue"):
         scene = _alone(color)
@@ -75,7 +75,7 @@ def test_a_soft_light_has_soft_shadows(renderer: Renderer) -> None:
     assert middling[1] > 1.5 * middling[0]
 
 
-def test_a_picture_does_not_depend_on_what_was_drawn_before(renderer: Renderer) -> None:
+def test_an_image_does_not_depend_on_earlier_ones(renderer: Renderer) -> None:
     first, other = (sample_scene(np.random.default_rng(seed)) for seed in (3, 4))
     pictures = [renderer.picture(scene).astype(int) for scene in (first, other, first)]
     another = Renderer(64, 48)
@@ -87,7 +87,7 @@ def test_a_picture_does_not_depend_on_what_was_drawn_before(renderer: Renderer) 
     assert np.abs(pictures[0] - pictures[1]).max() > 20
 
 
-def test_exposure_and_lights_make_dim_and_bright_pictures(renderer: Renderer) -> None:
+def test_exposure_and_lights_make_dim_and_bright_images(renderer: Renderer) -> None:
     dim = renderer.picture(replace(_alone("red"), appearance=replace(LOOK, exposure=(0.6, 0.6, 0.6))))
     bright = renderer.picture(_alone("red"))
     assert dim.mean() == pytest.approx(0.6 * bright.mean(), rel=0.03)
@@ -108,7 +108,7 @@ def test_metal_reflects_its_surroundings_and_rubber_does_not(renderer: Renderer)
 
 
 @pytest.mark.parametrize("shape", ["cube", "cylinder"])
-def test_a_rounded_thing_is_seen_where_it_stands(renderer: Renderer, shape: str) -> None:
+def test_a_rounded_object_is_visible_where_it_stands(renderer: Renderer, shape: str) -> None:
     """Its box is that of its outline, whatever the edges and the turn."""
     for edges, (radius, girth) in enumerate(EDGES):
         thing = SceneObject(shape, "red", "rubber", "large", 0.0, (1.0, -0.5, 0.0))
@@ -128,7 +128,7 @@ def test_a_rounded_thing_is_seen_where_it_stands(renderer: Renderer, shape: str)
         assert box == pytest.approx(expected, abs=2 + 8 * radius)
 
 
-def test_what_hides_another_takes_its_pixels(renderer: Renderer) -> None:
+def test_an_occluding_object_takes_the_pixels_of_the_other(renderer: Renderer) -> None:
     forward, _, _ = CAMERA.axes()
     behind = tuple(float(value) for value in forward[:2] * 1.6)
     pair = (_thing("red", (0.0, 0.0)), _thing("blue", (behind[0], behind[1])))
@@ -137,14 +137,14 @@ def test_what_hides_another_takes_its_pixels(renderer: Renderer) -> None:
     assert 0 < together[1] < 0.8 * alone
 
 
-def test_an_object_outside_the_picture_has_no_box() -> None:
+def test_an_object_outside_the_image_has_no_box() -> None:
     labels = np.full((4, 5), -1, dtype=np.int16)
     labels[1:3, 2] = 1
     assert visible_boxes(labels, 2) == [None, (2, 1, 3, 3)]
     assert visible_pixels(labels, 2).tolist() == [0, 2]
 
 
-def test_without_opengl_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opengl_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(choice: str, width: int, height: int) -> None:
         raise RuntimeError(f"no {choice}")
 

@@ -1,4 +1,4 @@
-"""Scenes: repeatable, within the ground, apart from each other, and seen where the camera says."""
+"""Scenes: reproducible, with objects on the ground, apart from each other, and cameras that project them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_objects_stand_on_the_ground_and_apart() -> None:
             assert distance - SIZES[one.size] - SIZES[other.size] > MIN_GAP
 
 
-def test_relations_agree_with_the_picture() -> None:
+def test_relations_agree_with_the_image() -> None:
     """What lies clearly to the right is further right in the picture; what lies behind is further away."""
     for seed in range(20):
         scene = sample_scene(np.random.default_rng(seed))
@@ -63,7 +63,7 @@ def test_everything_is_clearly_on_one_side_of_everything_else() -> None:
             assert len(relations["front"][index]) + len(relations["behind"][index]) == len(scene.objects) - 1
 
 
-def test_every_number_of_objects_is_as_frequent() -> None:
+def test_all_numbers_of_objects_are_equally_frequent() -> None:
     counts = np.bincount([len(sample_scene(np.random.default_rng(seed)).objects) for seed in range(400)])
     assert counts[3:].min() > 25
     assert counts[3:].max() < 80
@@ -92,12 +92,12 @@ def test_an_unknown_look_is_refused() -> None:
         to_look("dark")
 
 
-def test_the_middle_of_the_ground_is_in_the_middle_of_the_picture() -> None:
+def test_the_center_of_the_ground_is_in_the_center_of_the_image() -> None:
     camera = Camera(azimuth=135, elevation=-30, distance=12)
     column, row, depth = camera.project(np.array([[0.0, 0.0, camera.height]]), 240, 160)[0]
     assert (column, row, depth) == pytest.approx((120, 80, 12))
 
 
-def test_more_objects_than_the_ground_holds_are_refused() -> None:
+def test_more_objects_than_fit_on_the_ground_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="Expected 1 to 10 objects"):
         sample_scene(np.random.default_rng(0), max_objects=11)

@@ -24,27 +24,27 @@ pytestmark = pytest.mark.usefixtures("renderer")
 
 
 @pytest.fixture(scope="module")
-def world(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesize(tmp_path_factory.mktemp("world"), 30, OPTIONS)
+def split_folder(renderer: Renderer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesize(tmp_path_factory.mktemp("split_folder"), 30, OPTIONS)
 
 
-def test_workers_and_repetition_change_nothing(world: Path, tmp_path: Path) -> None:
+def test_workers_and_repetition_change_nothing(split_folder: Path, tmp_path: Path) -> None:
     done: list[int] = []
     again = synthesize(tmp_path, 30, OPTIONS, workers=2, on_progress=done.append)
     assert sum(done) == 30
-    files = sorted(path.relative_to(world) for path in world.rglob("*.*"))
+    files = sorted(path.relative_to(split_folder) for path in split_folder.rglob("*.*"))
     assert len(files) == 33
     assert files == sorted(path.relative_to(again) for path in again.rglob("*.*"))
     for file in files:
         if file.suffix == ".png":  # drivers may differ in the last bit between processes
-            pictures = [np.asarray(Image.open(folder / file)).astype(int) for folder in (world, again)]
+            pictures = [np.asarray(Image.open(folder / file)).astype(int) for folder in (split_folder, again)]
             assert np.abs(pictures[0] - pictures[1]).max() <= 1
         else:
-            assert (world / file).read_text() == (again / file).read_text()
+            assert (split_folder / file).read_text() == (again / file).read_text()
 
 
-def test_every_object_is_seen_whole(world: Path) -> None:
-    scenes = json.loads((world / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
+def test_every_object_is_inside_the_image(split_folder: Path) -> None:
+    scenes = json.loads((split_folder / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
     for scene in scenes:
         for thing in scene["objects"]:
             x0, y0, x1, y1 = thing["bbox"]
@@ -52,16 +52,16 @@ def test_every_object_is_seen_whole(world: Path) -> None:
             assert 0 < y0 < y1 < 80
 
 
-def test_the_reader_of_clevr_reads_it(world: Path) -> None:
-    records = list(read_clevr(world, "val"))
+def test_the_importer_of_clevr_reads_it(split_folder: Path) -> None:
+    records = list(read_clevr(split_folder, "val"))
     assert len({record.image_id for record in records}) == 30
     assert any(record.is_referred is not None for record in records)
     assert all(len(record.boxes) == len(record.spans) for record in records)
 
 
-def test_a_split_is_not_overwritten(world: Path) -> None:
+def test_a_split_is_not_overwritten(split_folder: Path) -> None:
     with pytest.raises(InvalidInputError, match="already has a split 'val'"):
-        synthesize(world, 1, OPTIONS)
+        synthesize(split_folder, 1, OPTIONS)
 
 
 def test_no_scenes_are_refused(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_no_scenes_are_refused(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_scenes_are_written_as_clevr_writes_them(renderer: Renderer) -> None:
+def test_scenes_have_clevrs_format(renderer: Renderer) -> None:
     """CLEVR's importer finds the boxes of a scene drawn with CLEVR's camera from what its file says.
 
     A rotation is a number up to 360 that is taken as radians, in the picture as in CLEVR's.
@@ -109,9 +109,9 @@ def _iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return shared / (sum(areas) - shared)
 
 
-def test_half_hidden_objects_are_kept_as_long_as_clevr_keeps_them(world: Path) -> None:
-    """200 of 480 x 320 pixels: the same share of any picture, and not much more."""
-    scenes = json.loads((world / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
+def test_half_hidden_objects_are_kept_as_in_clevr(split_folder: Path) -> None:
+    """200 of 480 x 320 pixels: the same fraction of any image, and not much more."""
+    scenes = json.loads((split_folder / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
     areas = [(x1 - x0) * (y1 - y0) for s in scenes for x0, y0, x1, y1 in (t["bbox"] for t in s["objects"])]
     assert 200 / 16 <= min(areas) < 60
     sizes = np.bincount([len(scene["objects"]) for scene in scenes], minlength=11)[3:]

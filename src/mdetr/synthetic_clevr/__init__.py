@@ -1,1 +1,1 @@
-"""Synthetic CLEVR: random scenes with their pictures, captions and questions, in CLEVR's file layout."""
+"""Synthetic CLEVR: random scenes with their images, captions and questions, in CLEVR's file layout."""

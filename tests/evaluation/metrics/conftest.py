@@ -36,7 +36,7 @@ def make_record() -> Callable[..., Record]:
 
 
 @pytest.fixture
-def say(processor: MdetrProcessor) -> Callable[..., list[Prediction]]:
+def predict(processor: MdetrProcessor) -> Callable[..., list[Prediction]]:
     """A maker of predictions: per text, a list of (box in pixels, its words or None for no object)."""
 
     def make(

@@ -1,4 +1,4 @@
-"""Average precision of many classes: the LVIS API's recorded figures, and a plain loop."""
+"""Average precision of many classes: against the LVIS API's recorded scores, COCO's, and a plain loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _boxes(entries: list[dict[str, Any]], value: str) -> Boxes:
     return Boxes(images, classes, corners, values)
 
 
-def _asked(annotations: dict[str, Any]) -> EvaluatedPairs:
+def _pairs(annotations: dict[str, Any]) -> EvaluatedPairs:
     pairs = {(entry["image_id"], entry["category_id"]): True for entry in annotations["annotations"]}
     for image in annotations["images"]:
         pairs |= {(image["id"], category): True for category in image["neg_category_ids"]}
@@ -40,19 +40,19 @@ def _asked(annotations: dict[str, Any]) -> EvaluatedPairs:
     return EvaluatedPairs(keys[:, 0], keys[:, 1], np.array(list(pairs.values())))
 
 
-def test_every_figure_is_that_of_the_lvis_api() -> None:
+def test_scores_are_those_of_the_lvis_api() -> None:
     annotations = json.loads((FIXTURE / "annotations.json").read_text())
     detections = json.loads((FIXTURE / "detections.json").read_text())
     expected = json.loads((FIXTURE / "scores.json").read_text())
-    found = detection_average_precision(
+    scores = detection_average_precision(
         _boxes(detections, "score"),
         _boxes(annotations["annotations"], "area"),
-        _asked(annotations),
+        _pairs(annotations),
         {entry["id"]: entry["frequency"] for entry in annotations["categories"]},
     )
-    assert len(expected) == len(found) == 13
+    assert len(expected) == len(scores) == 13
     for name, value in expected.items():
-        assert found[name.replace("@300", "")] == pytest.approx(value, abs=1e-9), name
+        assert scores[name.replace("@300", "")] == pytest.approx(value, abs=1e-9), name
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -61,31 +61,31 @@ def _iou(first: np.ndarray, second: np.ndarray) -> float:
     return float(shared / (np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]) - shared))
 
 
-def _plain_loop(found: Boxes, true: Boxes, classes: int) -> float:
-    """AP of all areas by the definition, where every class is asked for in every image."""
+def _plain_loop(detections: Boxes, true: Boxes, classes: int) -> float:
+    """AP of all areas by the definition, where every class is annotated in every image."""
     values = []
     for category in range(classes):
-        mine = [n for n in np.argsort(-found.values) if found.classes[n] == category]
-        theirs = [n for n in range(len(true)) if true.classes[n] == category]
-        for least in IOUS if theirs else ():
-            free, right, precisions = set(theirs), 0, []
-            for rank, n in enumerate(mine, start=1):
+        ranked = [n for n in np.argsort(-detections.values) if detections.classes[n] == category]
+        truths = [n for n in range(len(true)) if true.classes[n] == category]
+        for least in IOUS if truths else ():
+            free, right, precisions = set(truths), 0, []
+            for rank, n in enumerate(ranked, start=1):
                 near = [
-                    (_iou(found.corners[n], true.corners[m]), m)
+                    (_iou(detections.corners[n], true.corners[m]), m)
                     for m in free
-                    if true.images[m] == found.images[n]
+                    if true.images[m] == detections.images[n]
                 ]
                 overlap, best = max(near, default=(0.0, -1))
                 if overlap >= least:
                     free.remove(best)
                     right += 1
-                precisions.append((right / len(theirs), right / rank))
+                precisions.append((right / len(truths), right / rank))
             reached = [[p for recall, p in precisions if recall >= level] for level in RECALLS]
             values.append(np.mean([max(level, default=0.0) for level in reached]))
     return float(np.mean(values))
 
 
-def test_random_boxes_score_as_a_plain_loop_says() -> None:
+def test_scores_of_random_boxes_are_those_of_a_plain_loop() -> None:
     random = np.random.default_rng(0)
 
     def boxes(count: int) -> Boxes:
@@ -100,7 +100,7 @@ def test_random_boxes_score_as_a_plain_loop_says() -> None:
 
     true, far = boxes(40), boxes(300)
     near = true.corners + random.normal(0, 3, (40, 4))
-    found = Boxes(
+    detections = Boxes(
         np.concatenate([true.images, far.images]),
         np.concatenate([true.classes, far.classes]),
         np.concatenate([near, far.corners]),
@@ -108,18 +108,18 @@ def test_random_boxes_score_as_a_plain_loop_says() -> None:
     )
     images, classes = (part.ravel() for part in np.meshgrid(range(4), range(3)))
     every = EvaluatedPairs(images, classes, np.ones(12, dtype=bool))
-    score = detection_average_precision(found, true, every, {})
-    assert score["AP"] == pytest.approx(_plain_loop(found, true, 3), abs=1e-9)
+    score = detection_average_precision(detections, true, every, {})
+    assert score["AP"] == pytest.approx(_plain_loop(detections, true, 3), abs=1e-9)
     assert 0.05 < score["AP"] < 0.9
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_without_detections_or_without_true_boxes() -> None:
     none = Boxes(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
     one = Boxes(np.zeros(1, int), np.zeros(1, int), np.array([[0, 0, 9.0, 9]]), np.ones(1))
-    asked = EvaluatedPairs(np.zeros(1, int), np.zeros(1, int), np.ones(1, dtype=bool))
-    assert detection_average_precision(none, one, asked, {})["AP"] == 0
-    assert detection_average_precision(one, none, asked, {})["AP"] == -1
-    assert detection_average_precision(one, one, asked, {})["AP"] == pytest.approx(1)
+    pairs = EvaluatedPairs(np.zeros(1, int), np.zeros(1, int), np.ones(1, dtype=bool))
+    assert detection_average_precision(none, one, pairs, {})["AP"] == 0
+    assert detection_average_precision(one, none, pairs, {})["AP"] == -1
+    assert detection_average_precision(one, one, pairs, {})["AP"] == pytest.approx(1)
 
 
 def test_crowds_and_areas_score_as_in_coco() -> None:

@@ -1,4 +1,4 @@
-"""Average precision over all boxes of a text, on cases a person can work out."""
+"""Average precision of the boxes of captions, against COCO's and on cases a person can check."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ def score(output, records) -> dict[str, float]:
     return metric.compute()
 
 
-def test_all_boxes_found_and_nothing_else_is_a_precision_of_one(say, caption):
-    output = say([TEXT], [[(CUBE, "a cube"), (BALL, "a ball"), (NOWHERE, None)]])
+def test_precision_is_one_if_all_boxes_are_detected_first(predict, caption):
+    output = predict([TEXT], [[(CUBE, "a cube"), (BALL, "a ball"), (NOWHERE, None)]])
     assert score(output, [caption]) == pytest.approx({"AP": 1.0, "AP50": 1.0, "AP75": 1.0, "num_boxes": 2})
 
 
-def test_one_of_two_boxes_found_is_about_half(say, caption):
-    output = say([TEXT], [[(CUBE, "a cube"), (NOWHERE, None)]])
+def test_precision_is_about_half_if_one_of_two_boxes_is_detected(predict, caption):
+    output = predict([TEXT], [[(CUBE, "a cube"), (NOWHERE, None)]])
     assert score(output, [caption])["AP50"] == pytest.approx(
         51 / 101
     )  # recall 0, 0.01, ..., 0.5 of 101 points
 
 
-def test_words_do_not_matter_and_loose_boxes_count_up_to_their_overlap(say, caption):
+def test_words_do_not_matter_and_loose_boxes_count_up_to_their_iou(predict, caption):
     loose = (10, 10, 50, 38)  # IoU 0.7 with the cube
-    output = say([TEXT], [[(loose, "a ball"), (BALL, "a cube")]])
+    output = predict([TEXT], [[(loose, "a ball"), (BALL, "a cube")]])
     scores = score(output, [caption])
     assert scores["AP50"] == pytest.approx(1.0)
     assert scores["AP75"] < 0.6
 
 
-def test_a_box_in_a_text_without_boxes_is_a_mistake(say, make_record, caption):
+def test_detections_of_a_text_without_boxes_are_wrong(predict, make_record, caption):
     text = "two blue balls and one red cube"
     surer = [(CUBE, text), (BALL, text)]
-    output = say([text, TEXT], [surer, [(CUBE, "a cube"), (NOWHERE, None)]])
+    output = predict([text, TEXT], [surer, [(CUBE, "a cube"), (NOWHERE, None)]])
     scores = score(output, [make_record(text), caption])
     assert scores["AP50"] == pytest.approx(51 / 101 / 3)  # right in one of three, at half of the recalls
 
 
-def test_referring_expressions_are_not_scored(say, make_record):
+def test_referring_expressions_are_not_scored(predict, make_record):
     record = make_record(TEXT, boxes=(CUBE,), spans=((),), is_referred=(True,))
-    assert score(say([TEXT], [[(CUBE, "a cube")]]), [record]) == {}
+    assert score(predict([TEXT], [[(CUBE, "a cube")]]), [record]) == {}
 
 
 def test_only_the_best_hundred_boxes_of_a_text_count():
@@ -101,6 +101,6 @@ def test_random_captions_score_exactly_as_in_coco(seed):
     assert 0.05 < scores["AP"] < 0.95
 
 
-def test_no_optional_package_is_needed(say, caption, monkeypatch):
+def test_no_optional_package_is_needed(predict, caption, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    assert score(say([TEXT], [[(CUBE, "a cube"), (BALL, "a ball")]]), [caption])["AP"] == 1
+    assert score(predict([TEXT], [[(CUBE, "a cube"), (BALL, "a ball")]]), [caption])["AP"] == 1

@@ -1,4 +1,4 @@
-"""Detection by name: what counts where, how many detections, and over processes."""
+"""Detection by name: annotated classes, limits on detections, and several processes."""
 
 from __future__ import annotations
 
@@ -52,9 +52,12 @@ def _record(image: int, number: int, *boxes: tuple[float, ...], **facts: Any) ->
     )
 
 
-def _say(*found: tuple[tuple[float, ...], float]) -> Detections:
+def _predict(*boxes_and_scores: tuple[tuple[float, ...], float]) -> Detections:
     """One box and its score for each class."""
-    return _flat(torch.tensor([[box] for box, _ in found]), torch.tensor([[score] for _, score in found]))
+    return _flat(
+        torch.tensor([[box] for box, _ in boxes_and_scores]),
+        torch.tensor([[score] for _, score in boxes_and_scores]),
+    )
 
 
 def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Detections:
@@ -63,26 +66,26 @@ def _flat(boxes: torch.Tensor, scores: torch.Tensor) -> Detections:
     return Detections(boxes.reshape(-1, 4).numpy(), scores.flatten().numpy(), labels=tuple(labels))
 
 
-def _update(metric: DetectionMetric, records: list[Record], found: Detections) -> None:
+def _update(metric: DetectionMetric, records: list[Record], detections: Detections) -> None:
     """Score one image."""
-    assert metric.update([Prediction(found)] * len(records), records) == []
+    assert metric.update([Prediction(detections)] * len(records), records) == []
 
 
-def test_classes_that_are_not_told_of_an_image_do_not_count_there() -> None:
+def test_classes_that_are_not_annotated_in_an_image_do_not_count_there() -> None:
     metric = DetectionMetric(CLASSES)
-    _update(metric, [_record(1, 1, CAT), _record(1, 2)], _say((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
-    _update(metric, [_record(2, 2, DOG)], _say((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
+    _update(metric, [_record(1, 1, CAT), _record(1, 2)], _predict((CAT, 0.9), (NOWHERE, 0.1), (DOG, 0.95)))
+    _update(metric, [_record(2, 2, DOG)], _predict((NOWHERE, 0.99), (DOG, 0.8), (NOWHERE, 0.9)))
     scores = metric.compute()
     assert (
         scores["AP"] == scores["fixed_AP"] == pytest.approx(1)
-    )  # the bird, and image 2's cat, are not told of
+    )  # the bird, and the cat of image 2, are not annotated
     assert (scores["APr"], scores["APf"], scores["APc"]) == pytest.approx((1, 1, -1))
 
 
 def test_a_box_of_a_class_that_is_absent_is_wrong() -> None:
     metric = DetectionMetric(CLASSES)
-    _update(metric, [_record(1, 1, CAT)], _say((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
-    _update(metric, [_record(2, 1)], _say((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
+    _update(metric, [_record(1, 1, CAT)], _predict((CAT, 0.5), (NOWHERE, 0), (NOWHERE, 0)))
+    _update(metric, [_record(2, 1)], _predict((CAT, 0.9), (NOWHERE, 0), (NOWHERE, 0)))
     assert metric.compute()["AP"] == pytest.approx(0.5)
 
 
@@ -94,23 +97,23 @@ def test_a_surplus_box_is_wrong_only_where_all_are_annotated() -> None:
         assert metric.compute()["AP"] == pytest.approx(expected)
 
 
-def test_areas_are_those_that_the_data_set_tells() -> None:
+def test_areas_are_those_of_the_data_set() -> None:
     metric = DetectionMetric(CLASSES[:1])
-    _update(metric, [_record(1, 1, CAT, areas=[500.0])], _say((CAT, 0.9)))
+    _update(metric, [_record(1, 1, CAT, areas=[500.0])], _predict((CAT, 0.9)))
     scores = metric.compute()
     assert (scores["APs"], scores["APm"]) == pytest.approx((1, -1))  # the box alone has 1600
 
 
-def test_the_limits_are_of_an_image_or_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detections_are_limited_per_image_or_per_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "PER_IMAGE", 1)
     metric = DetectionMetric(CLASSES[:2])
-    _update(metric, [_record(1, 1, CAT), _record(1, 2, DOG)], _say((CAT, 0.5), (DOG, 0.6)))
+    _update(metric, [_record(1, 1, CAT), _record(1, 2, DOG)], _predict((CAT, 0.5), (DOG, 0.6)))
     scores = metric.compute()
     assert (scores["APr"], scores["APf"], scores["fixed_APr"]) == pytest.approx((0, 1, 1))
     monkeypatch.setattr(detection, "PER_CLASS", 1)
     metric = DetectionMetric(CLASSES[:1])
     for image, score in ((1, 0.5), (2, 0.6)):
-        _update(metric, [_record(image, 1, CAT)], _say((CAT, score)))
+        _update(metric, [_record(image, 1, CAT)], _predict((CAT, score)))
     scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert scores["fixed_AR"] == 0.5
@@ -130,15 +133,15 @@ def test_without_negatives_every_class_counts_everywhere() -> None:
         )
 
     metric = DetectionMetric([NamedClass(1, "cat"), NamedClass(2, "dog")])
-    _update(metric, [coco(1)], _say((CAT, 0.9), (DOG, 0.8)))
+    _update(metric, [coco(1)], _predict((CAT, 0.9), (DOG, 0.8)))
     scores = metric.compute()
     assert scores["AP"] == pytest.approx(1)
     assert not any(name.startswith("fixed") or name in ("APr", "APc", "APf") for name in scores)
 
 
-def test_images_are_numbered_by_their_ids_whatever_these_are() -> None:
+def test_image_ids_of_any_form_become_numbers() -> None:
     names = ("17", "img_1", "²", "9" * 30)
-    numbers = [image_number(Record("mine", "x", "1", "a.png", name, 9, 9, "a cat")) for name in names]
+    numbers = [image_number(Record("made-up", "x", "1", "a.png", name, 9, 9, "a cat")) for name in names]
     assert numbers[0] == 17
     assert len(set(np.array(numbers, dtype=np.int64))) == 4
 
@@ -157,7 +160,7 @@ def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
     file.write_text(json.dumps({"categories": [{"id": 5, "name": None}]}))
     with pytest.raises(InvalidRecordError, match=r'category 0: its "name" must be a text, found null'):
         read_classes(file)
-    plain = Record("mine", "train", "1", "a.png", "a", 9, 9, "a cat")
+    plain = Record("made-up", "train", "1", "a.png", "a", 9, 9, "a cat")
     with pytest.raises(InvalidInputError, match="Expected a record with a class"):
         class_of(plain)
 
@@ -182,12 +185,12 @@ def test_two_processes_give_what_one_would_even_if_one_has_nothing(tmp_path: Pat
 def _check_merge(rank: int, folder: str) -> None:
     expected = json.loads((Path(folder) / "alone.json").read_text())
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for shares in ((range(0, 7, 2), range(1, 7, 2)), (range(7), range(0))):
-        assert _score(shares[rank]).compute() == expected
+    for indices in ((range(0, 7, 2), range(1, 7, 2)), (range(7), range(0))):
+        assert _score(indices[rank]).compute() == expected
     distributed.destroy_process_group()
 
 
-def test_what_is_found_in_a_crowd_is_not_wrong() -> None:
+def test_detections_in_a_crowd_are_not_wrong() -> None:
     for crowds, expected in (([[1, *NOWHERE]], 1.0), ([], 0.5)):
         metric = DetectionMetric(CLASSES[:1])
         boxes, scores = torch.tensor([[NOWHERE, CAT]]), torch.tensor([[0.9, 0.5]])
@@ -197,12 +200,12 @@ def test_what_is_found_in_a_crowd_is_not_wrong() -> None:
 
 def test_an_image_counts_once_however_many_of_its_records_are_scored() -> None:
     metric = DetectionMetric(CLASSES)
-    found = Prediction(_say((CAT, 0.9), (DOG, 0.8), (NOWHERE, 0.1)))
-    metric.update([found, found], [_record(1, 1, CAT), _record(1, 2, DOG)])
+    prediction = Prediction(_predict((CAT, 0.9), (DOG, 0.8), (NOWHERE, 0.1)))
+    metric.update([prediction, prediction], [_record(1, 1, CAT), _record(1, 2, DOG)])
     assert metric.compute()["AP"] == pytest.approx(1)  # a second cat or dog would be wrong
 
 
-def test_boxes_without_the_name_of_a_class_and_classes_of_one_name_are_refused() -> None:
+def test_detections_without_labels_and_classes_with_the_same_name_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="Expected detections with labels"):
         DetectionMetric(CLASSES).update([Prediction(Detections([CAT], [0.9]))], [_record(1, 1, CAT)])
     with pytest.raises(InvalidInputError, match="got 'cat' more than once"):

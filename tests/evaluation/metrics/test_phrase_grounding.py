@@ -1,4 +1,4 @@
-"""Phrase grounding: which phrases count, how boxes are ranked, what is right."""
+"""Phrase grounding: which phrases count, how boxes are ranked, and which are correct."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def score(predictions, records, protocol="any_box") -> dict[str, float]:
     return metric.compute()
 
 
-def test_every_phrase_found_first_gives_recall_one(say, caption):
-    output = say([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls"), (NOWHERE, None)]])
+def test_recall_is_one_if_the_first_box_of_each_phrase_is_correct(predict, caption):
+    output = predict([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls"), (NOWHERE, None)]])
     assert score(output, [caption]) == {
         "recall@1": 1.0,
         "recall@5": 1.0,
@@ -50,9 +50,9 @@ def test_every_phrase_found_first_gives_recall_one(say, caption):
     }
 
 
-def test_a_box_tied_to_other_words_is_found_later_or_never(say, caption):
+def test_a_box_of_other_words_ranks_lower_or_never_counts(predict, caption):
     wrong = [(NOWHERE, "a red cube"), (LEFT, "two blue balls"), (NOWHERE, "two blue balls")]
-    recall = score(say([TEXT], [wrong]), [caption])
+    recall = score(predict([TEXT], [wrong]), [caption])
     assert recall == {
         "recall@1": 0.0,
         "recall@5": 0.5,
@@ -62,10 +62,10 @@ def test_a_box_tied_to_other_words_is_found_later_or_never(say, caption):
     }
 
 
-def test_merged_boxes_want_the_box_that_encloses_all(say, caption):
+def test_merged_boxes_must_be_enclosed_by_one_box(predict, caption):
     both = (100, 20, 190, 60)
-    one_ball = say([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls")]])
-    all_balls = say([TEXT], [[(LEFT, "a red cube"), (both, "two blue balls")]])
+    one_ball = predict([TEXT], [[(LEFT, "a red cube"), (RIGHT, "two blue balls")]])
+    all_balls = predict([TEXT], [[(LEFT, "a red cube"), (both, "two blue balls")]])
     assert score(one_ball, [caption], "merged_boxes")["recall@1"] == 0.5
     assert score(all_balls, [caption], "merged_boxes")["recall@1"] == 1.0
     assert score(all_balls, [caption], "any_box")["recall@1"] == 0.5
@@ -76,41 +76,41 @@ def test_boxes_with_the_same_spans_are_one_phrase_and_boxes_without_spans_none(m
     assert phrases_of(record) == (Phrase((CUBE,), (0,)), Phrase((BALLS,), (1, 3)))
 
 
-def test_phrases_that_evaluation_asks_about_come_before_spans_and_need_a_box(make_record):
-    asked = (Phrase((BALLS,), (0, 1)), Phrase((CUBE,), ()))
-    record = make_record(TEXT, boxes=(MIDDLE, RIGHT), spans=((CUBE,), (BALLS,)), phrases=asked)
-    assert phrases_of(record) == asked[:1]
+def test_annotated_phrases_take_precedence_over_spans_and_need_a_box(make_record):
+    phrases = (Phrase((BALLS,), (0, 1)), Phrase((CUBE,), ()))
+    record = make_record(TEXT, boxes=(MIDDLE, RIGHT), spans=((CUBE,), (BALLS,)), phrases=phrases)
+    assert phrases_of(record) == phrases[:1]
 
 
-def test_referring_expressions_are_not_scored(say, make_record):
+def test_referring_expressions_are_not_scored(predict, make_record):
     record = make_record(TEXT, boxes=(LEFT,), spans=((CUBE,),), is_referred=(True,))
-    assert score(say([TEXT], [[(LEFT, "a red cube")]]), [record]) == {}
+    assert score(predict([TEXT], [[(LEFT, "a red cube")]]), [record]) == {}
 
 
-def test_texts_of_different_lengths_are_scored_each_with_its_own_tokens(say, caption, make_record):
+def test_texts_of_different_lengths_are_scored_with_their_own_tokens(predict, caption, make_record):
     text = "balls and a cube"
     other = make_record(text, boxes=(RIGHT, LEFT), spans=(((0, 5),), ((10, 16),)))
-    output = say(
+    output = predict(
         [text, TEXT],
         [[(RIGHT, "balls"), (LEFT, "a cube")], [(MIDDLE, "two blue balls"), (LEFT, "a red cube")]],
     )
     assert score(output, [other, caption])["recall@1"] == 1.0
 
 
-def test_a_phrase_is_as_likely_as_its_likeliest_token():
+def test_the_probability_of_a_phrase_is_that_of_its_most_likely_token():
     probabilities = torch.tensor([[0.1, 0.2, 0.0, 0.6], [0.4, 0.0, 0.3, 0.0]])
     assert phrase_scores(probabilities, [(0, 0), (2, 3)]).tolist() == pytest.approx([0.6, 0.4])
     assert phrase_scores(probabilities, []).tolist() == [0.0, 0.0]
 
 
-def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_them(processor):
+def test_boxes_of_recorded_outputs_are_ranked_as_by_the_released_program(processor):
     arrays = {k: torch.from_numpy(v) for k, v in np.load(OFFICIAL / "forward" / "pretrain_r101.npz").items()}
     inputs = json.loads((OFFICIAL / "inputs.json").read_text())
     texts, sizes = inputs["captions"], [(480, 640), (300, 225), (400, 500)]
-    places = [ImageLayout(size, size, size) for size in sizes]
+    layouts = [ImageLayout(size, size, size) for size in sizes]
     tokenized = tokenized_texts(processor.tokenize(texts), texts)
     output = MdetrOutput(logits=arrays["pred_logits"], pred_boxes=arrays["pred_boxes"])
-    predictions = processor.post_process_predictions(output, tokenized, places)
+    predictions = processor.post_process_predictions(output, tokenized, layouts)
     phrases = [(row, spans) for row, target in enumerate(inputs["targets"]) for spans in target["spans"]]
     for best, (row, spans) in zip(arrays["flickr_top10"], phrases, strict=True):
         ranked = torch.from_numpy(rank_for_phrase(predictions[row], spans).boxes_xyxy)
@@ -118,7 +118,7 @@ def test_boxes_of_recorded_outputs_are_ranked_as_the_published_program_ranks_the
 
 
 @pytest.mark.parametrize("protocol", ["any_box", "merged_boxes"])
-def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_type(protocol):
+def test_scores_on_flickr30k_entities_are_those_of_the_released_program(protocol):
     fixtures = Path(__file__).parents[2] / "fixtures"
     expected = json.loads((fixtures / "tasks" / "flickr30k_by_type.json").read_text())[protocol]
     recorded = iter(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
@@ -126,13 +126,13 @@ def test_flickr30k_entities_score_as_the_released_program_says_in_all_and_per_ty
     for record in read_flickr30k(fixtures / "sources" / "flickr30k", "test"):
         metric.score_phrases(record, [torch.from_numpy(next(recorded)) for _ in phrases_of(record)])
     assert next(recorded, None) is None
-    found = metric.compute()
-    assert found.pop("num_phrases") == len(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
-    assert len(found) == 4 * 8
+    scores = metric.compute()
+    assert scores.pop("num_phrases") == len(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
+    assert len(scores) == 4 * 8
     for figure, values in expected.items():
         for kind, value in values.items():
             name = figure if kind == "all" else f"{figure}/{kind}"
-            assert found[name] == pytest.approx(value, abs=1e-6), name
+            assert scores[name] == pytest.approx(value, abs=1e-6), name
 
 
 def test_an_unknown_protocol_is_refused():
@@ -140,7 +140,7 @@ def test_an_unknown_protocol_is_refused():
         PhraseGroundingMetric("some_box")
 
 
-def test_a_batch_scored_with_another_batchs_records_is_refused(say, caption):
-    output = say([TEXT], [[(LEFT, "a red cube")]])
+def test_a_batch_with_the_records_of_another_batch_is_refused(predict, caption):
+    output = predict([TEXT], [[(LEFT, "a red cube")]])
     with pytest.raises(InvalidInputError, match="each of 2 records, got 1"):
         score(output, [caption, caption])

@@ -1,4 +1,4 @@
-"""Question answering: accuracies by kind, GQA's other scores, answers where the truth is not known."""
+"""Question answering: accuracy by type, GQA's other scores, and questions with unknown answers."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def _question(id: str, answer: str | None, answer_type: str | None = "attr", **f
     )
 
 
-def _say(*answers: str | None) -> list[Prediction]:
+def _predict(*answers: str | None) -> list[Prediction]:
     nothing = Detections(np.empty((0, 4)), np.empty(0))
     return [Prediction(nothing, answer=answer) for answer in answers]
 
 
-def test_accuracy_in_all_and_by_kind() -> None:
+def test_accuracy_of_all_questions_and_by_type() -> None:
     metric = QuestionAnsweringMetric()
     records = [
         _question("1", "yes", "binary", question_type="exist"),
@@ -53,7 +53,7 @@ def test_accuracy_in_all_and_by_kind() -> None:
         _question("3", "red", question_type="query attribute"),
         _question("4", None),
     ]
-    example_scores = metric.update(_say("yes", "yes", "red", "blue"), records)
+    example_scores = metric.update(_predict("yes", "yes", "red", "blue"), records)
     assert [(scored.record.id, scored.answer) for scored in example_scores] == [
         ("1", "yes"),
         ("2", "yes"),
@@ -74,16 +74,16 @@ def test_accuracy_in_all_and_by_kind() -> None:
     )
 
 
-def test_captions_are_passed_over() -> None:
+def test_captions_are_skipped() -> None:
     metric = QuestionAnsweringMetric()
-    caption = Record("mine", "val", "1", "a.png", "1", 9, 9, "a cat")
-    assert metric.update(_say("yes"), [caption]) == []
+    caption = Record("made-up", "val", "1", "a.png", "1", 9, 9, "a cat")
+    assert metric.update(_predict("yes"), [caption]) == []
     assert metric.compute() == {}
 
 
 def test_a_model_without_answers_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="Expected a model that predicts answers"):
-        QuestionAnsweringMetric().update(_say(None), [_question("1", "yes")])
+        QuestionAnsweringMetric().update(_predict(None), [_question("1", "yes")])
 
 
 def test_gqas_other_scores() -> None:
@@ -98,7 +98,7 @@ def test_gqas_other_scores() -> None:
         _question("e", "blue", group="paint"),
     ]
     # right: a, b, d; wrong: c, e
-    metric.update(_say("red", "yes", "yes", "blue", "red"), records)
+    metric.update(_predict("red", "yes", "yes", "blue", "red"), records)
     scores = metric.compute()
     assert scores["accuracy"] == pytest.approx(3 / 5)
     assert scores["accuracy/structural=verify"] == pytest.approx(1 / 2)
@@ -110,14 +110,14 @@ def test_gqas_other_scores() -> None:
 
 def _answer(metric: QuestionAnsweringMetric, numbers: range) -> dict[str, float]:
     for number in numbers:
-        truth, said = WORDS[number % 4], WORDS[(number * number) % 4]
+        truth, answer = WORDS[number % 4], WORDS[(number * number) % 4]
         facts = {
             "entailed": [str(number + 1), str(number)],
             "group": f"group {number % 2}",
             "valid": WORDS[:2],
         }
         record = _question(str(number), truth, "binary" if number % 4 < 2 else "attr", **facts)
-        metric.score_answer(record, said)
+        metric.score_answer(record, answer)
     return metric.compute()
 
 
@@ -132,8 +132,8 @@ def test_two_processes_give_what_one_would(tmp_path: Path) -> None:
 def _check_merge(rank: int, folder: str) -> None:
     alone = json.loads((Path(folder) / "alone.json").read_text())
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for shares in ((range(0, 9, 2), range(1, 9, 2)), (range(0), range(9))):
-        together = _answer(QuestionAnsweringMetric(), shares[rank])
+    for indices in ((range(0, 9, 2), range(1, 9, 2)), (range(0), range(9))):
+        together = _answer(QuestionAnsweringMetric(), indices[rank])
         assert together.keys() == alone.keys()
         np.testing.assert_allclose(list(together.values()), list(alone.values()), rtol=1e-6)
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Tasks by their names in recipes."""
+"""Metrics by the task names of recipes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def test_every_named_task_makes_an_empty_metric():
         assert make_metric(task).compute() == {}
 
 
-def test_a_misspelt_task_is_refused_with_the_near_name():
+def test_a_misspelled_task_is_refused_with_a_suggestion():
     with pytest.raises(RecipeError, match="did you mean 'phrase_grounding'"):
         make_metric("phrase_groundin")

@@ -1,4 +1,4 @@
-"""Segmentation: overlaps of masks and boxes in all and per subset of PhraseCut."""
+"""Segmentation: IoU of masks and boxes, of all phrases and per subset of PhraseCut."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def _record(id: str, *boxes: tuple[int, int, int, int], **structure: Any) -> Rec
     return Record(**names, width=WIDTH, height=HEIGHT, boxes=boxes, spans=spans, masks=masks, extra=extra)
 
 
-def test_figures_are_those_of_the_definition() -> None:
+def test_scores_are_those_of_the_definition() -> None:
     metric = SegmentationMetric()
     one = _record("1", (0, 0, 20, 20), type="name", attributes=[], relation_descriptions=[])
     two = _record(
         "2", (0, 0, 10, 10), (40, 0, 50, 10), type="attribute", attributes=["big"], relation_descriptions=[]
     )
     assert metric.score_masks(one, _mask(0, 0, 20, 10), torch.tensor([[0.0, 0, 20, 10]])) == 0.5
-    found = _mask(0, 0, 10, 10) | _mask(40, 0, 50, 10)
-    assert metric.score_masks(two, found, torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 10]])) == 1
+    mask = _mask(0, 0, 10, 10) | _mask(40, 0, 50, 10)
+    assert metric.score_masks(two, mask, torch.tensor([[0.0, 0, 10, 10], [40, 0, 60, 10]])) == 1
     assert metric.compute() == pytest.approx(
         {
             "mean_iou": 0.75,
@@ -72,26 +72,26 @@ def test_figures_are_those_of_the_definition() -> None:
     )
 
 
-def test_masks_of_sure_queries_are_joined(processor: MdetrProcessor) -> None:
+def test_masks_of_confident_queries_are_united(processor: MdetrProcessor) -> None:
     logits = torch.zeros(1, 3, 256)
     logits[0, 2, -1] = 20  # the third query sees no object
     masks = torch.full((1, 3, HEIGHT // 4, WIDTH // 4), -9.0)
     masks[0, 0, :5, :5] = masks[0, 1, :5, 5:10] = masks[0, 2, 5:] = 9
     boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
     output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
-    place = ImageLayout((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
+    layout = ImageLayout((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
     texts = tokenized_texts(processor.tokenize(["zebra"]), ["zebra"])
-    predictions = processor.post_process_predictions(output, texts, [place])
+    predictions = processor.post_process_predictions(output, texts, [layout])
     metric = SegmentationMetric()
     (scored,) = metric.update(predictions, [_record("1", (0, 0, 40, 20))])
     assert scored.score > 0.9
     assert len(scored.groundings) == 2
     assert metric.compute()["box_mean_iou"] == 1
-    plain = Record("mine", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
+    plain = Record("made-up", "val", "1", "a.png", "1", WIDTH, HEIGHT, "a cat")
     assert metric.update(predictions, [plain]) == []
 
 
-def test_nothing_found_is_no_overlap() -> None:
+def test_iou_without_predicted_masks_is_zero() -> None:
     metric = SegmentationMetric()
     assert metric.score_masks(_record("1", (0, 0, 20, 20)), _mask(0, 0, 0, 0), torch.zeros(0, 4)) == 0
     assert metric.compute()["cumulative_iou"] == 0
