@@ -52,7 +52,8 @@ class PhraseGroundingMetric:
         """
         if protocol not in _TRUTHS:
             raise InvalidInputError(
-                f"Expected one of {', '.join(_TRUTHS)} as protocol of phrase grounding, got {protocol!r}."
+                f"Expected one of {', '.join(_TRUTHS)} as protocol of phrase grounding, got {protocol!r}; "
+                "choose one of these."
             )
         self._truth_of = _TRUTHS[protocol]
         self._ranks = GroupedRows(columns=1)
