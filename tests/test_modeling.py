@@ -268,7 +268,7 @@ def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone_norm": "layer"}, "backbone_norm must be one of frozen, batch, group; found 'layer'"),
+        ({"backbone_norm": "layer"}, "backbone_norm must be one of frozen, batch, group; got 'layer'"),
         ({"proposals": True}, "needs query_type: reference"),
         ({"hidden_size": 36}, "multiple of twice the 4 attention heads"),
     ],

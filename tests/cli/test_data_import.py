@@ -279,7 +279,7 @@ def test_what_is_left_out_on_purpose_is_counted(command: Command, tmp_path: Path
     ("changes", "options", "told"),
     [
         ({"iscrowd": 1}, (), "Left out on purpose: 1 boxes of crowds."),
-        ({"bbox": None}, ("--skip-bad",), "image 0: annotation 1: its box must be a list, found null."),
+        ({"bbox": None}, ("--skip-bad",), "image 0: annotation 1: its box must be a list, got null."),
     ],
 )
 def test_an_import_of_which_nothing_is_left_fails_and_says_why(

@@ -134,7 +134,7 @@ def test_one_pixel_is_an_image(command: Command, tiny_model_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("  ", "The text is empty"), ("cube " * 300, "positions for 256; shorten it")]
+    ("text", "message"), [("  ", "The text is empty"), ("cube " * 300, "only 256 positions; shorten it")]
 )
 def test_a_bad_text_is_refused(
     command: Command, picture: Path, tiny_model_folder: Path, text: str, message: str

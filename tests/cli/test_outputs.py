@@ -32,8 +32,8 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("images", "output", "json_file", "message"),
     [
-        (ONE, "found", None, "found has no image suffix; name a .png or .jpg file"),
-        (ONE, "found.psd", None, "found.psd cannot be written: .psd files are only read here"),
+        (ONE, "found", None, "found has no image suffix; choose a .png or .jpg file"),
+        (ONE, "found.psd", None, "found.psd cannot be written: .psd files can only be read"),
         (ONE, "found.xbm", None, "found.xbm cannot be written"),
         (ONE, "file/found.png", None, "file is a file, so"),
         (ONE, "a.png", None, "a.png is one of the images"),
@@ -106,7 +106,7 @@ def test_other_commands_check_their_json_first_too(command: Command, arguments: 
     ("options", "message"),
     [
         (("--model", "models/nothing"), "There is no folder 'models/nothing'"),
-        (("--model", "clevr-tiny", "--device", "gpu"), "There is no kind of device 'gpu'"),
+        (("--model", "clevr-tiny", "--device", "gpu"), "There is no type of device 'gpu'"),
     ],
 )
 def test_a_model_or_device_that_is_not_there_is_told_before_data_are_read(

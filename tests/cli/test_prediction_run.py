@@ -191,7 +191,7 @@ def test_a_file_name_that_is_no_unicode_is_shown_and_kept(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (os.fsdecode(b"caf\xe9 cube"), r"no valid Unicode at character 4"),
+        (os.fsdecode(b"caf\xe9 cube"), r"not valid Unicode at character 4"),
         ("", "empty|no name"),
         (str(SHAPES / "CLEVR_train_000000.png"), "add the text"),
     ],
@@ -211,7 +211,7 @@ def test_what_is_no_text_is_refused_before_the_model_is_loaded(
 def test_a_device_that_is_not_here_is_refused(name: str, command: Command, picture: Path) -> None:
     code, _, error = command(name, picture, "a cube", "--model", "clevr-tiny", "--device", "gpu")
     assert code == 1
-    assert "no kind of device 'gpu'" in error
+    assert "no type of device 'gpu'" in error
     assert "Did you mean 'cuda'?" in error
 
 

@@ -94,7 +94,7 @@ def test_a_model_without_the_head_says_so(command: Command, picture: Path) -> No
         (("answer", "--model", "photo-tiny"), "The model photo-tiny has no head that answers questions."),
         (("answer", "--model", "lvis1-r101"), "The model lvis1-r101 has no head that answers questions."),
         (("segment", "--model", "gqa-r101"), "have one: phrasecut-r101, phrasecut-b3, which are downloaded."),
-        (("ground", "--device", "gpu"), "There is no kind of device 'gpu'"),
+        (("ground", "--device", "gpu"), "There is no type of device 'gpu'"),
         (("ground", "--model", "models/x"), "There is no folder 'models/x'"),
     ],
 )

@@ -189,7 +189,7 @@ def test_evaluation_runs_on_the_device_and_in_the_type_that_are_named(
     assert len(pq.read_table(tmp_path / "tables" / "shapes.parquet")) > 3
     code, _, error = command("evaluate", recipe, *options, "--device", "gpu")
     assert code == 1
-    assert "no kind of device 'gpu'" in error
+    assert "no type of device 'gpu'" in error
 
 
 def test_processes_do_not_share_the_device_that_is_named(

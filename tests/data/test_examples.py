@@ -110,7 +110,7 @@ def test_an_example_beyond_the_end_is_an_index_error(store: Store) -> None:
 
 
 def test_at_least_one_text_is_drawn(store: Store) -> None:
-    with pytest.raises(InvalidInputError, match="texts_per_image must be at least 1"):
+    with pytest.raises(InvalidInputError, match="Expected texts_per_image of at least 1"):
         ExampleDataset(store, texts_per_image=0)
 
 

@@ -103,7 +103,7 @@ def test_one_image_is_encoded_once_for_texts_without_end(
         (2, 4, 2, "one text for each image, got 2 images and more texts"),
         (4, ["a cube", "a ball", ""], 2, "The text is empty"),
         (4, ["a cube", "a ball", "cube " * 300], 2, "303 tokens"),
-        (4, ["a cube", None], 1, "found NoneType"),
+        (4, ["a cube", None], 1, "got NoneType"),
     ],
 )
 def test_what_comes_before_something_unusable_is_answered(
@@ -126,9 +126,9 @@ def test_an_image_that_cannot_be_read_is_told_after_the_results_before_it(
 
 
 def test_wrong_arguments_are_refused_at_the_call(model: Mdetr, arrays: list[np.ndarray]) -> None:
-    with pytest.raises(InvalidInputError, match="threshold must be between 0 and 1"):
+    with pytest.raises(InvalidInputError, match="Expected a threshold between 0 and 1"):
         model.ground_batch(arrays, "a cube", threshold=2)
-    with pytest.raises(InvalidInputError, match="batch_size must be at least 1"):
+    with pytest.raises(InvalidInputError, match="Expected a batch_size of at least 1"):
         model.ground_batch(arrays, "a cube", batch_size=0)
     with pytest.raises(InvalidInputError, match="The text is empty"):
         model.ground_batch(arrays, " ")

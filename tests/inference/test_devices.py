@@ -43,10 +43,10 @@ def test_a_device_that_is_not_here_is_refused(device: str | torch.device) -> Non
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("device", ["gpu", "GPU", "", "cuda:x"])
 def test_a_device_that_does_not_exist_is_refused_before_the_model_is_loaded(device: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"no kind of device '{device}': this machine has"):
+    with pytest.raises(InvalidInputError, match=f"no type of device '{device}': this machine has"):
         Mdetr.from_pretrained("no-such-model", device=device)
 
 
 def test_a_gpu_has_another_name_in_torch() -> None:
-    with pytest.raises(InvalidInputError, match=r"no kind of device 'gpu': .* Did you mean 'cuda'\?"):
+    with pytest.raises(InvalidInputError, match=r"no type of device 'gpu': .* Did you mean 'cuda'\?"):
         choose_device("gpu")

@@ -57,7 +57,9 @@ def test_a_name_that_is_no_picture_and_a_missing_folder_are_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=r"found\.xyz has no image suffix"):
         result.plot(tmp_path / "found.xyz")
-    with pytest.raises(InvalidInputError, match=r"found\.psd cannot be written: \.psd files are only read"):
+    with pytest.raises(
+        InvalidInputError, match=r"found\.psd cannot be written: \.psd files can only be read"
+    ):
         result.plot(tmp_path / "found.psd")
     with pytest.raises(InvalidInputError, match=r"There is no folder .*; create it first"):
         result.plot(tmp_path / "missing" / "found.png")

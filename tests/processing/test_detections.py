@@ -56,7 +56,7 @@ def test_what_is_above_a_score_is_selected_by_comparing(three: Detections) -> No
 
 
 def test_arrays_of_different_lengths_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="one length; found boxes_xyxy 1, scores 2"):
+    with pytest.raises(InvalidInputError, match="same length in Detections, got boxes_xyxy 1, scores 2"):
         Detections(np.zeros((1, 4)), np.zeros(2))
 
 

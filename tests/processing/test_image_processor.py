@@ -33,5 +33,5 @@ def test_without_sizes_boxes_are_relative_and_a_higher_threshold_leaves_fewer() 
 
 
 def test_sizes_of_other_than_the_texts_images_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match="each of the 1 texts; found 2"):
+    with pytest.raises(InvalidInputError, match="each of the 1 texts, got 2"):
         MdetrImageProcessor().post_process_object_detection(_output(), target_sizes=torch.ones(2, 2))

@@ -173,14 +173,14 @@ def test_empty_text_is_refused(processor: MdetrProcessor, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["\ud83d", "a cat\udce9", ["a cat", "\udfff"]], ids=ascii)
 def test_a_text_that_is_not_unicode_is_refused(processor: MdetrProcessor, text: str | list[str]) -> None:
-    with pytest.raises(InvalidInputError, match=r"\\u\w+' is no valid Unicode at character \d") as refusal:
+    with pytest.raises(InvalidInputError, match=r"\\u\w+' is not valid Unicode at character \d") as refusal:
         processor([GREY] * (1 if isinstance(text, str) else 2), text)
     str(refusal.value).encode()  # the sentence itself can be printed
 
 
 @pytest.mark.parametrize("text", [7, b"a cat", {"text": "a cat"}, [None], ["a cat", 7], [["a cat"]]], ids=str)
 def test_what_is_no_text_is_refused(processor: MdetrProcessor, text: Any) -> None:
-    with pytest.raises(InvalidInputError, match=r"Expected a text.*, found "):
+    with pytest.raises(InvalidInputError, match=r"Expected a text.*, got "):
         processor(GREY, text)
 
 
@@ -223,7 +223,7 @@ def test_long_texts_and_padding_make_no_noise(
 
 def test_text_of_256_tokens_is_the_longest(processor: MdetrProcessor) -> None:
     assert processor(GREY, "cat" + " cat" * 253)["input_ids"].shape == (1, 256)
-    with pytest.raises(InvalidInputError, match="has 257 tokens, the model has positions for 256"):
+    with pytest.raises(InvalidInputError, match="has 257 tokens, but the model has only 256 positions"):
         processor(GREY, "cat" + " cat" * 254)
 
 
@@ -233,13 +233,16 @@ def test_text_of_256_tokens_is_the_longest(processor: MdetrProcessor) -> None:
         ({"images": [GREY, GREY], "text": ["a", "b", "c"]}, "2 images and 3 texts"),
         ({"images": [], "text": "a"}, "at least one image"),
         ({"images": GREY, "text": []}, "at least one text"),
-        ({"images": GREY, "text": [7]}, "Expected a text, found int"),
-        ({"images": GREY, "text": "a", "image_index": [1]}, "image_index must be between 0 and 0"),
-        ({"images": GREY, "text": "a", "image_index": [0, 0]}, "image_index must name one image"),
+        ({"images": GREY, "text": [7]}, "Expected a text, got int"),
+        ({"images": GREY, "text": "a", "image_index": [1]}, "Expected an image_index between 0 and 0"),
+        ({"images": GREY, "text": "a", "image_index": [0, 0]}, "Expected image_index of shape"),
         ({"images": GREY, "text": "a", "return_tensors": "np"}, "return_tensors"),
-        ({"images": None, "text": "a", "targets": {"boxes": [], "spans": []}}, "Targets need their images"),
+        ({"images": None, "text": "a", "targets": {"boxes": [], "spans": []}}, "Targets need images"),
         ({"images": GREY, "text": "a", "targets": []}, "a target for each of the 1 texts"),
-        ({"images": GREY, "text": "a", "targets": {"boxes": [(0, 0, 1, 1)], "spans": []}}, "needs spans"),
+        (
+            {"images": GREY, "text": "a", "targets": {"boxes": [(0, 0, 1, 1)], "spans": []}},
+            "Expected spans for each",
+        ),
         (
             {"images": GREY, "text": "a", "targets": {"boxes": [(0, 0, 1, 1)], "spans": [[(0, 2)]]}},
             r"Span \(0, 2\) is empty or outside its text",
@@ -466,7 +469,7 @@ def test_masks_are_resized_and_padded_as_their_images_are(tokenizer) -> None:
 
 def test_a_mask_of_another_size_and_a_box_without_mask_are_refused(processor) -> None:
     target = {"boxes": [(0, 0, 8, 4)], "spans": [((0, 1),)]}
-    with pytest.raises(InvalidInputError, match=r"mask of 8 x 8 pixels for each .* found \(1, 4, 4\)"):
+    with pytest.raises(InvalidInputError, match=r"mask of 8 x 8 pixels for each .* got \(1, 4, 4\)"):
         processor(_two()[0], "a", targets=target | {"masks": torch.zeros(1, 4, 4)})
     with pytest.raises(InvalidInputError, match="have masks, others have boxes without"):
         given = [target | {"masks": torch.zeros(1, 8, 8)}, target]
@@ -533,11 +536,11 @@ def test_grounded_detections_take_sizes_as_tensors_and_are_relative_without_any(
     (relative,) = read(output, ids)
     assert relative["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]]
     assert read(output, ids, threshold=0.9999)[0]["text_labels"] == []
-    with pytest.raises(InvalidInputError, match="each of the 1 texts; found 2"):
+    with pytest.raises(InvalidInputError, match="each of the 1 texts, got 2"):
         read(output, ids, target_sizes=[(1, 1), (2, 2)])
-    with pytest.raises(InvalidInputError, match="give input_ids"):
+    with pytest.raises(InvalidInputError, match="give the input_ids"):
         read(output)
-    with pytest.raises(InvalidInputError, match="threshold must be between 0 and 1; found 7"):
+    with pytest.raises(InvalidInputError, match="Expected a threshold between 0 and 1, got 7"):
         read(output, ids, text_threshold=7)
 
 

@@ -86,7 +86,7 @@ class ExampleDataset(Dataset[Example]):
         """
         if texts_per_image is not None and texts_per_image < 1:
             raise InvalidInputError(
-                f"texts_per_image must be at least 1, or None for all texts; found {texts_per_image}."
+                f"Expected texts_per_image of at least 1, or None for all texts, got {texts_per_image}."
             )
         self.store = store
         self.augmentation = augmentation

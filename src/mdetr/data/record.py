@@ -168,17 +168,17 @@ def _problem_of_kinds(record: Record) -> str | None:
         ):
             continue
         if not isinstance(value, str):
-            return f"its {name} must be a text, found {value!r:.40}"
+            return f"its {name} must be a text, got {value!r:.40}"
         if not _is_unicode(value):
             return f"its {name} is not valid Unicode (it has half a character)"
     for name, kind, words in _LIST_KINDS:
         for value in getattr(record, name) or ():
             if type(value) is not kind:
-                return f"its {name} must be {words}, found {value!r:.40}"
+                return f"its {name} must be {words}, got {value!r:.40}"
     if any(abs(number) >= _INT32_LIMIT for number in record.category_ids or ()):
         return "its category_ids must be below 2**31"
     if not (type(record.width) is int and type(record.height) is int):
-        return f"its width and height must be whole numbers, found {record.width!r} and {record.height!r}"
+        return f"its width and height must be whole numbers, got {record.width!r} and {record.height!r}"
     return None
 
 
@@ -194,7 +194,7 @@ def _problem_of_image(record: Record) -> str | None:
     if not record.image:
         return "it names no image"
     if not (0 < record.width < _INT32_LIMIT and 0 < record.height < _INT32_LIMIT):
-        return f"its image must have a positive width and height, found {record.width} x {record.height}"
+        return f"its image must have a positive width and height, got {record.width} x {record.height}"
     return None
 
 
@@ -210,13 +210,13 @@ def _problem_of_boxes(record: Record) -> str | None:
     }
     for name, values in per_box.items():
         if values is not None and len(values) != len(record.boxes):
-            return f"{name} must have one entry per box, found {len(values)} for {len(record.boxes)} boxes"
+            return f"{name} must have one entry per box, got {len(values)} for {len(record.boxes)} boxes"
     return None
 
 
 def _problem_of_box(box: Box, width: int, height: int) -> str | None:
     if len(box) != 4 or not all(isinstance(value, float | int) for value in box):
-        return f"must be four numbers x0, y0, x1, y1, found {box!r:.60}"
+        return f"must be four numbers x0, y0, x1, y1, got {box!r:.60}"
     try:
         place = "({:g}, {:g}, {:g}, {:g})".format(*box)
     except OverflowError:  # a whole number beyond all floating point

@@ -107,7 +107,7 @@ class Predictor(Generic[R]):
     def __post_init__(self) -> None:
         """Check the batch size."""
         if self.batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1; got {self.batch_size}.")
+            raise InvalidInputError(f"Expected a batch_size of at least 1, got {self.batch_size}.")
 
     def predict(self, image: ImageInput, text: str) -> R:
         """Predict the result for one image and one text.

@@ -42,7 +42,7 @@ class ClassPrompts:
         names = as_texts(names)
         _check_names(names)
         if batch_size < 1:
-            raise InvalidInputError(f"batch_size must be at least 1; got {batch_size}.")
+            raise InvalidInputError(f"Expected a batch_size of at least 1, got {batch_size}.")
         self.names = tuple(names)
         self._model = model
         self._processor = processor

@@ -447,4 +447,4 @@ def _check_dtype(dtype: torch.dtype | str) -> None:
 
 def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise InvalidInputError(f"{name} must be between 0 and 1; got {value}.")
+        raise InvalidInputError(f"Expected {name} between 0 and 1, got {value}.")

@@ -1,4 +1,4 @@
-"""Results of inference: read, drawn, converted or written."""
+"""Results of inference, which can be drawn, converted and written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mdetr.inference.stored_image import Picture, StoredImage
-from mdetr.processing.coordinates import Box
+from mdetr.processing.coordinates import Box, Span
 from mdetr.processing.detections import Detections, Grounding
 from mdetr.processing.rle import run_lengths
 from mdetr.visualization.picture_files import save_picture
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What all results have: the image that was searched, and what was found in it.
+    """Base of all results: an image, a text, and the detections in the image.
 
-    A notebook shows a result as its picture.
+    A notebook shows a result as a picture.
 
     Attributes:
-        picture: The image, or where it can be read again.
-        text: What was searched for.
-        detections: What was found, best first.
+        picture: The image, or a reference to its file.
+        text: The text of the query.
+        detections: The detections, best first.
     """
 
     picture: Picture = field(repr=False)
@@ -44,12 +44,10 @@ class Result:
 
     @property
     def image(self) -> Image.Image:
-        """The upright image that was searched.
-
-        Results of many files read it again when it is asked for; keep it if you look at it often.
+        """The upright image; results for files read the file again at every access.
 
         Raises:
-            InvalidInputError: its file is gone or has changed.
+            InvalidInputError: The file no longer exists or has changed.
         """
         return self.picture.load() if isinstance(self.picture, StoredImage) else self.picture
 
@@ -65,17 +63,20 @@ class Result:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """The words of each box; of detections by name the classes."""
+        """The words of each box, or its class in a detection by name."""
         return self.detections.names
 
     def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw what was found; write the picture to `path` where one is given.
+        """Draw the detections on the image.
+
+        Args:
+            path: File to write the picture to, if any.
 
         Returns:
             The picture, with the text below it.
 
         Raises:
-            InvalidInputError: the folder is missing, or no picture can be written under the name.
+            InvalidInputError: The folder does not exist, or the name has no suffix of an image format.
         """
         picture = self._draw()
         if path is not None:
@@ -83,28 +84,28 @@ class Result:
         return picture
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        """Convert to what JSON can hold; boxes are x0, y0, x1, y1 in pixels."""
         return {"text": self.text, "width": self.picture.width, "height": self.picture.height}
 
     def to_coco(
         self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """Entries of a file of COCO results; see `Detections.to_coco`."""
+        """Convert to entries of a COCO results file; see `Detections.to_coco`."""
         return self.detections.to_coco(image_id, categories)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with a row for each thing; see `Detections.to_pandas`."""
+        """Convert to a table with one row per object; see `Detections.to_pandas`."""
         return self.detections.to_pandas()
 
     def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
-        """The same as supervision's `Detections`; see `Detections.to_supervision`."""
+        """Convert to `supervision.Detections`; see `Detections.to_supervision`."""
         return self.detections.to_supervision(classes)
 
     def _draw(self) -> Image.Image:
         return draw_groundings(self.image, self.text, self.detections)
 
     def _repr_png_(self) -> bytes:
-        """The picture, which notebooks show."""
+        """Draw the picture that notebooks show."""
         file = io.BytesIO()
         self.plot().save(file, "PNG")
         return file.getvalue()
@@ -112,7 +113,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class GroundingResult(Result, Sequence[Grounding]):
-    """The things that a text mentions, as a sequence, best first: each has phrase, spans, box and score."""
+    """The objects that a text mentions, as a sequence, best first: each has phrase, spans, box and score."""
 
     @property
     def groundings(self) -> tuple[Grounding, ...]:
@@ -132,28 +133,28 @@ class GroundingResult(Result, Sequence[Grounding]):
         return len(self.detections)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
-        return super().to_dict() | {"groundings": [_plain(found) for found in self.detections]}
+        """Convert to what JSON can hold; boxes are x0, y0, x1, y1 in pixels."""
+        return super().to_dict() | {"groundings": [_to_dict(grounding) for grounding in self.detections]}
 
 
 @dataclass(frozen=True, eq=False)
 class ReferringResult(Result):
-    """The one thing that an expression as a whole refers to; none where no score reached the threshold."""
+    """The object that an expression as a whole refers to; none if no score reaches the threshold."""
 
     @property
     def box(self) -> Box | None:
-        """x0, y0, x1, y1 in pixels of the image; None where nothing was found."""
+        """x0, y0, x1, y1 in pixels of the image, if there is a detection."""
         return self.detections[0].box if len(self.detections) else None
 
     @property
     def score(self) -> float | None:
-        """1 - p(no object), times p(referred) where the model predicts it; None where nothing was found."""
+        """1 - p(no object), times p(referred) if the model predicts it, if there is a detection."""
         referred = self.detections.referred_scores
         scores = self.detections.scores if referred is None else referred
         return float(scores[0]) if len(scores) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; the box is x0, y0, x1, y1 in pixels, or null."""
+        """Convert to what JSON can hold; the box is x0, y0, x1, y1 in pixels, or null."""
         box = None if self.box is None else list(self.box)
         return super().to_dict() | {"box": box, "score": self.score}
 
@@ -165,12 +166,12 @@ class ReferringResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class AnswerResult(Result):
-    """The answer to a question, and the things in the image that the question mentions.
+    """The answer to a question, and the objects that the question mentions.
 
     Attributes:
-        answer: In words.
-        answer_type: Its kind, such as "attr"; None where the model does not predict it.
-        score: The probability of the answer.
+        answer: The answer in words.
+        answer_type: Type of the answer, such as "attr"; None if the model does not predict it.
+        score: Probability of the answer.
     """
 
     answer: str
@@ -183,12 +184,12 @@ class AnswerResult(Result):
         return tuple(self.detections)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        """Convert to what JSON can hold; boxes are x0, y0, x1, y1 in pixels."""
         return super().to_dict() | {
             "answer": self.answer,
             "answer_type": self.answer_type,
             "score": self.score,
-            "groundings": [_plain(found) for found in self.detections],
+            "groundings": [_to_dict(grounding) for grounding in self.detections],
         }
 
     def _draw(self) -> Image.Image:
@@ -206,31 +207,28 @@ class SegmentationResult(Result):
 
     @property
     def masks(self) -> Tensor:
-        """(n, H, W) bool, of each thing found, best first."""
+        """(n, H, W) bool, mask of each object, best first."""
         assert self.detections.masks is not None
         return torch.from_numpy(self.detections.masks)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; masks are COCO's run lengths of columns, uncompressed."""
-        return super().to_dict() | {
-            "mask": run_lengths(self.mask),
-            "objects": [
-                {"box": list(found.box), "score": found.score, "mask": run_lengths(mask)}
-                for found, mask in zip(self.detections, self.masks, strict=True)
-            ],
-        }
+        """Convert to what JSON can hold; masks are COCO uncompressed RLE."""
+        objects: list[dict[str, Any]] = []
+        for detection, mask in zip(self.detections, self.masks, strict=True):
+            objects.append({"box": list(detection.box), "score": detection.score, "mask": run_lengths(mask)})
+        return super().to_dict() | {"mask": run_lengths(self.mask), "objects": objects}
 
     def _draw(self) -> Image.Image:
-        return draw_mask(self.image, self.text, self.mask, [found.box for found in self.detections])
+        return draw_mask(self.image, self.text, self.mask, [detection.box for detection in self.detections])
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionResult(Result, Sequence[Grounding]):
-    """The things of some named classes, as a sequence, best first: each has name, box and score.
+    """The objects of named classes, as a sequence, best first: each has a name, a box and a score.
 
     Attributes:
         text: The names, separated by commas.
-        names: Of the classes that were asked for.
+        names: Names of all classes of the query.
     """
 
     names: tuple[str, ...]
@@ -253,30 +251,31 @@ class DetectionResult(Result, Sequence[Grounding]):
         return len(self.detections)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it; boxes are x0, y0, x1, y1 in pixels."""
+        """Convert to what JSON can hold; boxes are x0, y0, x1, y1 in pixels."""
         return {
             "width": self.picture.width,
             "height": self.picture.height,
             "names": list(self.names),
             "detections": [
-                {"name": found.name, "box": list(found.box), "score": found.score}
-                for found in self.detections
+                {"name": detection.name, "box": list(detection.box), "score": detection.score}
+                for detection in self.detections
             ],
         }
 
     def to_coco(
         self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """Entries of a file of COCO results; classes are numbered from 1 in the order of `names`."""
+        """Convert to entries of a COCO results file; classes are numbered from 1 in the order of `names`."""
         numbers = {name: number for number, name in enumerate(self.names, 1)}
         return super().to_coco(image_id, numbers if categories is None else categories)
 
     def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
-        """The same as supervision's `Detections`; class ids are places in `names`."""
+        """Convert to `supervision.Detections`; class ids are indices into `names`."""
         return super().to_supervision(self.names if classes is None else classes)
 
     def _draw(self) -> Image.Image:
-        text, spans = "", dict[str, tuple[int, int]]()  # the names that were found are the picture's caption
+        # The detected names are the caption of the picture
+        text, spans = "", dict[str, Span]()
         for name in dict.fromkeys(self.labels):
             text += ", " if text else ""
             spans[name] = len(text), len(text) + len(name)
@@ -285,10 +284,10 @@ class DetectionResult(Result, Sequence[Grounding]):
         return draw_groundings(self.image, text or "nothing found", drawn)
 
 
-def _plain(found: Grounding) -> dict[str, Any]:
+def _to_dict(grounding: Grounding) -> dict[str, Any]:
     return {
-        "phrase": found.phrase,
-        "spans": [list(span) for span in found.spans],
-        "box": list(found.box),
-        "score": found.score,
+        "phrase": grounding.phrase,
+        "spans": [list(span) for span in grounding.spans],
+        "box": list(grounding.box),
+        "score": grounding.score,
     }

@@ -1,4 +1,4 @@
-"""Images that results refer to without keeping their pixels."""
+"""References to images, for results that do not keep pixels in memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mdetr.processing.images import ImageInput, load_image
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image that is read from its file again when it is looked at, so that it takes no memory until then.
+    """Reference to an image, which is read again when it is needed.
 
-    Args:
+    Attributes:
         source: A path, an address, or the bytes of an encoded image.
-        width: Of the upright picture, in pixels.
-        height: Of the upright picture, in pixels.
+        width: Width of the upright image, in pixels.
+        height: Height of the upright image, in pixels.
     """
 
     source: str | os.PathLike[str] | bytes = field(repr=False)
@@ -28,34 +28,37 @@ class StoredImage:
     height: int
 
     def load(self) -> Image.Image:
-        """Read the picture.
+        """Read the image.
 
         Returns:
-            The upright picture in RGB.
+            The upright image in RGB.
 
         Raises:
-            InvalidInputError: The file is gone, damaged, or holds a picture of another size than it did.
+            InvalidInputError: The file no longer exists, is damaged, or holds an image of another size.
         """
         image = to_pil_image(load_image(self.source))
         if image.size != (self.width, self.height):
             raise InvalidInputError(
-                f"The image has changed since it was searched: it had {self.width} x {self.height} pixels "
-                f"and has {image.width} x {image.height} now; search it again."
+                f"The image has changed since the prediction: it had {self.width} x {self.height} pixels "
+                f"and has {image.width} x {image.height} now; predict again."
             )
         return image
 
 
 Picture = Image.Image | StoredImage
-"""An image in a result: with its pixels, or where they can be read again; both have a width and a height."""
+"""An image of a result: its pixels, or a reference; both have a width and a height."""
 
 
 def as_picture(image: ImageInput, pixels: Tensor, keep: bool) -> Picture:
-    """What a result holds of an image.
+    """Make the picture of a result.
 
     Args:
-        image: As it was given.
-        pixels: (3, H, W) uint8, what was read of it.
-        keep: Whether the pixels are kept even where they can be read again.
+        image: The image as the caller gave it.
+        pixels: (3, H, W) uint8, its pixels.
+        keep: Whether to keep the pixels even if they can be read again.
+
+    Returns:
+        The pixels, or a reference to a file, an address or bytes.
     """
     if keep or not isinstance(image, str | os.PathLike | bytes):
         return to_pil_image(pixels)

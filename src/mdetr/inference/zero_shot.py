@@ -1,4 +1,4 @@
-"""Pipeline "zero-shot-object-detection" of transformers, which encodes an image once for all its labels."""
+"""Pipeline "zero-shot-object-detection" of transformers, which encodes each image once for all its labels."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from mdetr.errors import InvalidInputError
 from mdetr.model import MODEL_TYPE
 
 TASK = "zero-shot-object-detection"
-MAX_OVERLAP = 0.7  # of two boxes of a label, as in `Mdetr.detect`
+MAX_OVERLAP = 0.7  # intersection over union of two boxes of a label, as in `Mdetr.detect`
 LABELS_AT_ONCE = 32
 
 
 class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
-    """Finds the things of some labels as `Mdetr.detect` does, with the calls and results of transformers.
+    """Detects the objects of labels like `Mdetr.detect`, with the calls and results of transformers.
 
-    The pipeline of transformers runs a model once for each label, image included. Models of other kinds get
-    that one. Images are seen one after the other, each with up to 32 labels at once, whatever the batch size.
+    The library's pipeline runs a model, including its backbone, once for each label; models of other types
+    still get that pipeline. Images are processed one by one, each with up to 32 labels at once, whatever the
+    batch size.
     """
 
     def __new__(cls, model: Any, **kwargs: Any) -> Any:
-        """A pipeline for the model: this one for an MDETR, the library's for any other."""
+        """Make the pipeline of a model: this one for MDETR, the library's for any other."""
         if model.config.model_type != MODEL_TYPE:
             return ZeroShotObjectDetectionPipeline(model=model, **kwargs)
         return super().__new__(cls)
 
     def check_model_type(self, supported_models: Any) -> None:
-        """Nothing: `__new__` has seen to it."""
+        """Do nothing, because `__new__` has checked it."""
 
     def get_iterator(self, inputs: Any, num_workers: int, batch_size: int, *params: Any) -> Any:
-        """The results of images, which may differ in size and so share no batch."""
+        """Iterate over images one by one, because they may differ in size."""
         return super().get_iterator(inputs, num_workers, 1, *params)
 
     def preprocess(  # type: ignore[override]
         self, inputs: Mapping[str, Any], timeout: float | None = None
     ) -> Iterator[dict[str, Any]]:
-        """One image with all its labels."""
+        """Load one image, with all its labels."""
         from transformers.image_utils import load_image
 
         labels = inputs["candidate_labels"]
@@ -61,25 +62,23 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
             max_text_tokens=model.config.num_token_positions,
         )
         prompts = ClassPrompts(model, processor, model_inputs["labels"], LABELS_AT_ONCE)
-        return model_inputs | {"found": prompts.detect(model_inputs["image"])}
+        return model_inputs | {"detections": prompts.detect(model_inputs["image"])}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: list[dict[str, Any]], threshold: float = 0.1, top_k: int | None = None
     ) -> list[dict[str, Any]]:
-        """What was found in an image, best first, with "score", "label" and "box", in whole pixels."""
+        """Convert the detections of an image, best first, to "score", "label" and "box", in whole pixels."""
         from mdetr.inference.detection import merge_classes
 
         (output,) = model_outputs
         image = output["image"]
-        found = merge_classes(output["found"], (image.height, image.width), threshold, MAX_OVERLAP)
-        return [
-            {
-                "score": row.score,
-                "label": row.name,
-                "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(int, row.box), strict=True)),
-            }
-            for row in found[:top_k]
-        ]
+        size = (image.height, image.width)
+        detections = merge_classes(output["detections"], size, threshold, MAX_OVERLAP)
+        results: list[dict[str, Any]] = []
+        for row in detections[:top_k]:
+            box = dict(zip(("xmin", "ymin", "xmax", "ymax"), map(int, row.box), strict=True))
+            results.append({"score": row.score, "label": row.name, "box": box})
+        return results
 
 
 PIPELINE_REGISTRY.supported_tasks[TASK] |= {"impl": MdetrZeroShotObjectDetectionPipeline}

@@ -200,7 +200,7 @@ class MdetrConfig(PreTrainedConfig):
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InvalidInputError(f"{name} must be one of {', '.join(choices)}; found {value!r}.")
+        raise InvalidInputError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
 
 
 def _check_answers(queries: list[str], types: list[str], vocabulary: dict[str, list[str]]) -> None:

@@ -1,1 +1,1 @@
-"""Processing: between the model's tensors and the data of people, files and tools."""
+"""Processing: converts images and texts to the model's tensors, and its output to detections."""

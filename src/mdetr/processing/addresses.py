@@ -1,4 +1,4 @@
-"""Reading images from addresses: http(s), and whatever file systems fsspec knows."""
+"""Reading of images from http(s) addresses and from remote file systems (fsspec)."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from mdetr.errors import InvalidInputError, MissingDependencyError
 
 MAX_BYTES = 100_000_000
 MAX_SECONDS = 60.0
-"""How long an image may take to arrive from the web."""
+"""Time limit for downloading an image from the web."""
 
-_PATIENCE = 10.0  # seconds without anything from a server
+_SILENCE_TIMEOUT = 10.0  # seconds without any data from the server
 
 
 def read_address(address: str) -> bytes:
-    """What an address points to.
+    """Read the file at an address.
 
     Args:
-        address: Such as "https://example.com/cat.jpg", or with the scheme of a file system that fsspec knows,
-            such as "s3://bucket/cat.jpg".
+        address: For example "https://example.com/cat.jpg", or an address that fsspec can open, such as
+            "s3://bucket/cat.jpg".
 
     Returns:
         The content, at most `MAX_BYTES`.
 
     Raises:
-        InvalidInputError: It cannot be reached, there is nothing, or it is too large or too slow.
-        MissingDependencyError: fsspec is needed and not installed.
+        InvalidInputError: The file does not exist, cannot be reached, is too large, or takes too long.
+        MissingDependencyError: The address needs fsspec, which is not installed.
     """
     if address.lower().startswith(("http://", "https://")):
         return _read_web(address)
@@ -38,10 +38,10 @@ def _read_web(address: str) -> bytes:
     end = time.monotonic() + MAX_SECONDS
     content = bytearray()
     try:
-        with httpx.stream("GET", address, follow_redirects=True, timeout=_PATIENCE) as response:
+        with httpx.stream("GET", address, follow_redirects=True, timeout=_SILENCE_TIMEOUT) as response:
             if not response.is_success:
                 raise InvalidInputError(
-                    f"There is no image at {address}: the server answers {response.status_code}; check the "
+                    f"There is no image at {address}: the server returned {response.status_code}; check the "
                     "address."
                 )
             for part in response.iter_bytes():
@@ -50,7 +50,7 @@ def _read_web(address: str) -> bytes:
                     raise InvalidInputError(_too_large(address))
                 if time.monotonic() > end:
                     raise InvalidInputError(
-                        f"{address} did not arrive within {MAX_SECONDS:.0f} s; download it and give its path."
+                        f"{address} took longer than {MAX_SECONDS:.0f} s; download it and give its path."
                     )
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise InvalidInputError(
@@ -71,7 +71,7 @@ def _read_file_system(address: str) -> bytes:
     try:
         with fsspec.open(address, "rb") as file:
             content: bytes = file.read(MAX_BYTES + 1)
-    except Exception as error:  # each file system raises its own kinds of errors
+    except Exception as error:  # every file system raises its own exceptions
         raise InvalidInputError(
             f"{address} cannot be read ({error or type(error).__name__}); check the address, or give the "
             "path of a file."

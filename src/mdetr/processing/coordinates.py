@@ -9,7 +9,7 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 Span = tuple[int, int]
-"""(start, end) of characters of a text, end exclusive."""
+"""(start, end) in characters of a text, end exclusive."""
 
 Spans = tuple[Span, ...]
-"""The characters of one phrase, in order; several spans where words between them do not belong to it."""
+"""Characters of one phrase, in order; several spans if words in between do not belong to it."""

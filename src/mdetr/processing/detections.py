@@ -1,4 +1,4 @@
-"""`Detections`: what was found in one image, as arrays of one length."""
+"""`Detections`: the predictions for one image, as arrays of the same length."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import supervision
 
 GAP = " ... "
-"""What stands in a phrase for words that do not belong to it."""
+"""Stands for omitted words within a phrase."""
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """One thing that was found: a row of `Detections`.
+    """One predicted object: a row of `Detections`.
 
     Attributes:
-        phrase: Its words, with " ... " where words between them do not belong; or its class.
-        spans: The characters of the text that the words are, end exclusive; none for a detection by name.
+        phrase: Its words, with " ... " for words in between that do not belong to it; or its class.
+        spans: Position of the words in the text, in characters, end exclusive; empty for a detection by name.
         box: x0, y0, x1, y1 in pixels of the image.
         score: 1 - p(no object).
     """
@@ -40,25 +40,25 @@ class Grounding:
 
     @property
     def name(self) -> str:
-        """The phrase, under the name that a class has."""
+        """Same as `phrase`, for a detection by class name."""
         return self.phrase
 
 
 @dataclass(frozen=True, eq=False)
 class Detections(Sequence[Grounding]):
-    """What was found in one image, best first where nothing else is said, as arrays of one length n.
+    """Predicted objects of one image, as arrays of the same length n; usually sorted by score, best first.
 
-    It is a sequence of rows: an integer gives a `Grounding`; a slice, a mask (n,) or several places give
-    `Detections`.
+    It is a sequence of rows: an integer index gives a `Grounding`; a slice, a mask (n,) or several indices
+    give `Detections`.
 
     Args:
-        boxes_xyxy: (n, 4) float32, x0, y0, x1, y1 in pixels of the image as given.
+        boxes_xyxy: (n, 4) float32, x0, y0, x1, y1 in pixels of the original image.
         scores: (n,) float32, 1 - p(no object).
-        phrases: n texts, the words of each thing; None where classes were asked for.
-        spans: For each thing the characters of the text that its words are, end exclusive.
-        labels: n class names; None where a text was grounded.
-        masks: (n, H, W) bool, in pixels of the image as given.
-        referred_scores: (n,) float32, the score times p(the text as a whole refers to this).
+        phrases: n strings, the words of each object; None for detection by name.
+        spans: For each object, the position of its words in the text, in characters, end exclusive.
+        labels: n class names; None for a grounded text.
+        masks: (n, H, W) bool, in pixels of the original image.
+        referred_scores: (n,) float32, score * p(the text as a whole refers to the object).
 
     Raises:
         InvalidInputError: The arrays differ in length.
@@ -73,7 +73,7 @@ class Detections(Sequence[Grounding]):
     referred_scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        """Convert what was given to the types above, and check the lengths."""
+        """Convert the arguments to the types above, and check their lengths."""
         values = {
             "boxes_xyxy": np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4),
             "scores": np.asarray(self.scores, np.float32),
@@ -89,12 +89,12 @@ class Detections(Sequence[Grounding]):
             object.__setattr__(self, name, value)
         lengths = {name: len(value) for name, value in values.items() if value is not None}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise InvalidInputError(f"The arrays of Detections must have one length; found {told}.")
+            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise InvalidInputError(f"Expected arrays of the same length in Detections, got {listed}.")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each thing is called: its label, or else its phrase."""
+        """Name of each object: its label, or its phrase if there are no labels."""
         names = self.labels if self.labels is not None else self.phrases
         return ("",) * len(self) if names is None else names
 
@@ -113,30 +113,32 @@ class Detections(Sequence[Grounding]):
             spans = () if self.spans is None else self.spans[index]
             return Grounding(self.names[index], spans, (x0, y0, x1, y1), float(self.scores[index]))
         if not isinstance(index, slice):
-            index = np.asarray(index) if len(index) else np.empty(0, np.intp)  # an empty list has no type
-        places = np.arange(len(self))[index]
+            index = (
+                np.asarray(index) if len(index) else np.empty(0, np.intp)
+            )  # numpy makes floats of an empty list
+        indices = np.arange(len(self))[index]
         return Detections(
-            self.boxes_xyxy[places],
-            self.scores[places],
-            phrases=_taken(self.phrases, places),
-            spans=_taken(self.spans, places),
-            labels=_taken(self.labels, places),
-            masks=None if self.masks is None else self.masks[places],
-            referred_scores=None if self.referred_scores is None else self.referred_scores[places],
+            self.boxes_xyxy[indices],
+            self.scores[indices],
+            phrases=_select(self.phrases, indices),
+            spans=_select(self.spans, indices),
+            labels=_select(self.labels, indices),
+            masks=None if self.masks is None else self.masks[indices],
+            referred_scores=None if self.referred_scores is None else self.referred_scores[indices],
         )
 
     def __iter__(self) -> Iterator[Grounding]:
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{row.phrase!r} {row.score:.2f}" for row in list(self)[:5])
         return f"Detections({len(self)}: {shown}{', ...' if len(self) > 5 else ''})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The arrays as JSON can hold them, without those that there are not.
+        """Convert the arrays to what JSON can hold; arrays that are None are left out.
 
         Returns:
-            Lists under the names of the arrays; masks are COCO's run lengths of columns, uncompressed.
+            Lists under the names of the arrays; masks are COCO uncompressed RLE.
         """
         content: dict[str, Any] = {"boxes_xyxy": self.boxes_xyxy.tolist(), "scores": self.scores.tolist()}
         if self.phrases is not None:
@@ -154,19 +156,19 @@ class Detections(Sequence[Grounding]):
     def to_coco(
         self, image_id: int | str = 0, categories: Mapping[str, int] | None = None
     ) -> list[dict[str, Any]]:
-        """Entries of a file of COCO results.
+        """Convert to entries of a COCO results file.
 
         Args:
-            image_id: The image's id.
-            categories: The id of each label or phrase; if left out, they are numbered from 1 as they come.
+            image_id: Id of the image.
+            categories: Id of each label or phrase; by default numbered from 1 in order of appearance.
 
         Returns:
-            For each thing image_id, category_id, bbox (x, y, width, height in pixels), score, its name as
-            `phrase`, and where there are masks the segmentation as compressed run lengths.
+            For each object image_id, category_id, bbox (x, y, width, height in pixels), score, its name as
+            `phrase`, and if there are masks, the segmentation as compressed RLE.
 
         Raises:
-            InvalidInputError: A label or phrase has no id.
-            MissingDependencyError: There are masks, and faster-coco-eval is not installed.
+            InvalidInputError: A label or phrase is not in `categories`.
+            MissingDependencyError: There are masks, but faster-coco-eval is not installed.
         """
         numbers = _numbered(self.names, 1) if categories is None else categories
         if unknown := [name for name in self.names if name not in numbers]:
@@ -188,10 +190,10 @@ class Detections(Sequence[Grounding]):
         return entries
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with a row for each thing.
+        """Convert to a table with one row per object.
 
         Returns:
-            Columns label or phrase, score, x0, y0, x1, y1, and where there are any spans and referred_score.
+            Columns label or phrase, score, x0, y0, x1, y1, and spans and referred_score if they are known.
 
         Raises:
             MissingDependencyError: pandas is not installed.
@@ -205,7 +207,10 @@ class Detections(Sequence[Grounding]):
         columns: dict[str, Any] = {
             "phrase" if self.labels is None else "label": list(self.names),
             "score": self.scores,
-            **{name: self.boxes_xyxy[:, place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
+            "x0": self.boxes_xyxy[:, 0],
+            "y0": self.boxes_xyxy[:, 1],
+            "x1": self.boxes_xyxy[:, 2],
+            "y1": self.boxes_xyxy[:, 3],
         }
         if self.spans is not None:
             columns["spans"] = list(self.spans)
@@ -214,14 +219,14 @@ class Detections(Sequence[Grounding]):
         return pandas.DataFrame(columns)
 
     def to_supervision(self, classes: Sequence[str] | None = None) -> supervision.Detections:
-        """The same as supervision's `Detections`, for its annotators, trackers and metrics.
+        """Convert to `supervision.Detections`, for its annotators, trackers and metrics.
 
         Args:
-            classes: All names that there can be, in the order of their class ids; if left out, names are
-                numbered from 0 as they come.
+            classes: All possible names, in the order of their class ids; by default names are numbered from 0
+                in order of appearance.
 
         Returns:
-            Detections with the names under `data["class_name"]`.
+            Detections with the names in `data["class_name"]`.
 
         Raises:
             InvalidInputError: A label or phrase is not among `classes`.
@@ -245,8 +250,8 @@ class Detections(Sequence[Grounding]):
         )
 
 
-def _taken(values: tuple[Any, ...] | None, places: NDArray[np.intp]) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values[place] for place in places)
+def _select(values: tuple[Any, ...] | None, indices: NDArray[np.intp]) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values[index] for index in indices)
 
 
 def _numbered(names: Sequence[str], start: int) -> dict[str, int]:

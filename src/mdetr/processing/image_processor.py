@@ -1,4 +1,4 @@
-"""The image processor: images to pixel tensors, and the model's output to boxes."""
+"""Image processor: converts images to pixel tensors, and the model's output to boxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 from transformers import AutoImageProcessor, BaseImageProcessor
@@ -26,17 +27,19 @@ class MdetrImageProcessor(BaseImageProcessor):
     """Resizes, normalizes and pads images.
 
     Args:
-        do_resize: whether images are resized.
-        size: {"shortest_edge": ..., "longest_edge": ...}; None keeps the original sizes.
-        image_mean, image_std: per channel, of values in 0..1.
-        pad_to_multiple: the padded height and width are made multiples of this, for stable shapes; None for
-            no more padding than the largest image of the batch needs.
+        do_resize: Whether to resize images.
+        size: {"shortest_edge": ..., "longest_edge": ...}, in pixels; None keeps the original sizes.
+        image_mean: Mean of each channel, for values from 0 to 1.
+        image_std: Standard deviation of each channel.
+        pad_to_multiple: Multiple that the padded height and width are rounded up to, for fewer different
+            shapes; None to pad only to the largest image of the batch.
+        **kwargs: Further arguments of `BaseImageProcessor`.
 
     Source: arXiv 2104.12763, appendix A; the resizing is DETR's.
     """
 
-    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 (the base class's own form)
-    size: dict[str, int] | None = dict(_PUBLISHED_SIZE)  # noqa: RUF012 (so that `size: null` is saved)
+    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 (as in the base class)
+    size: dict[str, int] | None = dict(_PUBLISHED_SIZE)  # noqa: RUF012 (needed to save `size: null`)
 
     def __init__(
         self,
@@ -57,16 +60,16 @@ class MdetrImageProcessor(BaseImageProcessor):
     def preprocess(
         self, images: ImageInput | Sequence[ImageInput], *_: Any, do_resize: bool | None = None, **__: Any
     ) -> BatchFeature:
-        """One image or several -> pixel_values (I, 3, H, W) float32, pixel_mask (I, H, W), 1 on the image."""
-        return self.pad(
-            [
-                self.resize(image) if do_resize is not False else image
-                for image in map(load_image, as_list(images))
-            ]
-        )
+        """Convert images to pixel_values (I, 3, H, W) float32 and pixel_mask (I, H, W), 1 on the image."""
+        loaded = [load_image(image) for image in as_list(images)]
+        if do_resize is not False:
+            loaded = [self.resize(image) for image in loaded]
+        return self.pad(loaded)
 
-    def resize(self, image: Tensor) -> Tensor:
-        """An image (3, H, W) uint8, resized (bilinear, antialiased) where the configuration asks for it."""
+    def resize(
+        self, image: UInt8[Tensor, "3 height width"]
+    ) -> UInt8[Tensor, "3 resized_height resized_width"]:
+        """Resize an image (bilinear, antialiased), if the configuration says so."""
         if not self.do_resize or self.size is None:
             return image
         height, width = resized_size(
@@ -74,8 +77,9 @@ class MdetrImageProcessor(BaseImageProcessor):
         )
         return tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
 
-    def pad(self, images: Sequence[Tensor]) -> BatchFeature:
-        """Normalize images (3, h, w) uint8 and pad them at the right and bottom to the largest."""
+    def pad(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> BatchFeature:
+        """Normalize images, and pad them at the right and bottom to the size of the largest."""
+        # Allocate the batch
         multiple = self.pad_to_multiple or 1
         height, width = (
             -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
@@ -84,6 +88,8 @@ class MdetrImageProcessor(BaseImageProcessor):
         std = torch.tensor(self.image_std).view(3, 1, 1)
         pixel_values = torch.zeros(len(images), 3, height, width)
         pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64)
+
+        # Fill in each image
         for image, values, mask in zip(images, pixel_values, pixel_mask, strict=True):
             h, w = image.shape[-2:]
             values[:, :h, :w] = image.float().div_(255).sub_(mean).div_(std)
@@ -96,20 +102,20 @@ class MdetrImageProcessor(BaseImageProcessor):
         threshold: float = 0.1,
         target_sizes: TargetSizes | None = None,
     ) -> list[dict[str, Tensor]]:
-        """The boxes that were found for each text, best first, whatever their words.
+        """Convert the output to boxes of each text, best first, as users of DETR know it.
 
         Args:
-            outputs: The model's, for B texts.
-            threshold: A box is kept if its score, 1 - p(no object), is above this.
-            target_sizes: (height, width) of each text's image as given, in pixels, also as a tensor (B, 2);
-                if left out, boxes are relative to the image, from 0 to 1.
+            outputs: Output of the model for B texts.
+            threshold: Minimum score, 1 - p(no object), of a box.
+            target_sizes: (height, width) of each text's original image, in pixels, also as a tensor (B, 2);
+                by default boxes are relative to the image, from 0 to 1.
 
         Returns:
-            Per text "scores" (n,) float32, "labels" (n,) int64, the position of the likeliest token of each,
-            and "boxes" (n, 4) float32, x0, y0, x1, y1, cut at the border of the image.
+            For each text "scores" (n,) float32, "labels" (n,) int64, the position of the most probable token
+            of each box, and "boxes" (n, 4) float32, x0, y0, x1, y1, clipped to the image.
 
         Raises:
-            InvalidInputError: There are more or fewer sizes than texts.
+            InvalidInputError: The number of sizes differs from the number of texts.
         """
         return post_process_object_detection(outputs, threshold, target_sizes)
 

@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64, Num, UInt8
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
@@ -32,11 +34,11 @@ ImageInput = (
     | bytearray
     | BinaryIO
     | Image.Image
-    | np.ndarray[Any, Any]
+    | NDArray[Any]
     | Tensor
     | Mapping[str, Any]
 )
-"""Any image; `load_image` says which kinds there are."""
+"""Any image; see `load_image`."""
 
 _CHANNEL_ORDERS = ("rgb", "bgr")
 
@@ -44,9 +46,9 @@ _DAMAGED_FILE_ERRORS = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(LookupError, ArithmeticError, struct.error),
 )
-"""All that PIL's many decoders raise on files that are cut off or hold nonsense."""
+"""Exceptions that PIL's decoders raise on damaged files."""
 
-_TURNS = MappingProxyType(
+_TRANSPOSITIONS = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -57,59 +59,67 @@ _TURNS = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-"""What turns an image upright, by the value of its EXIF orientation."""
+"""EXIF orientation -> transposition that makes the image upright."""
 
 _TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
-_LYING = frozenset({5, 6, 7, 8})  # the EXIF orientations that exchange width and height
+_ROTATED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """How an image lies in a batch: its size as given, as resized, and with padding; (height, width) each."""
+    """Sizes of an image on its way into a batch.
+
+    Attributes:
+        given: (height, width) of the original image.
+        resized: (height, width) after resizing.
+        padded: (height, width) of the batch.
+    """
 
     given: Size
     resized: Size
     padded: Size
 
 
-def image_layouts(given: Sequence[Size], pixel_mask: Tensor) -> list[ImageLayout]:
-    """How images of the given sizes lie in the batch with this mask (I, H, W; 1 = image)."""
+def image_layouts(
+    given: Sequence[Size], pixel_mask: Int64[Tensor, "images height width"]
+) -> list[ImageLayout]:
+    """Compute the layouts of images from their original sizes and the batch's mask (1 = image)."""
     height, width = pixel_mask.shape[-2:]
     heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
-    return [
-        ImageLayout(size, (int(h), int(w)), (height, width))
-        for size, h, w in zip(given, heights, widths, strict=True)
-    ]
+    layouts: list[ImageLayout] = []
+    for size, resized_height, resized_width in zip(given, heights, widths, strict=True):
+        layouts.append(ImageLayout(size, (int(resized_height), int(resized_width)), (height, width)))
+    return layouts
 
 
-def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
-    """Read any image as RGB, turned upright as its EXIF data says.
+def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 height width"]:
+    """Read any image as RGB, made upright according to its EXIF data.
 
-    Transparency is dropped, gray is repeated three times, and 16 bits become 8. Gray values that are floats
-    (float TIFF) are taken as 0 (black) to 1 (white) where none is outside, as they are where all are whole
-    numbers from 0 to 255, and else as running from the image's least to its largest value; what is not finite
-    is black. EXIF data that cannot be read turn nothing.
+    Transparency is dropped, gray is repeated three times, and 16 bits become 8. Floating-point gray values
+    (float TIFF) range from 0 (black) to 1 (white) if none is outside; they are used unchanged if all are
+    whole numbers from 0 to 255; otherwise they are scaled from their minimum to their maximum. Values that
+    are not finite are black. EXIF data that cannot be read are ignored.
 
     Args:
-        image: One of these:
+        image: One of:
             - a path, also with ~ for the home folder;
-            - an http(s) address, a data: address, or one of a file system that fsspec knows;
-            - the bytes of an encoded image, or an open binary file that holds one;
+            - an http(s) address, a data: URL, or an address that fsspec can open;
+            - the bytes of an encoded image, or an open binary file;
             - a PIL image of any mode;
             - an array (H, W, 3), (H, W, 4) with transparency, or (H, W) or (H, W, 1) gray; or a tensor
               (3, H, W), (4, H, W), (H, W) or (1, H, W). Values are uint8 0..255 or floats 0..1;
-            - a mapping with "bytes" or "path", as the data sets of Hugging Face have them.
-        channel_order: Of arrays and tensors: "rgb", or "bgr" as OpenCV has them.
+            - a mapping with "bytes" or "path", as in Hugging Face data sets.
+        channel_order: Order of the channels of arrays and tensors: "rgb", or "bgr" as in OpenCV.
 
     Returns:
         (3, H, W) uint8.
 
     Raises:
-        InvalidInputError: the file is missing, no image, damaged or too large to be decoded safely, or the
-            array or tensor has another shape, type or range.
+        InvalidInputError: The file does not exist, is not an image, is damaged or is too large to decode
+            safely; or the array or tensor has another shape, type or range.
     """
     if channel_order not in _CHANNEL_ORDERS:
-        raise InvalidInputError(f'channel_order must be "rgb" or "bgr"; found {channel_order!r}.')
+        raise InvalidInputError(f'Expected channel_order "rgb" or "bgr", got {channel_order!r}.')
     image = unwrap(image)
     if isinstance(image, Tensor):
         pixels = _from_tensor(image)
@@ -123,12 +133,18 @@ def load_image(image: ImageInput, channel_order: str = "rgb") -> Tensor:
         return _open_and_decode(image)
     raise InvalidInputError(
         f"Expected an image as a path, an address, bytes, a PIL image, an array (H, W, 3) or a tensor "
-        f"(3, H, W); found {type(image).__name__}."
+        f"(3, H, W); got {type(image).__name__}."
     )
 
 
-def unwrap(image: ImageInput) -> ImageInput:
-    """The bytes or the path in a mapping, the bytes in an open file; all other images as they are.
+def unwrap(image: object) -> Any:
+    """Take the bytes or the path out of a mapping, and the bytes out of an open file.
+
+    Args:
+        image: Any image.
+
+    Returns:
+        The content of a mapping or of an open file; any other image unchanged.
 
     Raises:
         InvalidInputError: The mapping has neither, or the file is not open for reading bytes.
@@ -137,7 +153,7 @@ def unwrap(image: ImageInput) -> ImageInput:
         content = image.get("bytes") if image.get("bytes") is not None else image.get("path")
         if not isinstance(content, bytes | bytearray | str | os.PathLike):
             raise InvalidInputError(
-                'Expected "bytes" or "path" in the mapping of an image; found '
+                'Expected "bytes" or "path" in the mapping of an image, got '
                 f"{', '.join(map(repr, image)) or 'nothing'}."
             )
         return unwrap(content)
@@ -145,12 +161,12 @@ def unwrap(image: ImageInput) -> ImageInput:
         return bytes(image)
     if isinstance(image, Image.Image) or not hasattr(image, "read"):
         return image
-    return _read_open_file(cast(BinaryIO, image))
+    return _read_open_file(image)
 
 
-def _read_open_file(file: BinaryIO) -> bytes:
+def _read_open_file(file: Any) -> bytes:
     try:
-        if file.seekable():  # what was just written is at its end
+        if file.seekable():  # a file that was just written is at its end
             file.seek(0)
         content = file.read()
     except (OSError, ValueError) as error:
@@ -161,39 +177,48 @@ def _read_open_file(file: BinaryIO) -> bytes:
 
 
 def image_size(image: str | os.PathLike[str] | bytes) -> Size:
-    """The (height, width) that `load_image` gives an image, read from its header.
+    """Read the size of an image from its header.
 
     Args:
         image: A path, or the bytes of an encoded image.
 
     Returns:
-        The size of the upright picture, in pixels.
+        (height, width) of the upright image, as `load_image` gives it.
 
     Raises:
-        InvalidInputError: The file is missing, no image, damaged, or too large to be decoded safely.
+        InvalidInputError: The file does not exist, is not an image, is damaged or is too large to decode
+            safely.
     """
     source, name = _source_of(image)
     with _opened(source, name) as opened:
         _check_size(opened, name)
         width, height = opened.size
-        if isinstance(
-            opened, TiffImagePlugin.TiffImageFile
-        ):  # whose `size` is upright in some versions of PIL
+        # In some versions of PIL the `size` of a TIFF file is that of the upright image already
+        if isinstance(opened, TiffImagePlugin.TiffImageFile):
             width, height = (opened.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
-        return (width, height) if _orientation(opened) in _LYING else (height, width)
+        return (width, height) if _orientation(opened) in _ROTATED else (height, width)
 
 
 def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
-    """The size of an image whose shortest side becomes `shortest`, or less where `longest` would be exceeded.
+    """Compute the size of an image after resizing.
 
-    Source: DETR's rule: the shortest side is rounded where `longest` decides, the other is cut to an integer.
+    Args:
+        size: (height, width) of the image.
+        shortest: Length that the shortest side becomes.
+        longest: Maximum length of the longest side, for which the shortest side may become shorter; None for
+            no maximum.
+
+    Returns:
+        (height, width) after resizing.
+
+    Source: DETR; the shortest side is rounded if `longest` applies, and the other side is truncated.
     """
     height, width = size
     small, large = min(size), max(size)
     target = shortest
     if longest is not None and large / small * target > longest:
         target = round(longest * small / large)
-        if target == 0:  # an image so thin that nothing of it would be left
+        if target == 0:  # an extremely thin image keeps one pixel
             return (longest, 1) if width < height else (1, longest)
     if width < height:
         return int(target * height / width), target
@@ -201,7 +226,7 @@ def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
 
 
 def is_single(images: object) -> bool:
-    """Whether something is one image, and not a list, an array (N, H, W, C) or another iterable of them."""
+    """Return whether the argument is one image, and not an iterable or an array (N, H, W, C) of images."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim != 4
     kinds = str | os.PathLike | bytes | bytearray | Image.Image | Mapping
@@ -209,30 +234,43 @@ def is_single(images: object) -> bool:
 
 
 def as_list(images: ImageInput | Iterable[ImageInput]) -> list[ImageInput]:
-    """One image or several, also as an array (N, H, W, C) or a tensor (N, C, H, W) -> a list."""
+    """Return one or several images, also an array (N, H, W, C) or a tensor (N, C, H, W), as a list."""
     return [cast(ImageInput, images)] if is_single(images) else list(cast(Iterable[ImageInput], images))
 
 
 def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO, str]:
-    """What PIL opens, and its name in errors."""
+    """Find what PIL can open, and its name for messages.
+
+    Args:
+        image: A path, an address or bytes.
+
+    Returns:
+        A path or a file in memory, and the name.
+
+    Raises:
+        InvalidInputError: The image does not exist, or the address cannot be read.
+    """
+    # Images that are not files
     if isinstance(image, bytes):
         return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
     if is_data_address(image):
-        return io.BytesIO(_decode_data_address(str(image))), "the image in the data: address"
+        return io.BytesIO(_decode_data_address(str(image))), "the image in the data: URL"
     if is_address(image):
         return io.BytesIO(read_address(str(image))), str(image)
+
+    # Files; a name that begins with ~ may exist as it is
     path = Path(image)
     try:
-        is_there = path.exists()
-        if not is_there and str(path).startswith("~"):
+        exists = path.exists()
+        if not exists and str(path).startswith("~"):
             path = path.expanduser()
-            is_there = path.exists()
-    except (OSError, ValueError, RuntimeError):  # such as a name that is too long, or an unknown user's home
-        is_there = False
-    if not is_there:
+            exists = path.exists()
+    except (OSError, ValueError, RuntimeError):  # for example a name that is too long, or an unknown user
+        exists = False
+    if not exists:
         raise InvalidInputError(f"There is no image at {path}; check the path.")
     if path.is_dir():
-        raise InvalidInputError(f"Expected an image file, found the folder {path}; name a file in it.")
+        raise InvalidInputError(f"Expected an image file, got the folder {path}; choose a file in it.")
     return path, str(path)
 
 
@@ -240,7 +278,7 @@ def _decode_data_address(address: str) -> bytes:
     header, comma, data = address.partition(",")
     if not comma:
         raise InvalidInputError(
-            "The data: address has no comma before its data; expected data:image/png;base64,..."
+            "The data: URL has no comma before its data; expected data:image/png;base64,..."
         )
     content = unquote_to_bytes(data)
     if not header.lower().endswith(";base64"):
@@ -248,10 +286,10 @@ def _decode_data_address(address: str) -> bytes:
     try:
         return base64.b64decode(content + b"=" * (-len(content) % 4), validate=True)
     except ValueError:
-        raise InvalidInputError("The data: address is cut off, or is not base64; copy all of it.") from None
+        raise InvalidInputError("The data: URL is cut off, or is not base64; copy all of it.") from None
 
 
-def _open_and_decode(image: str | os.PathLike[str] | bytes) -> Tensor:
+def _open_and_decode(image: str | os.PathLike[str] | bytes) -> UInt8[Tensor, "3 height width"]:
     source, name = _source_of(image)
     with _opened(source, name) as opened:
         return _decode(opened, name)
@@ -259,19 +297,17 @@ def _open_and_decode(image: str | os.PathLike[str] | bytes) -> Tensor:
 
 @contextmanager
 def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
-    """An image of which only the header is read."""
+    """Open an image, and read only its header."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # `_check_size` refuses them itself
-            warnings.simplefilter("ignore", UserWarning)  # of odd EXIF data
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # see `_check_size`
+            warnings.simplefilter("ignore", UserWarning)  # about unusual EXIF data
             opened = Image.open(source)
         with opened:
             yield opened
     except UnidentifiedImageError:
         raise InvalidInputError(
-            f"{name} is not an image in a known format; give a PNG, JPEG or another image file."
+            f"{name} is not an image in a known format; use a PNG, JPEG or other image file."
         ) from None
     except Image.DecompressionBombError:
         raise InvalidInputError(_too_large(name)) from None
@@ -281,16 +317,16 @@ def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
         raise InvalidInputError(f"{name} cannot be read as an image ({error}); it may be damaged.") from None
 
 
-def _decode(image: Image.Image, name: str) -> Tensor:
+def _decode(image: Image.Image, name: str) -> UInt8[Tensor, "3 height width"]:
     _check_size(image, name)
     try:
-        image.load()  # before its EXIF data are asked for: some formats turn the picture themselves
-        turn = _TURNS.get(_orientation(image))
-        upright = image if turn is None else image.transpose(turn)
+        image.load()  # before reading EXIF data, because some formats transpose the image themselves
+        transposition = _TRANSPOSITIONS.get(_orientation(image))
+        upright = image if transposition is None else image.transpose(transposition)
         rgb = _to_8_bit(upright).convert("RGB")
     except _DAMAGED_FILE_ERRORS as error:
         raise InvalidInputError(
-            f"{name} is damaged or cut off ({error}); get the whole file again."
+            f"{name} is damaged or cut off ({error}); download or copy it again."
         ) from None
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
 
@@ -300,26 +336,25 @@ def _check_size(image: Image.Image, name: str) -> None:
     if limit is not None and image.width * image.height > limit:
         raise InvalidInputError(_too_large(name, image.width, image.height))
     if image.width == 0 or image.height == 0:
-        raise InvalidInputError(
-            f"{name} has no pixels ({image.width} x {image.height}); give an image that has some."
-        )
+        raise InvalidInputError(f"{name} has no pixels ({image.width} x {image.height}); use another image.")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation from 1 to 8; 1, upright, where there is none or it cannot be read."""
-    decodes_all = image.format == "PNG" and not _has_late_exif(image)  # if its own `getexif` is called
+    """Return the EXIF orientation from 1 to 8; 1 (upright) if there is none or it cannot be read."""
+    # `getexif` of a PNG file decodes all pixels, which only EXIF data behind them needs
+    decodes_all = image.format == "PNG" and not _has_late_exif(image)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of odd tags
+            warnings.simplefilter("ignore", UserWarning)  # about unusual tags
             exif = Image.Image.getexif(image) if decodes_all else image.getexif()
             value = exif.get(ExifTags.Base.Orientation)
     except _DAMAGED_FILE_ERRORS:
         return 1
-    return value if isinstance(value, int) and value in _TURNS else 1
+    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
 
 
 def _has_late_exif(image: Image.Image) -> bool:
-    """Whether a PNG file has chunks that may hold EXIF data behind its pixels, where PIL has not read yet."""
+    """Return whether a PNG file has chunks behind its pixels that may hold EXIF data."""
     file = getattr(image, "fp", None)
     if file is None or "exif" in image.info:
         return False
@@ -339,9 +374,9 @@ def _has_late_exif(image: Image.Image) -> bool:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale gray images of more than 8 bits, whose values PIL's own conversion would clip at 255.
+    """Scale gray images of more than 8 bits, because PIL's own conversion clips them at 255.
 
-    Of 16 bits the high byte is kept.
+    Of 16 bits the high byte is used.
     """
     if image.mode == "F":
         return Image.fromarray(_scaled(np.asarray(image)))
@@ -354,8 +389,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8 if image.mode != "I" or high > 255 else values).astype(np.uint8))
 
 
-def _scaled(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Values (H, W) of any range -> uint8, as `load_image` says."""
+def _scaled(values: Num[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """Scale values of any range to uint8, as described in `load_image`."""
     finite = np.isfinite(values)
     values = np.where(finite, values, 0).astype(np.float64)
     known = values[finite]
@@ -367,12 +402,12 @@ def _scaled(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.where(finite, values.clip(0, 255).round(), 0).astype(np.uint8)
 
 
-def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    """An array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) -> (3, H, W) uint8."""
+def _from_array(array: NDArray[Any]) -> UInt8[Tensor, "3 height width"]:
+    """Convert an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)."""
     channels_last = array[..., None] if array.ndim == 2 else array
     if channels_last.ndim != 3 or channels_last.shape[2] not in (1, 3, 4) or 0 in channels_last.shape:
         raise InvalidInputError(
-            f"Expected an image array of shape (H, W, 3), (H, W, 4) or (H, W), found {array.shape}."
+            f"Expected an image array of shape (H, W, 3), (H, W, 4) or (H, W), got {array.shape}."
         )
     _check_values(str(array.dtype), array.dtype == np.uint8, np.issubdtype(array.dtype, np.floating))
     copied = np.ascontiguousarray(channels_last.transpose(2, 0, 1))
@@ -381,12 +416,12 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
     return _to_rgb(torch.from_numpy(copied))
 
 
-def _from_tensor(tensor: Tensor) -> Tensor:
-    """A tensor (3, H, W), (4, H, W), (1, H, W) or (H, W) -> (3, H, W) uint8."""
+def _from_tensor(tensor: Tensor) -> UInt8[Tensor, "3 height width"]:
+    """Convert a tensor (3, H, W), (4, H, W), (1, H, W) or (H, W)."""
     channels_first = tensor[None] if tensor.ndim == 2 else tensor
     if channels_first.ndim != 3 or channels_first.shape[0] not in (1, 3, 4) or tensor.numel() == 0:
         raise InvalidInputError(
-            f"Expected an image tensor of shape (3, H, W), (4, H, W) or (H, W), found {tuple(tensor.shape)}."
+            f"Expected an image tensor of shape (3, H, W), (4, H, W) or (H, W), got {tuple(tensor.shape)}."
         )
     _check_values(str(tensor.dtype), tensor.dtype == torch.uint8, tensor.is_floating_point())
     return _to_rgb(channels_first.detach().cpu())
@@ -395,21 +430,23 @@ def _from_tensor(tensor: Tensor) -> Tensor:
 def _check_values(dtype: str, is_uint8: bool, is_float: bool) -> None:
     if not is_uint8 and not is_float:
         raise InvalidInputError(
-            f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, found {dtype}; convert "
+            f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, got {dtype}; convert "
             "them first."
         )
 
 
-def _to_rgb(pixels: Tensor) -> Tensor:
-    """(1, 3 or 4, H, W) uint8, or floats from 0 to 1 -> (3, H, W) uint8."""
+def _to_rgb(
+    pixels: UInt8[Tensor, "channels height width"] | Float[Tensor, "channels height width"],
+) -> UInt8[Tensor, "3 height width"]:
+    """Convert 1, 3 or 4 channels of uint8, or of floats from 0 to 1."""
     if pixels.is_floating_point():
         pixels = pixels.float()
         if not bool(pixels.isfinite().all()):
-            raise InvalidInputError("The image holds NaN or infinite values; give floats from 0 to 1.")
+            raise InvalidInputError("The image has NaN or infinite values; give floats from 0 to 1.")
         low, high = float(pixels.min()), float(pixels.max())
         if low < 0 or high > 1:
             raise InvalidInputError(
-                f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, found floats from "
+                f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, got floats from "
                 f"{low:g} to {high:g}; scale them first."
             )
         pixels = (pixels * 255).round().to(torch.uint8)
@@ -419,6 +456,6 @@ def _to_rgb(pixels: Tensor) -> Tensor:
 def _too_large(name: str, width: int | None = None, height: int | None = None) -> str:
     size = "" if width is None else f" ({width} x {height} pixels)"
     return (
-        f"{name} is too large to be decoded safely{size}: at most {Image.MAX_IMAGE_PIXELS:,} pixels are "
+        f"{name} is too large to decode safely{size}: at most {Image.MAX_IMAGE_PIXELS:,} pixels are "
         "accepted; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
     )

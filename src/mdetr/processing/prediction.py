@@ -1,4 +1,4 @@
-"""`Prediction`: all that the model predicts for one text and its image."""
+"""`Prediction`: everything that the model predicts for one text and its image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mdetr.processing.tokens import TokenizedText
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model predicts for one text and its image, made once a batch for all metrics.
+    """Everything that the model predicts for one text and its image, post-processed once for all metrics.
 
     Attributes:
-        detections: Every query in the model's order; boxes may leave the image. In detection by name, every
-            box of every class, with labels.
-        text: The text with its tokens; None in detection by name, where each class is a text of its own.
-        token_probabilities: (Q, T) float32, the probability of each token; the last is "no object".
-        segments: The queries that are sure enough, best first, with their masks; None without a mask head.
-        answer: To the text as a question; None where the model gives no answers.
+        detections: All queries in the model's order; boxes may extend beyond the image. In detection by name,
+            all boxes of all classes, with labels.
+        text: The text with its tokens; None in detection by name, where each class is a separate text.
+        token_probabilities: (Q, T) float32, probability of each token position; the last is "no object".
+        segments: Queries above the threshold, best first, with their masks; None without a mask head.
+        answer: Answer to the text as a question; None if the model has no answer heads.
     """
 
     detections: Detections

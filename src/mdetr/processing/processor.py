@@ -1,4 +1,4 @@
-"""`MdetrProcessor`: pre-processing and post-processing of images and texts."""
+"""`MdetrProcessor`: preprocessing of images and texts, and post-processing of the model's output."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 from transformers import (
     AutoProcessor,
@@ -45,18 +46,18 @@ from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 
 
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of RoBERTa and DistilRoBERTa, which the published models read with; needs no network."""
+    """Load the tokenizer of RoBERTa, which the released models use, from the package."""
     return RobertaTokenizer.from_pretrained(Path(__file__).parents[1] / "assets" / "roberta")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The model's arguments, with what post-processing needs to know of them.
+    """Arguments of the model, with the texts and layouts that post-processing needs.
 
     Attributes:
-        inputs: The arguments of `forward`.
+        inputs: Arguments of `forward`.
         texts: B texts with their tokens.
-        layouts: How the image of each text lies in the batch; without texts, how each image does.
+        layouts: Layout of each text's image in the batch; without texts, of each image.
     """
 
     inputs: BatchFeature
@@ -65,16 +66,19 @@ class Batch:
 
 
 class MdetrProcessor(ProcessorMixin):
-    """Everything between a user's images and texts and the model's tensors, in both directions.
+    """Converts images and texts to the model's tensors, and its output to detections.
 
     Args:
-        image_processor: how images become tensors.
-        tokenizer: any fast Hugging Face tokenizer that fits the model's text encoder.
-        max_text_tokens: the model's token positions: longer texts, special tokens included, are refused.
-        pad_text_to_multiple: texts are padded to a multiple of this many tokens, for stable shapes; None for
-            the longest of the batch.
-        answer_types, answer_vocabulary: what the model can answer; see `MdetrConfig`.
-        default_threshold: what is less certain than this, 0..1, is left out where a call says nothing else.
+        image_processor: Processor of the images.
+        tokenizer: Any fast Hugging Face tokenizer that fits the model's text encoder.
+        max_text_tokens: Number of token positions of the model; longer texts, including special tokens, are
+            refused.
+        pad_text_to_multiple: Multiple that the number of tokens is rounded up to, for fewer different shapes;
+            None to pad only to the longest text of the batch.
+        answer_types: Types of answers of the model; see `MdetrConfig`.
+        answer_vocabulary: Answers of each type; see `MdetrConfig`.
+        default_threshold: Minimum score of a detection, from 0 to 1, for calls without a threshold.
+        **kwargs: Further arguments of `ProcessorMixin`.
     """
 
     def __init__(
@@ -97,14 +101,14 @@ class MdetrProcessor(ProcessorMixin):
         self.auto_map = dict(PROCESSOR_CLASSES)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        """Save the processor as `ProcessorMixin` does, with what the Auto classes need to load it."""
+        """Save the processor like any `ProcessorMixin`, with the file for `trust_remote_code=True`."""
         saved = super().save_pretrained(save_directory, *args, **kwargs)
         write_remote_code(save_directory)
         return saved
 
     @property
     def answers(self) -> AnswerSpace:
-        """What the model can answer."""
+        """Answers that the model can give."""
         return AnswerSpace(tuple(self.answer_types or ()), self.answer_vocabulary or {})
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -116,27 +120,25 @@ class MdetrProcessor(ProcessorMixin):
         return_tensors: str = "pt",
         image_index: Tensor | Sequence[int] | None = None,
     ) -> BatchFeature:
-        """Turn images and texts, and where given their targets, into the arguments of a model's `forward`.
+        """Convert images and texts, and optionally targets, to the arguments of the model's `forward`.
 
         Args:
-            images: I images: paths, PIL images, (H, W, 3) uint8 arrays or (3, H, W) uint8 tensors.
+            images: I images of any kind; see `load_image`.
             text: B texts. One image with several texts, or as many texts as images, need no `image_index`.
-            targets: per text; see `TargetInput`.
-            do_resize: whether images are resized as the configuration says.
-            return_tensors: "pt"; nothing else is offered.
-            image_index: (B,) the image that each text is about.
+            targets: Target of each text; see `TargetInput`.
+            do_resize: Whether to resize images according to the configuration.
+            return_tensors: Only "pt" is supported.
+            image_index: (B,) index of each text's image.
 
         Returns:
-            pixel_values (I, 3, H, W), pixel_mask (I, H, W), input_ids and attention_mask (B, L), and where
-            given targets and image_index.
+            pixel_values (I, 3, H, W), pixel_mask (I, H, W), input_ids and attention_mask (B, L), and targets
+            and image_index if they are given.
 
         Raises:
-            InvalidInputError: an image, text or target cannot be used; the message says why.
+            InvalidInputError: An image, text or target cannot be used; the message says why.
         """
         if return_tensors != "pt":
-            raise InvalidInputError(
-                f'return_tensors must be "pt" (PyTorch tensors); found {return_tensors!r}.'
-            )
+            raise InvalidInputError(f'Expected return_tensors "pt" (PyTorch), got {return_tensors!r}.')
         return self.prepare(images, text, targets, do_resize, image_index).inputs
 
     def prepare(
@@ -147,73 +149,88 @@ class MdetrProcessor(ProcessorMixin):
         do_resize: bool = True,
         image_index: Tensor | Sequence[int] | None = None,
     ) -> Batch:
-        """The same as a call gives, with what post-processing needs to know; arguments as for a call."""
+        """Convert like a call, with the same arguments, and keep what post-processing needs."""
+        # Load, resize and pad the images
         inputs = BatchFeature()
         layouts: list[ImageLayout] = []
         if images is not None:
             loaded = [load_image(image) for image in as_list(images)]
             if not loaded:
-                raise InvalidInputError("Expected at least one image, found an empty list.")
+                raise InvalidInputError("Expected at least one image, got an empty list.")
             resized = [self.image_processor.resize(image) if do_resize else image for image in loaded]
             inputs.update(self.image_processor.pad(resized))
             sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
             layouts = image_layouts(sizes, inputs["pixel_mask"])
         if text is None:
             return Batch(inputs, [], layouts)
-        several = as_texts(text)
-        encoding = self.tokenize(several)
-        texts = tokenized_texts(encoding, several)
+
+        # Tokenize the texts, and find the image of each
+        text_list = as_texts(text)
+        encoding = self.tokenize(text_list)
+        texts = tokenized_texts(encoding, text_list)
         inputs.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
         index = _image_of_text(image_index, len(texts), len(layouts))
         if index is not None:
             inputs["image_index"] = index
             layouts = [layouts[i] for i in index.tolist()] if layouts else []
+
+        # Convert the targets
         if targets is not None:
             if not layouts:
-                raise InvalidInputError("Targets need their images, to which their boxes are relative.")
-            given = [targets] if isinstance(targets, Mapping) else list(targets)
-            inputs["targets"] = make_targets(texts, given, layouts, self.max_text_tokens, self.answers)
+                raise InvalidInputError("Targets need images, because their boxes are relative; give images.")
+            target_list = [targets] if isinstance(targets, Mapping) else list(targets)
+            inputs["targets"] = make_targets(texts, target_list, layouts, self.max_text_tokens, self.answers)
         return Batch(inputs, texts, layouts)
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """The encoding of texts, padded to the longest.
+        """Tokenize texts, padded to the longest.
 
-        What looks like a special token, such as "<mask>", is text like any other.
+        Special tokens within a text, such as "<mask>", are treated as ordinary text.
+
+        Args:
+            texts: B texts.
+
+        Returns:
+            The encoding, with input_ids and attention_mask (B, L).
 
         Raises:
-            InvalidInputError: A text is no text, is empty, or has more tokens than the model has positions.
+            InvalidInputError: A text is not a string, is empty, or has more tokens than the model has
+                positions.
         """
+        # Check the tokenizer and the texts
         if not getattr(self.tokenizer, "is_fast", False):
             raise InvalidInputError(
-                f"{type(self.tokenizer).__name__} cannot say which characters a token covers; "
-                "use a fast tokenizer."
+                f"{type(self.tokenizer).__name__} does not know which characters a token covers; use a fast "
+                "tokenizer."
             )
         if not texts:
-            raise InvalidInputError("Expected at least one text, found an empty list.")
+            raise InvalidInputError("Expected at least one text, got an empty list.")
         for text in texts:
             check_text(text)
+
+        # Tokenize, and refuse texts that are too long
         encoding = self.tokenizer(
             list(texts),
             padding="longest",
             pad_to_multiple_of=self.pad_text_to_multiple,
             return_tensors="pt",
             split_special_tokens=True,
-            verbose=False,  # a text that is too long is refused below
+            verbose=False,  # texts that are too long are refused below
         )
         for text, length in zip(texts, encoding["attention_mask"].sum(1).tolist(), strict=True):
             if length > self.max_text_tokens:
                 raise InvalidInputError(
-                    f"The text has {length} tokens, the model has positions for {self.max_text_tokens}; "
+                    f"The text has {length} tokens, but the model has only {self.max_text_tokens} positions; "
                     f'shorten it: "{text[:40]}..."'
                 )
         return encoding
 
     def tokenize_each(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """The tokens of texts, without padding; see `tokenize` for what is refused."""
+        """Tokenize texts without padding; see `tokenize` for the errors."""
         return unpadded_texts(self.tokenize(texts), texts)
 
     def pad_texts(self, texts: Sequence[TokenizedText]) -> BatchEncoding:
-        """The input_ids and attention_mask (B, L) of texts that are tokenized, padded to the longest."""
+        """Pad tokenized texts to the longest: input_ids and attention_mask (B, L)."""
         return self.tokenizer.pad(
             {"input_ids": [list(text.input_ids) for text in texts]},
             padding="longest",
@@ -223,15 +240,21 @@ class MdetrProcessor(ProcessorMixin):
         )
 
     def threshold_or_default(self, threshold: float | None) -> float:
-        """A threshold, or for None the model's own.
+        """Check a threshold, and replace None by the model's own.
+
+        Args:
+            threshold: Minimum score, or None.
+
+        Returns:
+            The minimum score.
 
         Raises:
             InvalidInputError: It is not between 0 and 1.
         """
         chosen = self.default_threshold if threshold is None else threshold
         if not 0 <= chosen <= 1:
-            raise InvalidInputError(f"threshold must be between 0 and 1; found {chosen}.")
-        return chosen
+            raise InvalidInputError(f"Expected a threshold between 0 and 1, got {chosen}.")
+        return float(chosen)
 
     def post_process_grounding(
         self,
@@ -242,7 +265,7 @@ class MdetrProcessor(ProcessorMixin):
         token_threshold: float = 0.1,
         max_overlap: float = 0.7,
     ) -> list[Detections]:
-        """See `post_process_grounding`; a threshold of None is the model's own."""
+        """See `post_process_grounding`; None is the model's own threshold."""
         limit = self.threshold_or_default(threshold)
         return post_process_grounding(output, texts, sizes, limit, token_threshold, max_overlap)
 
@@ -254,30 +277,30 @@ class MdetrProcessor(ProcessorMixin):
         text_threshold: float = 0.1,
         target_sizes: TargetSizes | None = None,
     ) -> list[dict[str, Any]]:
-        """The things that each text mentions, best first, in the form that users of Grounding DINO know.
+        """Find the objects that each text mentions, best first, as users of Grounding DINO know it.
 
-        They are those of `Mdetr.ground`: boxes that repeat a better one of the same words are left out.
+        The boxes are those of `Mdetr.ground`: duplicates of a better box of the same words are left out.
 
         Args:
-            outputs: The model's, for B texts.
-            input_ids: (B, L) int64, the texts' tokens; if left out, those in `outputs`.
-            threshold: A box is kept if its score, 1 - p(no object), is above this; None is the model's own.
-            text_threshold: The words of a box are those with a token whose probability is above this. Where
-                no token is as probable, they are those at least half as probable as the likeliest.
-            target_sizes: (height, width) of each text's image as given, in pixels, also as a tensor (B, 2);
-                if left out, boxes are relative to the image, from 0 to 1.
+            outputs: Output of the model for B texts.
+            input_ids: (B, L) int64, tokens of the texts; by default those in `outputs`.
+            threshold: Minimum score, 1 - p(no object), of a box; None for the model's own.
+            text_threshold: Minimum probability of a token whose word belongs to a box. If no token of a box
+                reaches it, the minimum is half of the largest probability.
+            target_sizes: (height, width) of each text's original image, in pixels, also as a tensor (B, 2);
+                by default boxes are relative to the image, from 0 to 1.
 
         Returns:
-            Per text "scores" (n,) float32, "boxes" (n, 4) float32, x0, y0, x1, y1, and "text_labels", n
-            phrases as the tokenizer spells them, which are "labels" too.
+            For each text "scores" (n,) float32, "boxes" (n, 4) float32, x0, y0, x1, y1, and "text_labels", n
+            phrases as the tokenizer spells them, also under "labels".
 
         Raises:
-            InvalidInputError: There are no tokens, a threshold is not between 0 and 1, or there are more or
-                fewer sizes than texts.
+            InvalidInputError: There are no tokens, a threshold is not between 0 and 1, or the number of sizes
+                differs from the number of texts.
         """
         ids = outputs.input_ids if input_ids is None else input_ids
         if ids is None:
-            raise InvalidInputError("The outputs hold no tokens; give input_ids, as the processor made them.")
+            raise InvalidInputError("The outputs contain no tokens; give the input_ids from the processor.")
         texts = read_back(self.tokenizer, ids)
         limit, token_limit = self.threshold_or_default(threshold), self.threshold_or_default(text_threshold)
         return post_process_grounded_object_detection(outputs, texts, limit, token_limit, target_sizes)
@@ -295,7 +318,7 @@ class MdetrProcessor(ProcessorMixin):
         layouts: Sequence[ImageLayout],
         threshold: float | None = None,
     ) -> list[Detections]:
-        """See `post_process_segmentation`; a threshold of None is the model's own."""
+        """See `post_process_segmentation`; None is the model's own threshold."""
         return post_process_segmentation(output, texts, layouts, self.threshold_or_default(threshold))
 
     def post_process_predictions(
@@ -309,32 +332,45 @@ class MdetrProcessor(ProcessorMixin):
         return post_process_boxes(output, sizes)
 
     def post_process_masks(
-        self, output: MdetrOutput, queries: Sequence[Tensor], layouts: Sequence[ImageLayout]
-    ) -> list[Tensor]:
+        self, output: MdetrOutput, queries: Sequence[Int64[Tensor, "_"]], layouts: Sequence[ImageLayout]
+    ) -> list[Bool[Tensor, "_ _ _"]]:
         """See `post_process_masks`."""
         return post_process_masks(output, queries, layouts)
 
     def post_process_answers(self, output: MdetrOutput) -> list[tuple[str, str | None, float]]:
-        """The likeliest answer of each text, its type (None where there is but one head), its probability."""
+        """Return the best answer to each text, its type (None for a single head) and its probability."""
         if output.answer_logits is None:
             raise InvalidInputError(
-                "This model gives no answers; take one that was trained for question answering."
+                "This model does not answer questions; use one trained for question answering."
             )
         return self.answers.decode(output.answer_logits)
 
 
 def _image_of_text(
     image_index: Tensor | Sequence[int] | None, num_texts: int, num_images: int
-) -> Tensor | None:
+) -> Int64[Tensor, "texts"] | None:
+    """Check or make the index of each text's image.
+
+    Args:
+        image_index: (B,) index of each text's image, if given.
+        num_texts: Number of texts, B.
+        num_images: Number of images; 0 if only texts are processed.
+
+    Returns:
+        (B,) index of each text's image; None if text b belongs to image b, or there are no images.
+
+    Raises:
+        InvalidInputError: An index is out of range, or is missing for these numbers of images and texts.
+    """
     if image_index is not None:
         index = torch.as_tensor(image_index, dtype=torch.int64)
         if index.shape != (num_texts,):
             raise InvalidInputError(
-                f"image_index must name one image for each of {num_texts} texts, found {tuple(index.shape)}."
+                f"Expected image_index of shape ({num_texts},), one for each text, got {tuple(index.shape)}."
             )
         if num_images and not bool(((index >= 0) & (index < num_images)).all()):
             raise InvalidInputError(
-                f"image_index must be between 0 and {num_images - 1}; found {index.tolist()}."
+                f"Expected an image_index between 0 and {num_images - 1}, got {index.tolist()}."
             )
         return index
     if num_images in (0, num_texts):
@@ -342,7 +378,8 @@ def _image_of_text(
     if num_images == 1:
         return torch.zeros(num_texts, dtype=torch.int64)
     raise InvalidInputError(
-        f"Found {num_images} images and {num_texts} texts; give as many of each, or image_index per text."
+        f"Got {num_images} images and {num_texts} texts; give the same number of both, or an image_index for "
+        "each text."
     )
 
 

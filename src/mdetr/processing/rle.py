@@ -8,21 +8,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, UInt8
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
 
-_MIN_POINTS = 3  # of a polygon; lines and points have no area
-_FARTHEST = 1e12  # pixels; farther points count as this far, so that no difference of two overflows
-_MAX_OUTLINE = 2e6  # pixels; what drawing a polygon needs in memory grows with the length of its outline
+_MIN_POINTS = 3  # points of a polygon; fewer have no area
+_FARTHEST = 1e12  # pixels; coordinates are limited to this, so that differences do not overflow
+_MAX_OUTLINE = 2e6  # pixels; memory for drawing a polygon grows with the length of its outline
 
 
-def decode_masks(masks: Sequence[bytes], height: int, width: int) -> Tensor:
-    """COCO compressed RLE counts -> (n, height, width) uint8 of 0 and 1.
+def decode_masks(masks: Sequence[bytes], height: int, width: int) -> UInt8[Tensor, "masks {height} {width}"]:
+    """Decode masks from COCO compressed RLE.
+
+    Args:
+        masks: Compressed counts of n masks.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+
+    Returns:
+        n masks of 0 and 1.
 
     Raises:
-        InvalidInputError: the run lengths are damaged, or those of an image of another size.
+        InvalidInputError: The run lengths are damaged, or belong to an image of another size.
     """
     rle = _rle()
     if not masks:
@@ -36,25 +46,26 @@ def decode_masks(masks: Sequence[bytes], height: int, width: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1)))
 
 
-def encode_masks(masks: Tensor) -> tuple[bytes, ...]:
-    """(n, H, W) uint8 of 0 and 1 -> COCO compressed RLE counts."""
+def encode_masks(masks: UInt8[Tensor, "masks height width"]) -> tuple[bytes, ...]:
+    """Encode masks of 0 and 1 as COCO compressed RLE."""
     encoded = _rle().encode(np.asfortranarray(masks.permute(1, 2, 0).numpy()))
     return tuple(bytes(entry["counts"]) for entry in encoded)
 
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes | None:
-    """COCO's "segmentation" in any of its three forms -> COCO compressed RLE counts.
+    """Encode a "segmentation" of COCO, in any of its three forms, as COCO compressed RLE.
 
     Args:
-        segmentation: a list of polygons, or an object with "size" and "counts", which are a list of run
-            lengths or a text of compressed ones.
-        height, width: of the image, in pixels.
+        segmentation: A list of polygons, or an object with "size" and "counts", which are a list of run
+            lengths or a string of compressed ones.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
 
     Returns:
-        The counts; None where there is no mask: nothing, or an empty list.
+        The counts; None if there is no mask: None, or an empty list.
 
     Raises:
-        InvalidInputError: it is none of these, or of another size than the image, or damaged.
+        InvalidInputError: The segmentation is none of these, has another size than the image, or is damaged.
     """
     if segmentation is None or (isinstance(segmentation, list) and not segmentation):
         return None
@@ -68,39 +79,60 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> bytes | N
     raise InvalidInputError("its mask must be a list of polygons, or run lengths with their size")
 
 
-def encode_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> bytes:
-    """The union of polygons, each x0, y0, x1, y1, ... in pixels -> COCO compressed RLE counts.
+def encode_polygons(polygons: Sequence[object], height: int, width: int) -> bytes:
+    """Encode the union of polygons as COCO compressed RLE.
 
-    Lines and points among them are left out. What lies far outside the image is cut off first, as drawing it
-    would take memory without bound.
+    Lines and points are left out. Parts far outside the image are cut off first, because the memory for
+    drawing them has no bound.
+
+    Args:
+        polygons: Lists x0, y0, x1, y1, ... in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+
+    Returns:
+        The counts.
 
     Raises:
-        InvalidInputError: a polygon is no list of finite numbers in pairs, or all lie outside the image.
+        InvalidInputError: A polygon is not a list of pairs of finite numbers, or all are outside the image.
     """
     _check_size(height, width)
+
+    # Drop lines and points
     outlines = [_to_outline(polygon) for polygon in polygons]
     outlines = [outline for outline in outlines if len(outline) >= _MIN_POINTS]
     if not outlines:
         raise InvalidInputError("its mask has no polygon of three points or more")
-    seen = [o for o in outlines if (o.max(0) > 0).all() and (o.min(0) < (width, height)).all()]
-    cut = [_cut(outline, width, height) for outline in seen]
-    cut = [outline for outline in cut if len(outline) >= _MIN_POINTS]
-    if not cut:
+
+    # Keep the polygons that meet the image, and cut off what is far outside
+    inside: list[NDArray[np.float64]] = []
+    for outline in outlines:
+        if (outline.max(0) > 0).all() and (outline.min(0) < (width, height)).all():
+            outline = _cut(outline, width, height)
+            if len(outline) >= _MIN_POINTS:
+                inside.append(outline)
+    if not inside:
         raise InvalidInputError("its mask lies outside the image")
+
+    # Draw their union
     rle = _rle()
-    drawn = rle.frPyObjects([outline.ravel().tolist() for outline in cut], height, width)
+    drawn = rle.frPyObjects([outline.ravel().tolist() for outline in inside], height, width)
     return bytes(rle.merge(drawn)["counts"])
 
 
 def encode_run_lengths(segmentation: Mapping[str, Any], height: int, width: int) -> bytes:
-    """COCO's run lengths, compressed (a text) or not (a list) -> COCO compressed RLE counts.
+    """Encode run lengths of COCO, compressed (a string) or not (a list), as COCO compressed RLE.
 
     Args:
-        segmentation: "counts", and "size" (height, width), which may be missing.
-        height, width: of the image, in pixels.
+        segmentation: "counts", and optionally "size" (height, width).
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
+
+    Returns:
+        The counts.
 
     Raises:
-        InvalidInputError: they are damaged, or of another size than the image.
+        InvalidInputError: The run lengths are damaged, or have another size than the image.
     """
     _check_size(height, width)
     size, counts = segmentation.get("size"), segmentation.get("counts")
@@ -112,7 +144,7 @@ def encode_run_lengths(segmentation: Mapping[str, Any], height: int, width: int)
         decode_masks([counts], height, width)
         return counts
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise InvalidInputError("its mask's run lengths must be whole numbers from 0 on, or compressed ones")
+        raise InvalidInputError("its mask's run lengths must be non-negative integers, or compressed")
     if sum(counts) != height * width:
         raise InvalidInputError(
             f"its mask's run lengths make {sum(counts)} pixels, but its image has {height * width}"
@@ -122,12 +154,12 @@ def encode_run_lengths(segmentation: Mapping[str, Any], height: int, width: int)
 
 
 def mask_area(counts: bytes, height: int, width: int) -> int:
-    """How many pixels of a mask, given as COCO compressed RLE counts, are set."""
+    """Count the pixels of a mask that is given as COCO compressed RLE."""
     return int(_rle().area([{"size": [height, width], "counts": counts}])[0])
 
 
-def run_lengths(mask: Tensor) -> dict[str, list[int]]:
-    """(H, W) bool -> COCO's uncompressed RLE: lengths of runs down the columns, zeros first."""
+def run_lengths(mask: Bool[Tensor, "height width"]) -> dict[str, list[int]]:
+    """Encode a mask as COCO uncompressed RLE: run lengths down the columns, zeros first."""
     values = np.concatenate([[0], mask.T.flatten().to(torch.uint8).numpy(), [0]])
     changes = np.flatnonzero(np.diff(values))
     ends = np.concatenate([[0], changes, [mask.numel()]])
@@ -143,45 +175,44 @@ def _check_size(height: int, width: int) -> None:
         raise InvalidInputError(f"its image of {width} x {height} pixels is too large for masks")
 
 
-def _to_outline(polygon: Any) -> np.ndarray:
-    """A polygon x0, y0, x1, y1, ... -> its points (n, 2)."""
+def _to_outline(polygon: Any) -> NDArray[np.float64]:
+    """Convert a polygon x0, y0, x1, y1, ... to points (n, 2)."""
     is_list = isinstance(polygon, list | tuple)
     if not is_list or not all(type(value) in (int, float) for value in polygon) or len(polygon) % 2:
-        raise InvalidInputError("a polygon of its mask must be a list of numbers, x and y in turn")
-    if not all(abs(value) < math.inf for value in polygon):  # NaN is not below either
+        raise InvalidInputError("a polygon of its mask must be a list of numbers, x and y alternating")
+    if not all(abs(value) < math.inf for value in polygon):  # False for NaN too
         raise InvalidInputError("a polygon of its mask is not finite")
     limited = [min(max(value, -_FARTHEST), _FARTHEST) for value in polygon]
     return np.array(limited, dtype=np.float64).reshape(-1, 2)
 
 
-def _cut(outline: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A polygon (n, 2), cut at a frame a whole image wide around the image.
+def _cut(outline: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """Cut a polygon (n, 2) at a frame around the image, one image size away.
 
-    Ones that leave the image by less than that are kept as they are, so that they are drawn to the pixel as
-    COCO's own program does.
+    A polygon within the frame stays unchanged, and is drawn exactly as by COCO's own program.
     """
     for axis, side in enumerate((width, height)):
-        for edge, sign in ((-side, 1), (2 * side, -1)):  # keep what is above -side, and below 2 * side
+        for edge, sign in ((-side, 1), (2 * side, -1)):  # keep coordinates above -side and below 2 * side
             outline = _cut_at(outline, axis, edge, sign)
     steps = np.abs(np.diff(outline, axis=0, append=outline[:1])).max(1)
     if steps.sum() > _MAX_OUTLINE:
-        raise InvalidInputError("a polygon of its mask has too long an outline")
+        raise InvalidInputError("the outline of a polygon of its mask is too long")
     return outline
 
 
-def _cut_at(outline: np.ndarray, axis: int, edge: float, sign: int) -> np.ndarray:
-    """The part of a polygon (n, 2) on one side of a line, by the rule of Sutherland and Hodgman."""
+def _cut_at(outline: NDArray[np.float64], axis: int, edge: float, sign: int) -> NDArray[np.float64]:
+    """Return the part of a polygon (n, 2) on one side of a line (Sutherland-Hodgman algorithm)."""
     distance = sign * (outline[:, axis] - edge)
     if (distance >= 0).all():
         return outline
-    kept: list[np.ndarray] = []
-    for place in range(len(outline)):
-        before, here = outline[place - 1], outline[place]
-        if (distance[place - 1] >= 0) != (distance[place] >= 0):
-            share = distance[place - 1] / (distance[place - 1] - distance[place])
-            kept.append(before + share * (here - before))
-        if distance[place] >= 0:
-            kept.append(here)
+    kept: list[NDArray[np.float64]] = []
+    for index in range(len(outline)):
+        previous, current = outline[index - 1], outline[index]
+        if (distance[index - 1] >= 0) != (distance[index] >= 0):
+            fraction = distance[index - 1] / (distance[index - 1] - distance[index])
+            kept.append(previous + fraction * (current - previous))
+        if distance[index] >= 0:
+            kept.append(current)
     return np.array(kept).reshape(-1, 2)
 
 

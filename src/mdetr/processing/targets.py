@@ -1,4 +1,4 @@
-"""Training targets of texts: boxes, token positions, answers and masks."""
+"""Training targets: boxes, token positions, answers and masks of each text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as tv
@@ -19,12 +20,15 @@ from mdetr.processing.tokens import TokenizedText, exact_token_ranges, token_ran
 
 
 class TargetInput(TypedDict):
-    """What one text should be answered with; the other fields of a record may be there too.
+    """Target of one text; other keys, such as those of a record, are ignored.
 
-    boxes: N boxes x0, y0, x1, y1 in pixels of the image given. spans: per box, characters of the text,
-    (start, end) with end exclusive. is_referred: per box, whether the text as a whole denotes it.
-    masks: per box, its pixels: (n, H, W) of 0 and 1, or COCO's compressed RLE counts, in pixels of the image
-    given. answer, answer_type: of a question.
+    Attributes:
+        boxes: N boxes x0, y0, x1, y1 in pixels of the original image.
+        spans: For each box, spans (start, end) in characters of the text, end exclusive.
+        is_referred: For each box, whether the text as a whole refers to it.
+        masks: For each box, its pixels in the original image: (N, H, W) of 0 and 1, or COCO compressed RLE.
+        answer: Answer to the question.
+        answer_type: Type of the answer.
     """
 
     boxes: Sequence[Sequence[float]]
@@ -42,21 +46,25 @@ def make_targets(
     num_positions: int,
     answers: AnswerSpace,
 ) -> Targets:
-    """Turn the targets of B texts into tensors.
+    """Convert the targets of B texts to tensors.
 
     Args:
-        texts, targets, layouts: B each; the texts are padded to one number of tokens, and `layouts` says how
-            each text's image lies in the batch.
-        num_positions: token positions of the model.
-        answers: what the model can answer.
+        texts: B texts, padded to the same number of tokens.
+        targets: B targets.
+        layouts: Layout of each text's image in the batch.
+        num_positions: Number of token positions of the model.
+        answers: Answers that the model can give.
+
+    Returns:
+        Targets of the losses, padded to the largest number of boxes.
 
     Raises:
-        InvalidInputError: a target is incomplete, a span is outside its text, an answer has no id.
+        InvalidInputError: A target is incomplete, a span is outside its text, or an answer is not in the
+            model's vocabulary.
     """
     if len(targets) != len(texts):
-        raise InvalidInputError(
-            f"Expected a target for each of the {len(texts)} texts, found {len(targets)}."
-        )
+        raise InvalidInputError(f"Expected a target for each of the {len(texts)} texts, got {len(targets)}.")
+    # Allocate padded tensors
     num_texts, num_tokens = len(texts), len(texts[0].token_spans)
     num_boxes = max(len(target["boxes"]) for target in targets)
     boxes = torch.zeros(num_texts, num_boxes, 4)
@@ -66,6 +74,8 @@ def make_targets(
     is_referred = torch.zeros(num_texts, num_boxes)
     referred_mask = torch.zeros(num_texts, dtype=torch.bool)
     answer_ids = torch.full((num_texts, 2), -1)
+
+    # Fill in the target of each text
     for row, (text, target, layout) in enumerate(zip(texts, targets, layouts, strict=True)):
         _check_target(target, text.text)
         height, width = layout.given
@@ -86,7 +96,8 @@ def make_targets(
         answer = target.get("answer")
         if answer is not None and answers.vocabulary:
             answer_ids[row] = torch.tensor(answers.encode(answer, target.get("answer_type")))
-    made = Targets(
+
+    tensors = Targets(
         boxes=boxes,
         box_mask=box_mask,
         positive_map=positive_map,
@@ -97,24 +108,28 @@ def make_targets(
         answer=answer_ids[:, 1],
     )
     if any(target.get("masks") is not None for target in targets):
-        made["masks"] = _pad_masks(targets, layouts, num_boxes)
-    return made
+        tensors["masks"] = _pad_masks(targets, layouts, num_boxes)
+    return tensors
 
 
-def _pad_masks(targets: Sequence[TargetInput], layouts: Sequence[ImageLayout], num_boxes: int) -> Tensor:
-    """The masks of all texts, resized and padded as their images are: (B, N, H, W) bool."""
+def _pad_masks(
+    targets: Sequence[TargetInput], layouts: Sequence[ImageLayout], num_boxes: int
+) -> Bool[Tensor, "texts boxes height width"]:
+    """Resize and pad the masks of all texts like their images."""
     padded = torch.zeros(len(targets), num_boxes, *layouts[0].padded, dtype=torch.bool)
     for row, (target, layout) in enumerate(zip(targets, layouts, strict=True)):
         given = target.get("masks")
         if given is None:
             if len(target["boxes"]):
-                raise InvalidInputError("Some targets of the batch have masks, others have boxes without.")
+                raise InvalidInputError(
+                    "Some targets of the batch have masks, others have boxes without masks; give all or none."
+                )
             continue
         masks = given if isinstance(given, Tensor) else decode_masks(list(given), *layout.given)
         if tuple(masks.shape) != (len(target["boxes"]), *layout.given):
             raise InvalidInputError(
                 f"Expected a mask of {layout.given[0]} x {layout.given[1]} pixels for each of the "
-                f"{len(target['boxes'])} boxes, found {tuple(masks.shape)}."
+                f"{len(target['boxes'])} boxes, got {tuple(masks.shape)}."
             )
         height, width = layout.resized
         if len(masks):
@@ -124,15 +139,24 @@ def _pad_masks(targets: Sequence[TargetInput], layouts: Sequence[ImageLayout], n
 
 
 def _check_target(target: TargetInput, text: str) -> None:
+    """Check that the fields of a target fit together.
+
+    Args:
+        target: The target.
+        text: Its text.
+
+    Raises:
+        InvalidInputError: A field has another length than the boxes, or a span is outside the text.
+    """
     count = len(target["boxes"])
     if len(target["spans"]) != count:
         raise InvalidInputError(
-            f"A target needs spans for each of its {count} boxes, found {len(target['spans'])}."
+            f"Expected spans for each of the {count} boxes of a target, got {len(target['spans'])}."
         )
     referred = target.get("is_referred")
     if referred is not None and len(referred) != count:
         raise InvalidInputError(
-            f"A target needs is_referred for each of its {count} boxes, found {len(referred)}."
+            f"Expected is_referred for each of the {count} boxes of a target, got {len(referred)}."
         )
     for spans in target["spans"]:
         for start, end in spans:

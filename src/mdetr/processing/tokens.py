@@ -1,4 +1,4 @@
-"""Texts with their tokens: which characters a token covers, and which tokens a span of characters has."""
+"""Tokenized texts: the characters of each token, and the tokens of a span of characters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class TokenizedText:
 
     Attributes:
         text: The text.
-        token_spans: The characters that each token covers: none for special tokens and padding.
-        input_ids: The tokens.
+        token_spans: Characters that each token covers; an empty span for special tokens and padding.
+        input_ids: Token ids.
     """
 
     text: str
@@ -35,7 +35,7 @@ class TokenizedText:
         return tokens
 
     def first_token(self, characters: Iterable[int]) -> int | None:
-        """The token of the first of some characters, given by their places, that has one."""
+        """Return the token of the first of some characters (indices) that belongs to a token, if any."""
         for character in characters:
             if 0 <= character < len(self.text):
                 token = self._token_of_character[character]
@@ -45,7 +45,7 @@ class TokenizedText:
 
 
 def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
-    """The texts of an encoding with their tokens, padding included."""
+    """Combine texts with their encoding, including padding."""
     results: list[TokenizedText] = []
     for text, row in zip(texts, encoding.encodings or (), strict=True):
         covered = zip(row.offsets, row.special_tokens_mask, strict=True)
@@ -55,37 +55,40 @@ def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[Token
 
 
 def unpadded_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
-    """The texts of an encoding with their tokens, without padding."""
+    """Combine texts with their encoding, without padding."""
     results: list[TokenizedText] = []
     for padded, row in zip(tokenized_texts(encoding, texts), encoding.encodings or (), strict=True):
-        kept = [place for place, is_token in enumerate(row.attention_mask) if is_token]
-        spans, ids = (
-            [padded.token_spans[place] for place in kept],
-            [padded.input_ids[place] for place in kept],
-        )
+        spans: list[Span] = []
+        ids: list[int] = []
+        for span, token, is_token in zip(
+            padded.token_spans, padded.input_ids, row.attention_mask, strict=True
+        ):
+            if is_token:
+                spans.append(span)
+                ids.append(token)
         results.append(TokenizedText(padded.text, spans, ids))
     return results
 
 
 def read_back(tokenizer: PreTrainedTokenizerBase, input_ids: Tensor) -> list[TokenizedText]:
-    """The texts that token ids (B, L) stand for, as the tokenizer spells them."""
+    """Decode token ids (B, L) to texts as the tokenizer spells them, with the characters of each token."""
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     texts: list[TokenizedText] = []
     for ids in input_ids.tolist():
         ordinary = [token for token in ids if token not in special]
-        # What each token adds to the text before it; a token may hold a part of a character only
+        # Find what each token adds to the text before it; a token may be only part of a character
         text = _decode(tokenizer, ordinary)
-        ends = [
-            _common_length(text, _decode(tokenizer, ordinary[:count])) for count in range(len(ordinary) + 1)
-        ]
+        ends: list[int] = []
+        for count in range(len(ordinary) + 1):
+            ends.append(_common_length(text, _decode(tokenizer, ordinary[:count])))
         spans = iter(pairwise(ends))
-        of_tokens = [(0, 0) if token in special else next(spans) for token in ids]
-        texts.append(TokenizedText(text, of_tokens, ids))
+        token_spans = [(0, 0) if token in special else next(spans) for token in ids]
+        texts.append(TokenizedText(text, token_spans, ids))
     return texts
 
 
 def _common_length(a: str, b: str) -> int:
-    """How many characters two texts have in common from their start."""
+    """Return the length of the common prefix of two texts."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
@@ -94,12 +97,19 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def token_ranges(text: TokenizedText, spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The first and last token of each span of a text, for soft tokens.
+    """Find the first and last token of each span of a text, for soft token targets.
 
-    A span that begins or ends between tokens is moved by one or two characters to its inside; one that still
-    does so is left out.
+    A span that begins or ends between tokens is shrunk by up to two characters; if that does not help, it is
+    left out.
 
-    Source: arXiv 2104.12763, section 2.2.2; the moves are those that the published models were trained with.
+    Args:
+        text: The text with its tokens.
+        spans: (start, end) in characters, end exclusive.
+
+    Returns:
+        First and last token of each span that has tokens.
+
+    Source: arXiv 2104.12763, section 2.2.2; shrinking as in the training of the released models.
     """
     ranges: list[tuple[int, int]] = []
     for start, end in spans:
@@ -111,9 +121,16 @@ def token_ranges(text: TokenizedText, spans: Sequence[Sequence[int]]) -> list[tu
 
 
 def exact_token_ranges(text: TokenizedText, spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The first and last token of each span of a text, for alignment.
+    """Find the first and last token of each span of a text, for contrastive alignment.
 
     A span that begins or ends between tokens is left out.
+
+    Args:
+        text: The text with its tokens.
+        spans: (start, end) in characters, end exclusive.
+
+    Returns:
+        First and last token of each span that is left.
     """
     ranges: list[tuple[int, int]] = []
     for start, end in spans:

@@ -10,73 +10,83 @@ from PIL import EpsImagePlugin, Image
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
 
-# Formats that Pillow tells by name, and decodes only with what another program adds.
+# Formats that Pillow recognizes, but decodes only with the help of another program
 _FOREIGN = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether a name ends as those of pictures do."""
+    """Return whether a name has the suffix of an image format."""
     return path.suffix.lower() in Image.registered_extensions()
 
 
 def readable_suffixes() -> set[str]:
-    """The suffixes of the kinds of files that Pillow can decode here, such as ".png"."""
+    """List the suffixes of the image formats that Pillow can decode on this machine, such as ".png"."""
     extensions = Image.registered_extensions()
     foreign = _FOREIGN if EpsImagePlugin.has_ghostscript() else {*_FOREIGN, "EPS"}
     return {suffix for suffix, kind in extensions.items() if kind in Image.OPEN and kind not in foreign}
 
 
 def check_picture_name(path: Path) -> None:
-    """See that a picture can be written under a name, by writing a small one into memory.
+    """Check that a picture can be written under a name, by writing a small one to memory.
+
+    Args:
+        path: File to write later.
 
     Raises:
-        InvalidInputError: The name has no suffix of a picture, or one that Pillow reads but cannot write.
+        InvalidInputError: The name has no suffix of an image format, or of one that Pillow cannot write.
     """
-    kind = _writable_kind(path)
+    image_format = _writable_format(path)
     try:
-        # Some formats are registered and still cannot hold colors, or need a library that is not here.
-        Image.new("RGB", (16, 16)).save(io.BytesIO(), kind)
+        # Some formats are registered, but cannot store colors or need a library that is not installed
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), image_format)
     except (KeyError, OSError, ValueError):
-        raise InvalidInputError(_only_read(path)) from None
+        raise InvalidInputError(_read_only(path)) from None
 
 
 def check_picture_path(path: Path) -> None:
-    """See that a picture can be written at a path.
+    """Check that a picture can be written to a path.
+
+    Args:
+        path: File to write later.
 
     Raises:
-        InvalidInputError: The folder is missing, or no picture can be written under the name.
+        InvalidInputError: The folder does not exist, or the name has no suffix of a writable image format.
     """
     check_picture_name(path)
-    _check_place(path)
+    _check_folder(path)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture whole or not at all.
+    """Write a picture completely or not at all.
+
+    Args:
+        picture: The picture.
+        path: File to write.
 
     Raises:
-        InvalidInputError: The folder is missing, or no picture can be written under the name.
+        InvalidInputError: The folder does not exist, or the name has no suffix of a writable image format.
     """
-    _writable_kind(path)
-    _check_place(path)
+    _writable_format(path)
+    _check_folder(path)
     with atomic_write(path) as file:
         picture.save(file)
 
 
-def _writable_kind(path: Path) -> str:
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind is None:
-        raise InvalidInputError(f"{path} has no image suffix; name a .png or .jpg file.")
-    if kind not in Image.SAVE:
-        raise InvalidInputError(_only_read(path))
-    return kind
+def _writable_format(path: Path) -> str:
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format is None:
+        raise InvalidInputError(f"{path} has no image suffix; choose a .png or .jpg file.")
+    if image_format not in Image.SAVE:
+        raise InvalidInputError(_read_only(path))
+    return image_format
 
 
-def _only_read(path: Path) -> str:
-    return f"{path} cannot be written: {path.suffix} files are only read here; name a .png or .jpg file."
+def _read_only(path: Path) -> str:
+    return f"{path} cannot be written: {path.suffix} files can only be read; choose a .png or .jpg file."
 
 
-def _check_place(path: Path) -> None:
+def _check_folder(path: Path) -> None:
     if path.is_dir():
-        raise InvalidInputError(f"{path} is a folder; name a picture in it.")
+        raise InvalidInputError(f"{path} is a folder; choose a picture in it.")
     if not path.parent.is_dir():
         raise InvalidInputError(f"There is no folder {path.parent} to write {path.name} to; create it first.")

@@ -10,10 +10,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from mdetr.processing.coordinates import Span
 from mdetr.processing.detections import Grounding
-from mdetr.visualization.labels import place_labels
+from mdetr.visualization.labels import LabelSize, place_labels
 
-# Okabe and Ito's colors, which color-blind readers can tell apart, and three more.
+# The colors of Okabe and Ito, which color-blind readers can distinguish, and three more
 PALETTE = (
     (230, 159, 0),
     (0, 114, 178),
@@ -28,26 +29,32 @@ PALETTE = (
 )
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-MIN_WIDTH = 640  # smaller images are enlarged, so that labels can be read
-MAX_HEIGHT = 4096  # of what is enlarged, so that a strip of a few pixels does not fill the memory
+MIN_WIDTH = 640  # pixels; smaller images are enlarged to make labels readable
+MAX_HEIGHT = 4096  # pixels; limit of the enlargement, so that narrow strips do not fill the memory
 MARGIN = 14
-GAP = 8  # between pictures
+GAP = 8  # pixels between pictures
 MASK_OPACITY = 140  # of 255
-LABEL_WIDTH = 0.6  # of the picture's width that a label may take
+LABEL_WIDTH = 0.6  # maximum width of a label, as a fraction of the picture's width
 BLACK, WHITE, HEADING = (20, 20, 20), (255, 255, 255), (70, 70, 70)
 
 
 @dataclass(frozen=True)
 class _Word:
-    """A piece of the text without white space, and the color behind each of its characters."""
+    """A part of the text without white space.
+
+    Attributes:
+        text: The characters.
+        colors: Background color of each character, if any.
+        joined: Whether the space before the word has the color of both neighbors.
+    """
 
     text: str
     colors: tuple[Color | None, ...]
-    joined: bool  # whether the space before it has the color of both neighbors
+    joined: bool
 
 
 def _font(size: int, text: str) -> Font:
-    """Pillow's own font, or for letters beyond ASCII, which it lacks, the one that comes with Matplotlib."""
+    """Load Pillow's own font for ASCII, or Matplotlib's font for texts with other letters."""
     if text.isascii():
         return ImageFont.load_default(size)
     from matplotlib import get_data_path
@@ -56,19 +63,23 @@ def _font(size: int, text: str) -> Font:
 
 
 def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Grounding]) -> Image.Image:
-    """Draw boxes on the image and the text below it; a phrase's boxes and words share a color.
+    """Draw boxes on the image, and the text below it; the boxes and words of a phrase have the same color.
 
     Args:
-        image: what was searched. text: what was searched for.
-        groundings: what was found; boxes in pixels of `image`, spans in characters of `text`.
+        image: The image.
+        text: The text below the image.
+        groundings: The boxes, in pixels of `image`, with their spans of characters of `text`.
 
     Returns:
-        A new RGB picture, at least `MIN_WIDTH` pixels wide unless that made it higher than `MAX_HEIGHT`.
+        A new RGB picture, at least `MIN_WIDTH` pixels wide unless its height would exceed `MAX_HEIGHT`.
     """
+    # Enlarge small images
     scale = max(1, min(math.ceil(MIN_WIDTH / image.width), MAX_HEIGHT // image.height))
     canvas = image.convert("RGB").resize(
         (image.width * scale, image.height * scale), Image.Resampling.LANCZOS
     )
+
+    # Draw the boxes, best last, then the labels and the text
     size = max(15, round(canvas.width / 42))
     font = _font(size, text)
     colors = _colors(groundings)
@@ -76,13 +87,13 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
     for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
         _draw_box(draw, grounding, color, scale, max(2, size // 6))
     _draw_labels(draw, groundings, colors, scale, _font(round(size * 0.8), text), canvas.size)
-    return _above(canvas, _caption(text, groundings, colors, canvas.width, font))
+    return _stack(canvas, _caption(text, groundings, colors, canvas.width, font))
 
 
 def draw_boxes(
     image: Image.Image, text: str, boxes: Sequence[tuple[float, float, float, float]]
 ) -> Image.Image:
-    """Draw boxes that the text as a whole denotes: one color, no labels, the text below in that color."""
+    """Draw boxes that the text as a whole refers to, all in one color and without labels."""
     whole = [Grounding("", ((0, len(text)),), box, math.nan) for box in boxes]
     return draw_groundings(image, text, whole)
 
@@ -90,7 +101,7 @@ def draw_boxes(
 def draw_mask(
     image: Image.Image, text: str, mask: Tensor, boxes: Sequence[tuple[float, float, float, float]]
 ) -> Image.Image:
-    """Draw the pixels that a text as a whole denotes, (H, W) bool, in one color, with boxes and the text."""
+    """Draw a mask (H, W) bool that the text as a whole refers to, with boxes and the text, in one color."""
     tint = Image.new("RGB", image.size, PALETTE[0])
     cover = Image.fromarray((mask.numpy() * MASK_OPACITY).astype("uint8"))
     return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
@@ -102,42 +113,54 @@ def draw_comparison(
     prediction: tuple[str, Sequence[Grounding]],
     width: int,
 ) -> Image.Image:
-    """Draw what is true at the left and what a model predicts at the right, each under its name.
+    """Draw the ground truth on the left and a prediction on the right, each with a heading.
 
     Args:
-        image: what both are about.
-        truth: the text below the left panel, and the true boxes, whose spans are characters of it.
-        prediction: the same of the model.
-        width: of each panel, in pixels.
+        image: The image.
+        truth: Text below the left panel, and the true boxes, with spans of characters of the text.
+        prediction: Text and boxes of the right panel.
+        width: Width of each panel, in pixels.
+
+    Returns:
+        The picture.
     """
-    panels = []
+    panels: list[Image.Image] = []
     for title, (text, groundings) in (("Truth", truth), ("Prediction", prediction)):
         panel = draw_groundings(image, text, groundings)
         panel = panel.resize((width, round(panel.height * width / panel.width)), Image.Resampling.LANCZOS)
-        panels.append(_above(_heading(title, width), panel))
+        panels.append(_stack(_heading(title, width), panel))
     return contact_sheet(panels, columns=2)
 
 
 def contact_sheet(
     images: Sequence[Image.Image], columns: int, width: int | None = None, gap: int = GAP
 ) -> Image.Image:
-    """Put pictures side by side, in rows of `columns`, on white.
+    """Arrange pictures in a grid on white.
 
     Args:
-        images: of any sizes. columns: pictures in a row.
-        width: what all are made wide, in pixels; as they are if left out.
-        gap: white between two pictures, in pixels.
+        images: Pictures of any size.
+        columns: Number of columns.
+        width: Width that all pictures are resized to, in pixels; by default they are not resized.
+        gap: Distance between two pictures, in pixels.
+
+    Returns:
+        The sheet.
     """
+    # Resize the pictures to one width
     if width is not None:
         images = [
             image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
             for image in images
         ]
+
+    # Compute the grid: columns of the same width, rows as high as their highest picture
     columns = min(columns, len(images))
     rows = [images[start : start + columns] for start in range(0, len(images), columns)]
     cell = max(image.width for image in images)
     heights = [max(image.height for image in row) for row in rows]
     size = (columns * (cell + gap) - gap, sum(heights) + gap * (len(rows) - 1))
+
+    # Paste the pictures
     sheet = Image.new("RGB", size, WHITE)
     top = 0
     for row, height in zip(rows, heights, strict=True):
@@ -148,7 +171,7 @@ def contact_sheet(
 
 
 def _colors(groundings: Sequence[Grounding]) -> list[Color]:
-    """A color for each distinct phrase, in the order of the text."""
+    """Assign a color to each distinct phrase, in the order of the text."""
     phrases = sorted({grounding.spans for grounding in groundings})
     return [PALETTE[phrases.index(grounding.spans) % len(PALETTE)] for grounding in groundings]
 
@@ -174,34 +197,47 @@ def _draw_labels(
     font: Font,
     canvas: tuple[int, int],
 ) -> None:
-    """Draw phrases with their scores beside their boxes, the most certain first.
+    """Draw phrases with their scores next to their boxes, best first.
 
-    Where there is no room for a phrase its score stands alone; where there is none for that either the color
-    tells which words the box belongs to.
+    If there is no room for a phrase, only its score is drawn; without room for the score, only the color
+    shows which words the box belongs to.
+
+    Args:
+        draw: Canvas to draw on.
+        groundings: The boxes; those without a score (NaN) get no label.
+        colors: Color of each box.
+        scale: Factor from pixels of the image to pixels of the canvas.
+        font: Font of the labels.
+        canvas: Width and height of the canvas.
     """
     labeled = [pair for pair in zip(groundings, colors, strict=True) if not math.isnan(pair[0].score)]
     labeled.sort(key=lambda pair: -pair[0].score)
-    ascent = draw.textbbox((0, 0), "Ágjy", font=font)  # of all labels, so that they are equally high
+    ascent = draw.textbbox((0, 0), "Ágjy", font=font)  # the same height for all labels
     height = ascent[3] - ascent[1] + 6
 
     def width_of(wording: str) -> float:
         return draw.textlength(wording, font=font) + 8
 
-    wordings = [_wordings(grounding, canvas[0] * LABEL_WIDTH, width_of) for grounding, _ in labeled]
-    places = place_labels(
-        [_scaled(grounding, scale) for grounding, _ in labeled],
-        [[(width_of(wording), height) for wording in of_label] for of_label in wordings],
-        canvas,
-    )
-    for (_, color), of_label, place in zip(labeled, wordings, places, strict=True):
-        if place is not None:
-            number, (x0, y0, x1, y1) = place
+    # Choose the wordings of each label, and its position
+    wordings: list[list[str]] = []
+    sizes: list[list[LabelSize]] = []
+    for grounding, _ in labeled:
+        of_label = _wordings(grounding, canvas[0] * LABEL_WIDTH, width_of)
+        wordings.append(of_label)
+        sizes.append([(width_of(wording), height) for wording in of_label])
+    boxes = [_scaled(grounding, scale) for grounding, _ in labeled]
+    placements = place_labels(boxes, sizes, canvas)
+
+    # Draw the labels that have room
+    for (_, color), of_label, placement in zip(labeled, wordings, placements, strict=True):
+        if placement is not None:
+            index, (x0, y0, x1, y1) = placement
             draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
-            draw.text((x0 + 4, y0 + 3 - ascent[1]), of_label[number], fill=_ink(color), font=font)
+            draw.text((x0 + 4, y0 + 3 - ascent[1]), of_label[index], fill=_ink(color), font=font)
 
 
 def _wordings(grounding: Grounding, room: float, width_of: Callable[[str], float]) -> list[str]:
-    """What a label may say, from the longest to the shortest: its phrase, as much as has room, and score."""
+    """List the wordings of a label: the phrase, shortened to fit, with the score; the score alone."""
     phrase, score = grounding.phrase or "?", f"{grounding.score:.2f}"
     label = f"{phrase} {score}"
     while width_of(label) > room and len(phrase) > 1:
@@ -218,7 +254,7 @@ def _ink(color: Color) -> Color:
 def _caption(
     text: str, groundings: Sequence[Grounding], colors: Sequence[Color], width: int, font: Font
 ) -> Image.Image:
-    """The text, wrapped to the width, with colors behind the words of each phrase."""
+    """Draw the text, wrapped to the width, with the colors of the phrases behind their words."""
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     lines = _wrap(_words(text, groundings, colors), measure, font, width - 2 * MARGIN)
     _, top, _, bottom = measure.textbbox((0, 0), "Ágjy", font=font)
@@ -228,8 +264,8 @@ def _caption(
     space = draw.textlength(" ", font=font)
     for number, line in enumerate(lines):
         x, y = float(MARGIN), MARGIN + number * line_height
-        for place, word in enumerate(line):
-            if place:
+        for index, word in enumerate(line):
+            if index:
                 if word.joined and word.colors[0]:
                     draw.rectangle((x, y, x + space, y + line_height - 4), fill=word.colors[0])
                 x += space
@@ -244,13 +280,13 @@ def _caption(
 
 
 def _words(text: str, groundings: Sequence[Grounding], colors: Sequence[Color]) -> list[_Word]:
-    """Split the text at white space; where phrases overlap, the shorter one's color shows."""
+    """Split the text at white space; if phrases overlap, the color of the shorter one is visible."""
     behind: list[Color | None] = [None] * len(text)
-    by_length = sorted(
-        ((span, color) for found, color in zip(groundings, colors, strict=True) for span in found.spans),
-        key=lambda pair: pair[0][0] - pair[0][1],
-    )
-    for (start, end), color in by_length:
+    colored_spans: list[tuple[Span, Color]] = []
+    for grounding, color in zip(groundings, colors, strict=True):
+        colored_spans += [(span, color) for span in grounding.spans]
+    colored_spans.sort(key=lambda pair: pair[0][0] - pair[0][1])  # longest first
+    for (start, end), color in colored_spans:
         behind[start:end] = [color] * (end - start)
     words: list[_Word] = []
     start = 0
@@ -269,7 +305,9 @@ def _wrap(
     lines: list[list[_Word]] = []
     used = width + 1
     space = measure.textlength(" ", font=font)
-    pieces = [piece for word in words for piece in _pieces(word, measure, font, width)]
+    pieces: list[_Word] = []
+    for word in words:
+        pieces += _pieces(word, measure, font, width)
     for word in pieces:
         length = sum(measure.textlength(character, font=font) for character in word.text)
         if used + space + length > width:
@@ -281,7 +319,7 @@ def _wrap(
 
 
 def _pieces(word: _Word, measure: ImageDraw.ImageDraw, font: Font, width: float) -> Iterator[_Word]:
-    """The word, or where it is longer than a line, as much of it as has room on each."""
+    """Split a word that is longer than a line."""
     start, used = 0, 0.0
     for end, character in enumerate(word.text):
         length = measure.textlength(character, font=font)
@@ -300,7 +338,7 @@ def _heading(title: str, width: int) -> Image.Image:
     return strip
 
 
-def _above(upper: Image.Image, lower: Image.Image) -> Image.Image:
+def _stack(upper: Image.Image, lower: Image.Image) -> Image.Image:
     joined = Image.new("RGB", (upper.width, upper.height + lower.height), WHITE)
     joined.paste(upper, (0, 0))
     joined.paste(lower, (0, upper.height))

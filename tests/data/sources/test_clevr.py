@@ -93,7 +93,7 @@ def test_scenes_without_boxes_are_refused(clevr_folder: Path) -> None:
             r"its image is gone\.png, but that of its scene is CLEVR_val_000000\.png",
         ),
         ({"image_index": 9}, "no scene with image_index 9"),
-        ({"image_index": None}, "must be a whole number, found null"),
+        ({"image_index": None}, "must be a whole number, got null"),
     ],
 )
 def test_a_bad_entry_is_named_with_its_file_and_rule_or_left_out(

@@ -97,7 +97,7 @@ def test_outputs_that_the_file_gives_are_believed(tmp_path: Path) -> None:
         ),
         ({"program": [_step("scene", []), _step("filter_color", [-1], "red")]}, "step 1 .*input is negative"),
         ({"program": [_step("dance", [])]}, r"step 0 of its program \(dance\)"),
-        ({"refexp": None, "program": None}, 'its "refexp" must be a text, found null'),
+        ({"refexp": None, "program": None}, 'its "refexp" must be a text, got null'),
     ],
 )
 def test_a_bad_expression_is_named_or_left_out(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

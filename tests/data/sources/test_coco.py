@@ -133,10 +133,10 @@ def test_an_area_that_is_not_told_is_that_of_the_mask_or_the_box(
 @pytest.mark.parametrize(
     ("where", "changes", "told"),
     [
-        ("images", {"width": 0, "height": 0}, "image 0: its width and height must be positive, found 0 x 0"),
-        ("images", {"file_name": None}, 'image 0: its "file_name" must be a text, found null'),
-        ("categories", {"name": None}, 'category 0: its "name" must be a text, found null'),
-        ("categories", {"name": ["a"]}, 'category 0: its "name" must be a text, found a list'),
+        ("images", {"width": 0, "height": 0}, "image 0: its width and height must be positive, got 0 x 0"),
+        ("images", {"file_name": None}, 'image 0: its "file_name" must be a text, got null'),
+        ("categories", {"name": None}, 'category 0: its "name" must be a text, got null'),
+        ("categories", {"name": ["a"]}, 'category 0: its "name" must be a text, got a list'),
         ("categories", {"name": "\ud83d"}, 'category 0: its "name" is not valid Unicode'),
         ("annotations", {"bbox": [float("nan"), 1, 2, 3]}, "image 0: annotation 1: its box is not finite"),
         ("annotations", {"bbox": [1, 2, 3]}, "image 0: annotation 1: its box must be four numbers"),
@@ -148,7 +148,7 @@ def test_an_area_that_is_not_told_is_that_of_the_mask_or_the_box(
             "a polygon of its mask is not finite",
         ),
         ("annotations", {"segmentation": {"counts": [10, 590.0]}}, "annotation 1: its mask's run lengths"),
-        ("annotations", {"category_id": True}, 'its "category_id" must be a whole number, found true'),
+        ("annotations", {"category_id": True}, 'its "category_id" must be a whole number, got true'),
     ],
 )
 def test_a_bad_field_is_named_with_its_entry_or_left_out(
@@ -167,7 +167,7 @@ def test_a_bad_field_is_named_with_its_entry_or_left_out(
 
 def test_missing_and_damaged_files_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
     file = _write(tmp_path, content)
-    with pytest.raises(InvalidInputError, match="found instances_val"):
+    with pytest.raises(InvalidInputError, match="its folder has instances_val"):
         list(read_coco(tmp_path, "train"))
     del content["annotations"][0]["image_id"]
     _write(tmp_path, content)

@@ -118,5 +118,7 @@ def test_a_bad_entry_is_refused_with_its_place(
 
 
 def test_a_missing_file_is_told_with_those_that_are_there(folder: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"no file .*captions_val\.json; found captions_train"):
+    with pytest.raises(
+        InvalidInputError, match=r"no file .*captions_val\.json; its folder has captions_train"
+    ):
         list(read_coco_captions(folder, "val"))

@@ -111,7 +111,7 @@ HEADER = "image,text,label,x0,y0,x1,y1,width,height"
         (",a cat,cat,1,2,3,4,,", 'line 3: its "image" is empty'),
         ("b.png,,cat,1,2,3,4,,", 'line 3: its "text" is empty'),
         ("b.png,a cat,dog,1,2,3,4,,", "image 'b.png': line 3: the phrase 'dog' is not in the text 'a cat'"),
-        ("b.png,a cat,cat,1,,3,4,,", "image 'b.png': line 3: its \"y0\" must be a number, found the text ''"),
+        ("b.png,a cat,cat,1,,3,4,,", "image 'b.png': line 3: its \"y0\" must be a number, got the text ''"),
         ("b.png,a cat,cat,1,inf,3,4,,", "image 'b.png': line 3: its \"y0\" is not finite"),
         ("b.png,a cat,cat,1,2,90,4,,", r"line 3: its box \(1, 2, 90, 4\) leaves the image of 60 x 40 pixels"),
         ("b.png,a cat,cat,9,2,3,4,,", r"line 3: its box \(9, 2, 3, 4\) is empty"),
@@ -140,7 +140,7 @@ def test_of_a_text_with_a_bad_row_nothing_is_kept(folder: Path) -> None:
     [
         ("image,text,x0,y0,x1", "lacks the columns x0, y0, x1, y1"),
         ("x0,y0,x1,y1", "lacks the columns image and text or label"),
-        ("a.png,cat,1,2,3,4", "its first line must name the columns, found a.png, cat, 1"),
+        ("a.png,cat,1,2,3,4", "its first line must name the columns, got a.png, cat, 1"),
         ("image,text,text,x0,y0,x1,y1", "has two columns 'text'"),
     ],
 )

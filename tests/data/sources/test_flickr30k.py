@@ -82,8 +82,8 @@ def test_sentences_in_another_encoding_and_odd_numbers_are_refused_or_listed(cop
     bad: list[InvalidRecordError] = []
     kept = list(read_flickr30k(copy, "test", bad.append))
     told = [str(error).partition(".xml: ")[2] for error in bad]
-    assert told[1].startswith("its width and height must be positive, found 0 x ")
-    assert told[2:] == ["its xmin is not finite, found the text 'nan'."]
+    assert told[1].startswith("its width and height must be positive, got 0 x ")
+    assert told[2:] == ["its xmin is not finite, got the text 'nan'."]
     assert not {"1000", "1001", "1002"} & {record.image_id for record in kept}
     assert next(record for record in kept if record.id == "1003-0").text[0] != "\ufeff"
 

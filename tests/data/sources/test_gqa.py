@@ -91,7 +91,7 @@ def test_images_that_are_not_there_yet_are_named_where_they_will_be(copy: Path) 
 
 
 def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"found train_balanced_questions\.json"):
+    with pytest.raises(InvalidInputError, match=r"the folder has train_balanced_questions\.json"):
         list(read_gqa(copy, "val_balanced"))
     file = copy / "train_balanced_questions.json"
     content = json.loads(file.read_text())
@@ -111,12 +111,12 @@ def test_missing_and_damaged_files_are_refused_or_listed(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"question": None}, 'its "question" must be a text, found null'),
+        ({"question": None}, 'its "question" must be a text, got null'),
         ({"question": "\ud83d"}, 'its "question" is not valid Unicode'),
-        ({"imageId": ["1"]}, 'its "imageId" must be a text or a whole number, found a list'),
-        ({"answer": True}, 'its "answer" must be a text, found true'),
+        ({"imageId": ["1"]}, 'its "imageId" must be a text or a whole number, got a list'),
+        ({"answer": True}, 'its "answer" must be a text, got true'),
         ({"types": "attr"}, 'its "types": it must be an object with fields'),
-        ({"types": {"semantic": ["attr"]}}, 'its "semantic" must be a text, found a list'),
+        ({"types": {"semantic": ["attr"]}}, 'its "semantic" must be a text, got a list'),
         ({"semantic": "select"}, "it must be an object with fields"),
         ({"annotations": {"question": {"x": "1"}}}, "its place of a word must be a whole number"),
     ],
@@ -141,9 +141,9 @@ def test_odd_values_of_a_question_are_refused_or_listed(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": None}, 'its "name" must be a text, found null'),
+        ({"name": None}, 'its "name" must be a text, got null'),
         ({"x": float("nan")}, "its box is not finite"),
-        ({"w": None}, "its box must be a number, found null"),
+        ({"w": None}, "its box must be a number, got null"),
     ],
 )
 def test_questions_about_an_image_whose_graph_is_bad_go_with_it(

@@ -92,7 +92,7 @@ def test_a_turned_rectangle_becomes_the_upright_one_around_it(tmp_path: Path) ->
         ),
         (
             _task({"image": "a.png", "text": "cat"}, _rectangle("r1", 0, 0, "cat", width="wide")),
-            "region 'r1': its width must be a number, found the text 'wide'",
+            "region 'r1': its width must be a number, got the text 'wide'",
         ),
         (
             _task({"note": "a.txt", "text": "cat"}, _rectangle("r1", 0, 0, "cat")),
@@ -100,7 +100,7 @@ def test_a_turned_rectangle_becomes_the_upright_one_around_it(tmp_path: Path) ->
         ),
         (
             _task({"image": "a.png", "text": None, "caption": 7}, _rectangle("r1", 0, 0, "cat")),
-            'its "caption" must be a text, found 7',
+            'its "caption" must be a text, got 7',
         ),
         ("a task", "it must be an object with fields"),
     ],

@@ -117,9 +117,9 @@ def test_what_is_left_out_on_purpose_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "annotations", "message"),
     [
-        ([_image(caption=None)], [], 'image 0: its "caption" must be a text, found null'),
-        ([_image(caption=["a"])], [], 'image 0: its "caption" must be a text, found a list'),
-        ([_image(answer=True)], [], 'image 0: its "answer" must be a text, found true'),
+        ([_image(caption=None)], [], 'image 0: its "caption" must be a text, got null'),
+        ([_image(caption=["a"])], [], 'image 0: its "caption" must be a text, got a list'),
+        ([_image(answer=True)], [], 'image 0: its "answer" must be a text, got true'),
         ([_image(width=0)], [], "image 0: its width and height must be positive"),
         (
             [_image()],

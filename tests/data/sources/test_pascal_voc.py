@@ -92,7 +92,7 @@ def test_files_may_lie_beside_their_images_and_images_elsewhere(tmp_path: Path) 
     [
         (_object("dog", 1, 1, 203, 50), r"object 0 \(dog\): its box .* leaves the image of 200 x 100 pixels"),
         (_object("dog", 60, 1, 50, 50), r"object 0 \(dog\): its box .* is empty"),
-        (_object("dog", "left", 1, 50, 50), "object 0: its xmin must be a number, found the text 'left'"),
+        (_object("dog", "left", 1, 50, 50), "object 0: its xmin must be a number, got the text 'left'"),
         (_object(" ", 1, 1, 50, 50), "object 0: its name is empty"),
         (_object("(other)", 1, 1, 50, 50), r"the name of its class '\(other\)' has no words"),
         ("<object><name>dog</name></object>", "object 0: it has no bndbox"),

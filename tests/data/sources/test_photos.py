@@ -165,19 +165,19 @@ def test_composed_texts_need_images_of_the_size_that_the_line_says(tmp_path: Pat
 @pytest.mark.parametrize(
     ("good", "changes", "message"),
     [
-        (LINE, {"boxes": [[1, 2, 3]]}, "its box 0 must be four numbers x0, y0, x1, y1, found 3"),
-        (LINE, {"boxes": [DOG, [1, 2, "x", 4]]}, "its box 1 must be a number, found the text 'x'"),
+        (LINE, {"boxes": [[1, 2, 3]]}, "its box 0 must be four numbers x0, y0, x1, y1, got 3"),
+        (LINE, {"boxes": [DOG, [1, 2, "x", 4]]}, "its box 1 must be a number, got the text 'x'"),
         (LINE, {"boxes": [DOG, [9, 2, 3, 4]]}, r"its box 1 must be x0, y0, x1, y1 in this order"),
-        (LINE, {"labels": ["dog"]}, 'its "labels" must be one a box, found 1 for 2 boxes'),
-        (LINE, {"labels": ["dog", None]}, 'its "labels" must be a text, found null'),
+        (LINE, {"labels": ["dog"]}, 'its "labels" must be one a box, got 1 for 2 boxes'),
+        (LINE, {"labels": ["dog", None]}, 'its "labels" must be a text, got null'),
         (LINE, {"labels": ["dog", " "]}, 'its "labels" must be names'),
-        (LINE, {"width": 0}, "its width and height must be positive, found 0 x 64"),
-        (LINE, {"height": None}, 'its "height" must be a whole number, found null'),
-        (LINE, {"source": 3}, 'its "source" must be a text, found 3'),
+        (LINE, {"width": 0}, "its width and height must be positive, got 0 x 64"),
+        (LINE, {"height": None}, 'its "height" must be a whole number, got null'),
+        (LINE, {"source": 3}, 'its "source" must be a text, got 3'),
         (LINE, {"image": ""}, 'its "image" is empty'),
         (LINE, {"boxed": "dog"}, 'its "boxed" must be a list'),
-        (CAPTION, {"text": None}, 'its "text" must be a text, found null'),
-        (CAPTION, {"spans": []}, 'its "spans" must be one a box, found 0 for 1 boxes'),
+        (CAPTION, {"text": None}, 'its "text" must be a text, got null'),
+        (CAPTION, {"spans": []}, 'its "spans" must be one a box, got 0 for 1 boxes'),
         (CAPTION, {"spans": [[2, 99]]}, r"span \(2, 99\) is outside its text of 10 characters"),
     ],
 )
@@ -199,7 +199,7 @@ def test_a_photo_with_a_bad_line_is_left_out_as_a_whole(tmp_path: Path) -> None:
         [LINE, LINE | {"source": COCO}, LINE | {"height": 65}, line(TRAINING[1], VOC, {"cat": [DOG]})],
     )
     assert [record.text for record in read_photos(tmp_path, "train", bad.append)] == ["cat."]
-    assert [str(error).split("records.jsonl, ")[1].split(", found")[0] for error in bad] == [
+    assert [str(error).split("records.jsonl, ")[1].split(", got")[0] for error in bad] == [
         """line 2: its "source" must be 'voc12(rodm)' as in the first line of this photo""",
         """line 3: its "height" must be 64 as in the first line of this photo""",
     ]
@@ -208,8 +208,8 @@ def test_a_photo_with_a_bad_line_is_left_out_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": []}, 'its "scores" must be one a box, found 0 for 1 boxes'),
-        ({"scores": [None]}, 'its "scores" must be a number, found null'),
+        ({"scores": []}, 'its "scores" must be one a box, got 0 for 1 boxes'),
+        ({"scores": [None]}, 'its "scores" must be a number, got null'),
         ({"scores": [1.5]}, 'its "scores" must be from 0 to 1'),
         ({"image": TRAIN}, f"there is a line about {TRAIN} already"),
     ],
@@ -227,7 +227,7 @@ def test_what_is_no_folder_of_photos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"no file .*records\.jsonl; see docs/photo-tiny\.md"):
         read_photos(tmp_path, "train")
     _read(tmp_path, LINE)
-    with pytest.raises(InvalidInputError, match="the splits train and val; found 'test'"):
+    with pytest.raises(InvalidInputError, match="the split train or val, got 'test'"):
         read_photos(tmp_path, "test")
     (tmp_path / "records.jsonl").write_text("{nonsense\n")
     with pytest.raises(InvalidRecordError, match=r"records\.jsonl, line 1: it is not JSON"):

@@ -56,7 +56,7 @@ def test_a_phrase_has_a_box_and_a_mask_for_each_instance(tmp_path: Path) -> None
     ("changes", "told"),
     [
         ({"image_id": 6}, "image 6 is not in the list of images"),
-        ({"phrase": ["two"]}, 'its "phrase" must be a text, found a list'),
+        ({"phrase": ["two"]}, 'its "phrase" must be a text, got a list'),
         ({"instance_boxes": [[2, 3, float("nan"), 6]] * 2}, "instance 0: its box is not finite"),
         ({"Polygons": [[[[float("nan"), 3], [5, 0], [5, 5]]]] * 2}, "instance 0: a polygon .* is not finite"),
         ({"instance_boxes": [[2, 3, 10, 6]]}, "it has not as many polygons as boxes"),
@@ -64,7 +64,7 @@ def test_a_phrase_has_a_box_and_a_mask_for_each_instance(tmp_path: Path) -> None
             {"Polygons": [[], [[[0, 0], [5, 0], [5, 5]]]]},
             "instance 0: its mask has no polygon of three points",
         ),
-        ({"phrase": None, "instance_boxes": None}, 'its "phrase" must be a text, found null'),
+        ({"phrase": None, "instance_boxes": None}, 'its "phrase" must be a text, got null'),
     ],
 )
 def test_a_bad_task_is_named_or_left_out(tmp_path: Path, changes: dict[str, Any], told: str) -> None:

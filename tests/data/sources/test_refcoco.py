@@ -66,7 +66,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(
 def test_truncated_missing_and_unknown_files_and_splits_are_refused(copy: Path) -> None:
     with pytest.raises(InvalidInputError, match="no split 'testA'; its splits are: train, val"):
         list(read_refcoco(copy, "testA"))
-    with pytest.raises(InvalidInputError, match="must be one of refcoco"):
+    with pytest.raises(InvalidInputError, match="Expected as data set one of refcoco"):
         list(read_refcoco(copy, "val", dataset="refclef"))
     with pytest.raises(InvalidInputError, match=r"There is no .*refs\(umd\)\.p"):
         list(read_refcoco(copy, "val", dataset="refcocog"))
@@ -79,8 +79,8 @@ def test_truncated_missing_and_unknown_files_and_splits_are_refused(copy: Path) 
 @pytest.mark.parametrize(
     ("sentence", "told"),
     [
-        ("red cube", "it must be an object with fields, found the text 'red cube'"),
-        ({"sent": None, "sent_id": 7}, 'its "sent" must be a text, found null'),
+        ("red cube", "it must be an object with fields, got the text 'red cube'"),
+        ({"sent": None, "sent_id": 7}, 'its "sent" must be a text, got null'),
         ({"sent": "a \ud83d", "sent_id": 7}, 'its "sent" is not valid Unicode'),
         ({"sent": "red cube", "sent_id": ["7"]}, 'its "sent_id" must be a text or a whole number'),
     ],

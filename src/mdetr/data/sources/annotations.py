@@ -77,7 +77,7 @@ def clamp_box(bbox: Sequence[float], width: int, height: int) -> Box | None:
     """
     values = [to_finite(value, "box") for value in to_list(bbox, "box")]
     if len(values) != 4:
-        raise InvalidInputError(f"its box must be four numbers x, y, width, height, found {len(values)}")
+        raise InvalidInputError(f"its box must be four numbers x, y, width, height, got {len(values)}")
     x, y, w, h = values
     x0, y0 = min(max(x, 0.0), float(width)), min(max(y, 0.0), float(height))
     x1, y1 = min(max(x + w, 0.0), float(width)), min(max(y + h, 0.0), float(height))
@@ -96,7 +96,7 @@ def _area(fields: Fields, box: Box, mask: bytes | None, width: int, height: int)
     value = fields.value("area", None)
     area = 0.0 if value is None else to_finite(value, '"area"')
     if area < 0:
-        raise InvalidInputError(f'its "area" must not be negative, found {area:g}')
+        raise InvalidInputError(f'its "area" must not be negative, got {area:g}')
     if area == 0 and mask is not None:
         area = float(mask_area(mask, height, width))
     return area or (box[2] - box[0]) * (box[3] - box[1])

@@ -177,7 +177,7 @@ def _numbers(thing: Fields, name: str, count: int) -> list[float]:
     if any(abs(value) > _FARTHEST for value in values):
         raise InvalidInputError(f'its "{name}" is farther away than anything in a picture')
     if len(values) != count:
-        raise InvalidInputError(f'its "{name}" must be {count} numbers, found {len(values)}')
+        raise InvalidInputError(f'its "{name}" must be {count} numbers, got {len(values)}')
     return values
 
 

@@ -68,7 +68,9 @@ def read_coco(
     file = folder / "annotations" / f"instances_{split}.json" if folder.is_dir() else folder
     if not file.is_file():
         found = sorted(path.stem for path in folder.glob("annotations/instances_*.json"))
-        raise InvalidInputError(f"There is no file {file}; found {', '.join(found) or 'no annotations'}.")
+        raise InvalidInputError(
+            f"There is no file {file}; its folder has {', '.join(found) or 'no annotations'}."
+        )
     prefix = f"{split}/" if folder.is_dir() else ""
     categories = numbered(iterate_list(file, "categories"), f"{file}, category")
     texts = dict(read_entries(categories, _read_category, on_bad))

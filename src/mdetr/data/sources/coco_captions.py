@@ -156,7 +156,7 @@ def _find_file(folder: Path, kind: str, split: str) -> Path:
             return place / f"{kind}_{split}.json"
     file = folder / "annotations" / f"{kind}_{split}.json"
     found = ", ".join(sorted(path.stem for path in file.parent.glob(f"{kind}_*.json")))
-    raise InvalidInputError(f"There is no file {file}; found {found or 'none of this kind'}.")
+    raise InvalidInputError(f"There is no file {file}; its folder has {found or 'none of this kind'}.")
 
 
 def _read_category(entry: Any) -> tuple[int, str]:

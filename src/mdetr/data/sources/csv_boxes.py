@@ -155,7 +155,7 @@ def _find_columns(names: list[str], file: Path) -> _Columns:
     ]
     if image is None or box is None or missing:
         raise InvalidInputError(
-            f"{file} lacks the columns {' and '.join(missing)}; its first line must name the columns, found "
+            f"{file} lacks the columns {' and '.join(missing)}; its first line must name the columns, got "
             f"{', '.join(names) or 'nothing'}."
         )
     has_image_size = set(IMAGE_SIZE) <= set(names) and not set(IMAGE_SIZE) & set(box)

@@ -27,7 +27,7 @@ class Fields:
             InvalidInputError: it is no object.
         """
         if not isinstance(entry, Mapping):
-            raise InvalidInputError(f"it must be an object with fields, found {describe(entry)}")
+            raise InvalidInputError(f"it must be an object with fields, got {describe(entry)}")
         self._entry = entry
 
     def __contains__(self, name: str) -> bool:
@@ -77,7 +77,7 @@ class Fields:
         known: dict[Any, bool] = {"0": False, "1": True, 0: False, 1: True}
         if isinstance(value, str | int | float) and value in known:
             return known[value]
-        raise InvalidInputError(f'its "{name}" must be 0 or 1, or true or false, found {describe(value)}')
+        raise InvalidInputError(f'its "{name}" must be 0 or 1, or true or false, got {describe(value)}')
 
     def items(self, name: str) -> list[Any]:
         """A list."""
@@ -92,7 +92,7 @@ class Fields:
         """The fields width and height, in pixels, which are positive."""
         width, height = self.whole("width"), self.whole("height")
         if width <= 0 or height <= 0:
-            raise InvalidInputError(f"its width and height must be positive, found {width} x {height}")
+            raise InvalidInputError(f"its width and height must be positive, got {width} x {height}")
         return width, height
 
 
@@ -107,7 +107,7 @@ def to_text(value: Any, name: str) -> str:
         InvalidInputError: it is something else, as in all functions below.
     """
     if not isinstance(value, str):
-        raise InvalidInputError(f"its {name} must be a text, found {describe(value)}")
+        raise InvalidInputError(f"its {name} must be a text, got {describe(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -119,7 +119,7 @@ def to_whole(value: Any, name: str) -> int:
     """A value that has to be a whole number, which may be quoted."""
     number = _to_number(value)
     if number is None or not math.isfinite(number) or number != int(number):
-        raise InvalidInputError(f"its {name} must be a whole number, found {describe(value)}")
+        raise InvalidInputError(f"its {name} must be a whole number, got {describe(value)}")
     return int(number)
 
 
@@ -127,9 +127,9 @@ def to_finite(value: Any, name: str) -> float:
     """A value that has to be a number, not infinite and not NaN, which may be quoted."""
     number = _to_number(value)
     if number is None:
-        raise InvalidInputError(f"its {name} must be a number, found {describe(value)}")
+        raise InvalidInputError(f"its {name} must be a number, got {describe(value)}")
     if not math.isfinite(number):
-        raise InvalidInputError(f"its {name} is not finite, found {describe(value)}")
+        raise InvalidInputError(f"its {name} is not finite, got {describe(value)}")
     return float(number)
 
 
@@ -138,14 +138,14 @@ def to_identifier(value: Any, name: str) -> str:
     if isinstance(value, str):
         return to_text(value, name)
     if _to_number(value) is None:
-        raise InvalidInputError(f"its {name} must be a text or a whole number, found {describe(value)}")
+        raise InvalidInputError(f"its {name} must be a text or a whole number, got {describe(value)}")
     return str(to_whole(value, name))
 
 
 def to_list(value: Any, name: str) -> list[Any]:
     """A value that has to be a list."""
     if not isinstance(value, list | tuple):
-        raise InvalidInputError(f"its {name} must be a list, found {describe(value)}")
+        raise InvalidInputError(f"its {name} must be a list, got {describe(value)}")
     return list(value)
 
 
@@ -153,7 +153,7 @@ def to_span(value: Any, name: str) -> Span:
     """A value that has to be a span: the start and the end of some characters, two whole numbers."""
     span = to_list(value, f"{name} span")
     if len(span) != 2:
-        raise InvalidInputError(f"a span of its {name} must be a start and an end, found {len(span)} numbers")
+        raise InvalidInputError(f"a span of its {name} must be a start and an end, got {len(span)} numbers")
     return to_whole(span[0], f"{name} span"), to_whole(span[1], f"{name} span")
 
 

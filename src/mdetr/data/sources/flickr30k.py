@@ -119,7 +119,7 @@ def _read_picture(file: Path) -> _Picture:
         raise InvalidInputError(f"it is damaged ({error}); get the annotations again") from None
     width, height = (to_whole(_text(tree, f"size/{side}"), side) for side in ("width", "height"))
     if width <= 0 or height <= 0:
-        raise InvalidInputError(f"its width and height must be positive, found {width} x {height}")
+        raise InvalidInputError(f"its width and height must be positive, got {width} x {height}")
     boxes: dict[str, list[Box]] = {}
     for thing in tree.iter("object"):
         corner = thing.find("bndbox")

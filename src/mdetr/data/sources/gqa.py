@@ -109,7 +109,7 @@ def _shards(folder: Path, split: str) -> list[Path]:
     if not shards:
         found = sorted(path.name for path in folder.glob("*_questions*"))
         raise InvalidInputError(
-            f"There is neither {whole} nor a folder of that name with shards; found "
+            f"There is neither {whole} nor a folder of that name with shards; the folder has "
             f"{', '.join(found) or 'none'}."
         )
     return shards

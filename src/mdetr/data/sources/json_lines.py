@@ -100,7 +100,7 @@ def to_box(values: Any, name: str) -> Box:
     """
     numbers = to_list(values, name)
     if len(numbers) != 4:
-        raise InvalidInputError(f"its {name} must be four numbers x0, y0, x1, y1, found {len(numbers)}")
+        raise InvalidInputError(f"its {name} must be four numbers x0, y0, x1, y1, got {len(numbers)}")
     x0, y0, x1, y1 = (to_finite(number, name) for number in numbers)
     return x0, y0, x1, y1
 
@@ -153,7 +153,7 @@ def _to_spans(phrase: Any, text: str, place: int) -> Spans:
     name = f"phrase {place}"
     if not isinstance(phrase, list) or not all(isinstance(span, list) and len(span) == 2 for span in phrase):
         raise InvalidInputError(
-            f"its {name} must be words of its text, or spans [[start, end], ...], found {describe(phrase)}"
+            f"its {name} must be words of its text, or spans [[start, end], ...], got {describe(phrase)}"
         )
     with inside(f"its {name}"):
         return tuple((to_whole(start, "start"), to_whole(end, "end")) for start, end in phrase)
@@ -161,5 +161,5 @@ def _to_spans(phrase: Any, text: str, place: int) -> Spans:
 
 def _to_flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InvalidInputError(f'its "is_referred" must hold true and false only, found {describe(value)}')
+        raise InvalidInputError(f'its "is_referred" must hold true and false only, got {describe(value)}')
     return value

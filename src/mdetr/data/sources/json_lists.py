@@ -114,7 +114,7 @@ class _Reader:
     def _take(self, expected: str) -> str:
         found = self._next()
         if found not in expected:
-            raise ValueError(f"expected one of {expected!r}, found {found!r}")
+            raise ValueError(f"expected one of {expected!r}, got {found!r}")
         self._place += 1
         return found
 

@@ -128,7 +128,7 @@ def _find_image_of(task: Fields, folder: Path) -> str:
     """The file of a task's image, relative to the folder."""
     data = task.value("data")
     if not isinstance(data, Mapping):
-        raise InvalidInputError(f'its "data" must be an object with fields, found {describe(data)}')
+        raise InvalidInputError(f'its "data" must be an object with fields, got {describe(data)}')
     named = [key for key, value in data.items() if key != "image" and _names_image(value)]
     named.sort(key=lambda key: not any(word in key.lower() for word in ("image", "img", "photo", "picture")))
     keys = ["image", *named] if "image" in data else named

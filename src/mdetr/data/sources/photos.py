@@ -165,7 +165,7 @@ def read_photos(
     """
     folder = Path(root)
     if split not in ("train", "val"):
-        raise InvalidInputError(f"The photos have the splits train and val; found {split!r}.")
+        raise InvalidInputError(f"Expected the split train or val, got {split!r}.")
     if composed and split != "val":
         raise InvalidInputError("The composed texts are for validation; import them with --split val.")
     if not (folder / RECORDS_FILE).is_file():
@@ -235,7 +235,7 @@ def _read_line(image: str, before: Sequence[Line], fields: Fields) -> Line:
     is_caption = source == CAPTIONS
     spans = [to_span(span, '"spans"') for span in fields.items("spans")] if is_caption else []
     if is_caption and len(spans) != len(things):
-        raise InvalidInputError(f'its "spans" must be one a box, found {len(spans)} for {len(things)} boxes')
+        raise InvalidInputError(f'its "spans" must be one a box, got {len(spans)} for {len(things)} boxes')
     text = fields.text("text") if is_caption else None
     boxed = [to_text(name, '"boxed"') for name in fields.items("boxed")] if "boxed" in fields else []
     line = Line(image, source, width, height, things, text, tuple(spans), frozenset(map(_canonical, boxed)))
@@ -248,13 +248,13 @@ def _read_things(fields: Fields) -> tuple[Thing, ...]:
     labels = [to_text(label, '"labels"') for label in fields.items("labels")]
     boxes = [to_box(box, f"box {number}") for number, box in enumerate(fields.items("boxes"))]
     if len(labels) != len(boxes):
-        raise InvalidInputError(f'its "labels" must be one a box, found {len(labels)} for {len(boxes)} boxes')
+        raise InvalidInputError(f'its "labels" must be one a box, got {len(labels)} for {len(boxes)} boxes')
     for number, (label, (x0, y0, x1, y1)) in enumerate(zip(labels, boxes, strict=True)):
         if not label.strip():
-            raise InvalidInputError(f'its "labels" must be names, found {describe(label)}')
+            raise InvalidInputError(f'its "labels" must be names, got {describe(label)}')
         if x1 < x0 or y1 < y0:
             place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-            raise InvalidInputError(f"its box {number} must be x0, y0, x1, y1 in this order, found {place}")
+            raise InvalidInputError(f"its box {number} must be x0, y0, x1, y1 in this order, got {place}")
     return tuple(Thing(_canonical(label), box) for label, box in zip(labels, boxes, strict=True))
 
 
@@ -264,7 +264,7 @@ def _check_same_photo(line: Line, first: Line) -> None:
         value, expected = getattr(line, name), getattr(first, name)
         if value != expected:
             raise InvalidInputError(
-                f'its "{name}" must be {expected!r} as in the first line of this photo, found {value!r}'
+                f'its "{name}" must be {expected!r} as in the first line of this photo, got {value!r}'
             )
 
 
@@ -280,7 +280,7 @@ def _read_teacher(file: Path, on_bad: OnBad | None) -> dict[str, Finding]:
         scores = [to_finite(score, '"scores"') for score in fields.items("scores")]
         if len(scores) != len(things):
             raise InvalidInputError(
-                f'its "scores" must be one a box, found {len(scores)} for {len(things)} boxes'
+                f'its "scores" must be one a box, got {len(scores)} for {len(things)} boxes'
             )
         if not all(0 <= score <= 1 for score in scores):
             raise InvalidInputError('its "scores" must be from 0 to 1')

@@ -60,7 +60,7 @@ def read_refcoco(
     Source: arXiv 2104.12763, section 4.2.2.
     """
     if dataset not in SPLITS_BY:
-        raise InvalidInputError(f"dataset must be one of {', '.join(SPLITS_BY)}; found {dataset!r}.")
+        raise InvalidInputError(f"Expected as data set one of {', '.join(SPLITS_BY)}, got {dataset!r}.")
     folder = Path(root)
     refs_file = folder / dataset / f"refs({SPLITS_BY[dataset]}).p"
     refs = _read_refs(refs_file)

@@ -325,13 +325,13 @@ def _read_box(line: str, settings: _Settings, width: int, height: int) -> tuple[
     if not is_box and (len(numbers) < 6 or len(numbers) % 2):
         raise InvalidInputError(
             "it must be a class and four numbers x, y, width, height, or a class and the points of a "
-            f"polygon, found {len(values)} numbers"
+            f"polygon, got {len(values)} numbers"
         )
     fractions = numbers[:4] if is_box else numbers
     for value in fractions:
         if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
             raise InvalidInputError(
-                f"its numbers must be fractions of the image's width and height, from 0 to 1, found {value:g}"
+                f"its numbers must be fractions of the image's width and height, from 0 to 1, got {value:g}"
             )
     x0, y0, x1, y1 = _corners(fractions) if is_box else _around(fractions)
     box = x0 * width, y0 * height, x1 * width, y1 * height
