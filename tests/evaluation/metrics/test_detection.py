@@ -158,7 +158,7 @@ def test_the_classes_of_a_store_and_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecordError, match=r'lvis\.json, category 0: it has no "name"'):
         read_classes(file)
     file.write_text(json.dumps({"categories": [{"id": 5, "name": None}]}))
-    with pytest.raises(InvalidRecordError, match=r'category 0: its "name" must be a text, found null'):
+    with pytest.raises(InvalidRecordError, match=r'category 0: its "name" must be a text, got null'):
         read_classes(file)
     plain = Record("made-up", "train", "1", "a.png", "a", 9, 9, "a cat")
     with pytest.raises(InvalidInputError, match="Expected a record with a class"):
