@@ -74,7 +74,7 @@ def test_one_image_in_ten_is_held_out_and_the_others_are_trained_on(
     assert trained_on | kept == {f"{number}.png" for number in range(30)}
     assert kept == {"12.png"}  # by their names alone, whatever the kind
     check_shared_images(made.data)
-    assert _imported(recipe, tmp_path / "run") == made  # found again, as on --resume
+    assert _imported(recipe, tmp_path / "run") == made  # the same stores, as on --resume
     again = parse_recipe(yaml.safe_load(to_yaml(made)))  # as a run's folder keeps it
     assert _parts(_imported(again, tmp_path / "other")) == (trained_on, kept)
 
@@ -166,10 +166,10 @@ def test_one_command_fine_tunes_an_existing_model(
     changes = [f"data={mine}", f"model={tiny_model_folder}", "optimizer.epochs=null", "optimizer.steps=2"]
     changes += ["run.workers=0", "data.augmentation=none", "run.pictures=0", "optimizer.batch_size=4"]
     folder = train(load_recipe(FINETUNE, changes), tmp_path / "run")
-    found = Mdetr.from_pretrained(folder, device="cpu").ground(
+    result = Mdetr.from_pretrained(folder, device="cpu").ground(
         tmp_path / "3.png", "a white square", threshold=0.0
     )
-    assert len(found) > 0
+    assert len(result) > 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     score = metrics["eval_mine_phrase_grounding_recall@1"]
     evaluate(

@@ -193,8 +193,8 @@ def test_a_small_text_encoder_trains_at_a_rate_that_suits_its_own_size(
     model.text_encoder = nn.Linear(text_size, 1, bias=False, device="meta")
     model.encoder = nn.Linear(total - text_size, 1, bias=False, device="meta")
     groups = parameter_groups(model, OptimizerSettings(batch_size=1, steps=1))
-    found = tuple(group["lr"] for group in groups)
-    assert found == pytest.approx(rates, rel=0.01)
+    default = tuple(group["lr"] for group in groups)
+    assert default == pytest.approx(rates, rel=0.01)
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:

@@ -106,8 +106,8 @@ def test_a_text_or_an_answer_that_the_model_cannot_use_is_left_out_before_the_fi
     reasons = {line["id"]: line["reason"] for line in lines}
     assert "The text has 603 tokens" in reasons["100"]
     assert "no answer 'maybe'" in reasons["120"]
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"2 of {len(records)} records of train are left out, such as record '" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"2 of {len(records)} records of train are left out, such as record '" in output
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["eval_shapes_left_out"] == 1
 
@@ -210,9 +210,11 @@ def test_more_boxes_than_queries_are_counted_before_the_first_step(store: Path) 
     counts = [len(record.boxes) for record in Store.open(store)]
     content["model"]["config"]["num_queries"] = max(counts) - 1
     recipe = parse_recipe(content)
-    said = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
+    notes = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
     crowded = counts.count(max(counts))
-    assert any(note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in said)
+    assert any(
+        note.startswith(f"{crowded} text") and f"queries ({max(counts) - 1})" in note for note in notes
+    )
 
 
 def test_a_warning_names_a_task_without_labels(store: Path, tmp_path: Path) -> None:
@@ -225,6 +227,6 @@ def test_a_warning_names_a_task_without_labels(store: Path, tmp_path: Path) -> N
         "tasks": ["phrase_grounding"],
     }
     recipe = parse_recipe(content)
-    said = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
-    (warning,) = said
+    notes = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
+    (warning,) = notes
     assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")

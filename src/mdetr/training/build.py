@@ -216,9 +216,11 @@ def _build_baseline(
 ) -> Components:
     """Build the components of a detector without text."""
     processor = _image_processor(image, MdetrImageProcessor())
+
     # Take the classes from the annotations of the validation data, or else from the training data
     named = [entry.classes for entry in data.validation.values() if entry.classes is not None]
     classes = read_classes(named[0]) if named else classes_of(open_store(data.train[0]))
+
     # Build the detector; only Mask R-CNN learns masks
     model = BASELINES[baseline](classes, dict(settings.config), settings.start_from)
     with_masks = baseline == "maskrcnn"

@@ -157,6 +157,7 @@ class TrainingLoop:
 
         # Prepare the model and its optimizer
         model = components.model
+        # Preparing the optimizer resets this type to that of the processes
         sharded = accelerator.distributed_type == DistributedType.FSDP
         if isinstance(model, PreTrainedModel) and not sharded:
             nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
