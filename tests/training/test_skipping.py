@@ -135,7 +135,7 @@ def test_a_flipped_text_that_became_too_long_is_listed_while_training(store: Pat
     dataset = SkippingDataset(mixture, broken, components.check)
     with pytest.raises(TrainingError, match="examples cannot be read"):
         dataset[3]
-    assert "tokens, the model has positions for" in _lines(tmp_path / "broken.jsonl")[0]["reason"]
+    assert "tokens, but the model has only" in _lines(tmp_path / "broken.jsonl")[0]["reason"]
 
 
 @pytest.mark.parametrize("pictures", [0, 3])
