@@ -327,7 +327,9 @@ def post_process_masks(
     Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
     """
     if output.pred_masks is None:
-        raise InvalidInputError("This model does not predict masks; use one trained for segmentation.")
+        raise InvalidInputError(
+            "Expected a model that predicts masks, got one without; use one trained for segmentation."
+        )
     results: list[Tensor] = []
     for masks, indices, layout in zip(output.pred_masks.float(), queries, layouts, strict=True):
         height, width = layout.resized

@@ -341,7 +341,8 @@ class MdetrProcessor(ProcessorMixin):
         """Return the best answer to each text, its type (None for a single head) and its probability."""
         if output.answer_logits is None:
             raise InvalidInputError(
-                "This model does not answer questions; use one trained for question answering."
+                "Expected a model that predicts answers, got one without; use one trained for question "
+                "answering."
             )
         return self.answers.decode(output.answer_logits)
 
