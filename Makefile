@@ -10,7 +10,7 @@ WORKERS ?= 2
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls and a red cube
 
-.PHONY: help setup demo test lint format lock wheel clean
+.PHONY: help setup demo app test lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -36,6 +36,9 @@ demo: $(RUN_STAMP) ## find what texts mention in a photo and in a scene (sets up
 	@mkdir -p demo
 	$(BIN)/mdetr ground --example --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
+
+app: setup ## open the web page at http://127.0.0.1:7860/
+	$(BIN)/mdetr app --open
 
 # Side by side, each with a thread of its own: two threads of one process make a test but little faster.
 test: setup ## run the tests, two at a time; others: make test WORKERS=8 TESTS=tests/cli

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
 from mdetr.processing import addresses
+from mdetr.processing.addresses import read_address
 from mdetr.processing.images import image_size, load_image
 
 
@@ -30,6 +32,13 @@ class _Server(BaseHTTPRequestHandler):
         if place == "/moved.png":
             self.send_response(302)
             self.send_header("Location", "/a.png")
+            self.end_headers()
+            return
+        if place in ("/circle.png", "/inside.png", "/file.png"):
+            inside = f"http://127.0.0.2:{self.server.server_address[1]}/a.png"
+            targets = {"/circle.png": place, "/inside.png": inside, "/file.png": "file:///etc/passwd"}
+            self.send_response(302)
+            self.send_header("Location", targets[place])
             self.end_headers()
             return
         self.send_response(200 if place in ("/a.png", "/page", "/slow") else 404)
@@ -92,6 +101,65 @@ def test_what_is_too_large_or_too_slow_is_refused(server: str, monkeypatch: pyte
     for address in (f"{server}/a.png", _in_memory()):
         with pytest.raises(InvalidInputError, match=r"has more than 0 MB; download it"):
             load_image(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8000/a.png",
+        "http://localhost/a.png",
+        "http://2130706433/a.png",  # 127.0.0.1 as one number
+        "http://0.0.0.0/a.png",
+        "http://10.1.2.3/a.png",
+        "http://192.168.0.1/a.png",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/a.png",
+        "http://[::ffff:127.0.0.1]/a.png",
+        "http://[64:ff9b::7f00:1]/a.png",
+        "https://[fd00::1]/a.png",
+    ],
+)
+def test_a_private_server_is_refused_where_only_public_ones_may_be_read(address: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"in a private network.*upload the image instead"):
+        read_address(address, public_only=True)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "memory://a.png", "/etc/passwd", "ftp://a/b.png"])
+def test_other_kinds_of_addresses_are_refused_where_only_public_servers_may_be_read(address: str) -> None:
+    with pytest.raises(InvalidInputError, match="Expected an address with http"):
+        read_address(address, public_only=True)
+
+
+def test_a_public_server_may_not_redirect_to_a_private_one(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "_is_public", lambda address: address == "127.0.0.1")
+    assert read_address(f"{server}/moved.png", public_only=True) == _png()
+    with pytest.raises(InvalidInputError, match=r"127\.0\.0\.2 is in a private network"):
+        read_address(f"{server}/inside.png", public_only=True)
+
+
+def test_a_name_is_resolved_once_so_that_it_cannot_change_after_the_check(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve, port = socket.getaddrinfo, int(server.rpartition(":")[2])
+    names: list[object] = []
+
+    def getaddrinfo(host: object, *arguments: Any, **options: Any) -> Any:
+        names.append(host)
+        return resolve("127.0.0.1" if host == "pictures.test" else host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(addresses, "_is_public", lambda address: True)
+    assert read_address(f"http://pictures.test:{port}/a.png", public_only=True) == _png()
+    assert names.count("pictures.test") == 1
+
+
+def test_endless_redirects_and_redirects_to_files_are_refused(server: str) -> None:
+    with pytest.raises(InvalidInputError, match="redirects more than 5 times"):
+        load_image(f"{server}/circle.png")
+    with pytest.raises(InvalidInputError, match="which is not a web address"):
+        load_image(f"{server}/file.png")
 
 
 def _in_memory() -> str:

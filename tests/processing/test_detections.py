@@ -117,3 +117,15 @@ def test_a_tool_that_is_not_installed_is_named(
 def test_no_places_give_no_things() -> None:
     none = Detections(np.ones((3, 4)), np.ones(3), labels=("a", "b", "c"))[[]]
     assert (len(none), none.labels, none.boxes_xyxy.shape) == (0, (), (0, 4))
+
+
+def test_boxes_that_overlap_a_better_one_of_the_same_name_are_removed() -> None:
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 10], [20, 0, 30, 10]]
+    detections = Detections(
+        np.array(boxes, np.float32),
+        np.array([0.5, 0.9, 0.4, 0.3], np.float32),
+        labels=("cat", "cat", "dog", "cat"),
+    )
+    assert detections.with_nms(0.7).scores.tolist() == pytest.approx([0.9, 0.4, 0.3])  # IoU 0.8
+    assert detections.with_nms(0.85).scores.tolist() == pytest.approx([0.9, 0.5, 0.4, 0.3])
+    assert len(detections[:0].with_nms(0.5)) == 0

@@ -10,13 +10,17 @@ from PIL import Image
 
 from mdetr.processing.detections import Grounding
 from mdetr.visualization.plot import (
+    BLACK,
     HEADING,
     PALETTE,
+    WHITE,
     _font,
+    _luminance,
     contact_sheet,
     draw_boxes,
     draw_comparison,
     draw_groundings,
+    text_color,
 )
 
 TEXT = "a red cube and two balls"
@@ -147,3 +151,17 @@ def test_a_word_longer_than_a_line_is_broken_inside_the_picture(image: Image.Ima
     assert (edge == 255).all()
     drawn = [np.asarray(draw_groundings(image, "W" * n, []))[320:] < 60 for n in (10, 100)]
     assert drawn[1].sum() == pytest.approx(10 * drawn[0].sum(), rel=0.05)  # every letter is there
+
+
+def test_the_text_on_every_color_has_enough_contrast() -> None:
+    """At least 4.5, which the Web Content Accessibility Guidelines ask of normal text."""
+    for color in PALETTE:
+        light, dark = sorted((_luminance(color), _luminance(text_color(color))), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_black_on_white_has_the_highest_contrast() -> None:
+    assert text_color((255, 255, 255)) == BLACK
+    assert text_color((0, 0, 0)) == WHITE
+    assert _luminance((255, 255, 255)) == pytest.approx(1)
+    assert _luminance((255, 0, 0)) == pytest.approx(0.2126)

@@ -17,6 +17,18 @@ _HEADS = {
 }
 
 
+def supported_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
+    """List the tasks that a model has the heads for.
+
+    Args:
+        config: Fields of its configuration.
+
+    Returns:
+        The tasks, in the order of `Task`.
+    """
+    return tuple(task for task in Task if task not in _HEADS or config.get(_HEADS[task][0]))
+
+
 def check_ability(config: Mapping[str, Any], task: Task, name: str) -> None:
     """Check that a model has the head that a task needs.
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mdetr.cli.answer import answer
+from mdetr.cli.app import app as page
 from mdetr.cli.convert import convert
 from mdetr.cli.data_check import check
 from mdetr.cli.data_combine import combine
@@ -44,6 +45,7 @@ app.command()(refer)
 app.command()(answer)
 app.command()(detect)
 app.command()(segment)
+app.command("app")(page)
 app.command()(train)
 app.command()(evaluate)
 app.command()(convert)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
@@ -109,11 +110,11 @@ class Predictor(Generic[R]):
         if self.batch_size < 1:
             raise InvalidInputError(f"Expected a batch_size of at least 1, got {self.batch_size}.")
 
-    def predict(self, image: ImageInput, text: str) -> R:
+    def predict(self, image: ImageInput | EncodedImage, text: str) -> R:
         """Predict the result for one image and one text.
 
         Args:
-            image: One image, as for `load_image`.
+            image: One image, as for `load_image`, or an encoded one.
             text: One text.
 
         Returns:
@@ -165,15 +166,16 @@ class Predictor(Generic[R]):
         for text in texts:
             yield from self.processor.tokenize_each([text])
 
-    def _predict_texts(self, image: ImageInput, texts: Iterable[TokenizedText]) -> Iterator[list[R]]:
+    def _predict_texts(
+        self, image: ImageInput | EncodedImage, texts: Iterable[TokenizedText]
+    ) -> Iterator[list[R]]:
         """Results for the texts of one image, which is encoded once, batch by batch."""
-        loaded = load_for_model(self.processor, image, keep=True, channel_order=self.channel_order)
-        (layout,), features = encode_images(self.model, self.processor, [loaded])
+        encoded = encode_image(self.model, self.processor, image, self.channel_order)
         remaining = iter(texts)
         while batch_texts := list(islice(remaining, self.batch_size)):
             count = len(batch_texts)
-            repeated = features.select(torch.zeros(count, dtype=torch.long, device=self.model.device))
-            batch = Batch([loaded.picture] * count, [layout] * count, batch_texts)
+            repeated = encoded.features.select(torch.zeros(count, dtype=torch.long, device=self.model.device))
+            batch = Batch([encoded.picture] * count, [encoded.layout] * count, batch_texts)
             yield self._predict_features(repeated, batch)
 
     def _predict_pairs(self, pairs: Iterable[tuple[ImageInput, TokenizedText]]) -> Iterator[list[R]]:
@@ -290,6 +292,36 @@ def check_single_image(image: Any, batch_method: str) -> None:
 def _describe(values: Any) -> str:
     kind = type(values).__name__
     return f"a {kind} of {len(values)}" if hasattr(values, "__len__") else f"a {kind}"
+
+
+def encode_image(
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    image: ImageInput | EncodedImage,
+    channel_order: str = "rgb",
+    keep: bool = True,
+) -> EncodedImage:
+    """Encode one image; an encoded image is returned unchanged.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        image: One image, as for `load_image`, or an encoded one.
+        channel_order: Channel order of arrays and tensors, "rgb" or "bgr".
+        keep: Whether to keep the original pixels even if they can be read again.
+
+    Returns:
+        The encoded image.
+
+    Raises:
+        InvalidInputError: The image cannot be used, or was encoded by another model.
+    """
+    if isinstance(image, EncodedImage):
+        image.check_model(model)
+        return image
+    loaded = load_for_model(processor, image, keep, channel_order)
+    (layout,), features = encode_images(model, processor, [loaded])
+    return EncodedImage(loaded.picture, layout, features, model)
 
 
 def load_for_model(

@@ -12,7 +12,8 @@ from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
-from mdetr.inference.batching import LoadedImage, encode_images, encode_texts, load_for_model
+from mdetr.inference.batching import encode_image, encode_texts
+from mdetr.inference.encoded_image import EncodedImage
 from mdetr.model.mdetr import TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
@@ -55,35 +56,26 @@ class ClassPrompts:
             texts = processor.tokenize_each([class_prompt(names[index]) for index in batch])
             self._texts.append(encode_texts(model, processor, texts))
 
-    def detect(self, image: ImageInput) -> Detections:
-        """Detect the objects of all classes in one image.
-
-        Args:
-            image: One image, as for `load_image`.
-
-        Returns:
-            As `detect_loaded`.
-        """
-        return self.detect_loaded(load_for_model(self._processor, image))
-
     @torch.inference_mode()
-    def detect_loaded(self, image: LoadedImage) -> Detections:
+    def detect(self, image: ImageInput | EncodedImage) -> Detections:
         """Detect the objects of all classes in one image, which is encoded once.
 
         Args:
-            image: The resized image.
+            image: One image, as for `load_image`, or an encoded one.
 
         Returns:
             Every box of every class with its label, ordered by class; boxes may extend beyond the image.
         """
-        (layout,), features = encode_images(self._model, self._processor, [image])
+        encoded = encode_image(self._model, self._processor, image)
 
         # Predict the boxes of each class
         detections_of: dict[int, Detections] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
-            shared = features.select(torch.zeros(len(batch), dtype=torch.long, device=self._model.device))
+            shared = encoded.features.select(
+                torch.zeros(len(batch), dtype=torch.long, device=self._model.device)
+            )
             output = self._model.fuse(shared, texts)
-            detections = self._processor.post_process_boxes(output, [layout.given] * len(batch))
+            detections = self._processor.post_process_boxes(output, [encoded.layout.given] * len(batch))
             detections_of.update(zip(batch, detections, strict=True))
 
         # Join them in the order of the names

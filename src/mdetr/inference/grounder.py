@@ -14,9 +14,10 @@ from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.inference.batching import Batch, Predictor, check_single, check_single_image, load_for_model
+from mdetr.inference.batching import Batch, Predictor, check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
+from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import (
     AnswerResult,
     DetectionResult,
@@ -26,6 +27,7 @@ from mdetr.inference.results import (
 )
 from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.detections import MAX_OVERLAP
 from mdetr.processing.images import ImageInput, as_list, is_single
 from mdetr.processing.processor import MdetrProcessor
 
@@ -120,6 +122,25 @@ class Mdetr:
         """
         save_model(self.model, self.processor, Path(folder))
 
+    def encode_image(self, image: ImageInput, channel_order: str = "rgb") -> EncodedImage:
+        """Run the backbone on an image, for several queries about it.
+
+        Most of the time of a query goes into the backbone. `ground`, `refer`, `answer`, `segment` and
+        `detect` accept the encoded image in place of an image, and skip the backbone.
+
+        Args:
+            image: One image, as for `ground`.
+            channel_order: As for `ground`.
+
+        Returns:
+            The image with its features, for this model only.
+
+        Raises:
+            InvalidInputError: The image cannot be used.
+        """
+        check_single_image(image, "ground_batch")
+        return encode_image(self.model, self.processor, image, channel_order)
+
     def __repr__(self) -> str:
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         kind = str(self.model.dtype).removeprefix("torch.")
@@ -127,7 +148,7 @@ class Mdetr:
 
     def ground(
         self,
-        image: ImageInput,
+        image: ImageInput | EncodedImage,
         text: str,
         threshold: float | None = None,
         channel_order: str = "rgb",
@@ -136,7 +157,7 @@ class Mdetr:
 
         Args:
             image: A path, an address, bytes, an open file, a PIL image, an array or a tensor; see
-                `load_image`.
+                `load_image`. Or an image from `encode_image`.
             text: A caption.
             threshold: Minimum score 1 - p(no object) of a box, from 0 to 1; if None, the model's default,
                 `processor.default_threshold`.
@@ -156,7 +177,7 @@ class Mdetr:
     predict = ground
 
     def refer(
-        self, image: ImageInput, text: str, threshold: float = 0, channel_order: str = "rgb"
+        self, image: ImageInput | EncodedImage, text: str, threshold: float = 0, channel_order: str = "rgb"
     ) -> ReferringResult:
         """Find the one object that an expression refers to.
 
@@ -179,7 +200,11 @@ class Mdetr:
         return self._referring_predictor(threshold, 1, channel_order).predict(image, text)
 
     def answer(
-        self, image: ImageInput, text: str, threshold: float | None = None, channel_order: str = "rgb"
+        self,
+        image: ImageInput | EncodedImage,
+        text: str,
+        threshold: float | None = None,
+        channel_order: str = "rgb",
     ) -> AnswerResult:
         """Answer a question, and find the objects that it mentions.
 
@@ -201,7 +226,11 @@ class Mdetr:
         return self._answer_predictor(threshold, 1, channel_order).predict(image, text)
 
     def segment(
-        self, image: ImageInput, text: str, threshold: float | None = None, channel_order: str = "rgb"
+        self,
+        image: ImageInput | EncodedImage,
+        text: str,
+        threshold: float | None = None,
+        channel_order: str = "rgb",
     ) -> SegmentationResult:
         """Find the pixels that a phrase refers to.
 
@@ -224,10 +253,10 @@ class Mdetr:
 
     def detect(
         self,
-        image: ImageInput,
+        image: ImageInput | EncodedImage,
         names: Sequence[str] | ClassPrompts,
         threshold: float | None = None,
-        max_overlap: float = 0.7,
+        max_overlap: float = MAX_OVERLAP,
         batch_size: int = 32,
         channel_order: str = "rgb",
     ) -> DetectionResult:
@@ -328,7 +357,7 @@ class Mdetr:
         images: ImageInput | Iterable[ImageInput],
         names: Sequence[str] | ClassPrompts,
         threshold: float | None = None,
-        max_overlap: float = 0.7,
+        max_overlap: float = MAX_OVERLAP,
         batch_size: int = 32,
         channel_order: str = "rgb",
     ) -> Iterator[DetectionResult]:
@@ -419,7 +448,7 @@ class Mdetr:
         max_overlap: float,
         batch_size: int,
         channel_order: str,
-    ) -> Callable[[ImageInput, bool], DetectionResult]:
+    ) -> Callable[[ImageInput | EncodedImage, bool], DetectionResult]:
         """A function from an image, and whether to keep its pixels, to the objects of some classes in it."""
         minimum = self.processor.threshold_or_default(threshold)
         _check_fraction("max_overlap", max_overlap)
@@ -429,10 +458,11 @@ class Mdetr:
         if not isinstance(prompts, ClassPrompts):
             prompts = ClassPrompts(self.model, self.processor, prompts, batch_size)
 
-        def detect(image: ImageInput, keep: bool) -> DetectionResult:
-            loaded = load_for_model(self.processor, image, keep, channel_order)
-            detections = merge_classes(prompts.detect_loaded(loaded), loaded.given, minimum, max_overlap)
-            return DetectionResult(loaded.picture, ", ".join(prompts.names), detections, prompts.names)
+        def detect(image: ImageInput | EncodedImage, keep: bool) -> DetectionResult:
+            encoded = encode_image(self.model, self.processor, image, channel_order, keep)
+            detections = prompts.detect(encoded)
+            detections = merge_classes(detections, encoded.layout.given, minimum, max_overlap)
+            return DetectionResult(encoded.picture, ", ".join(prompts.names), detections, prompts.names)
 
         return detect
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import torch
@@ -65,6 +65,19 @@ class Result:
     def phrases(self) -> tuple[str, ...]:
         """The words of each box, or its class in a detection by name."""
         return self.detections.names
+
+    @property
+    def ranking_scores(self) -> NDArray[np.float32]:
+        """(n,) float32, the scores that the threshold of the task applies to."""
+        return self.scores
+
+    def with_detections(self, detections: Detections) -> Self:
+        """Replace the detections, for example by a selection of them."""
+        return replace(self, detections=detections)
+
+    def with_nms(self, max_overlap: float) -> Self:
+        """Remove boxes that overlap a better one of the same phrase; see `Detections.with_nms`."""
+        return self.with_detections(self.detections.with_nms(max_overlap))
 
     def plot(self, path: str | Path | None = None) -> Image.Image:
         """Draw the detections on the image.
@@ -149,9 +162,13 @@ class ReferringResult(Result):
     @property
     def score(self) -> float | None:
         """1 - p(no object), times p(referred) if the model predicts it, if there is a detection."""
+        return float(self.ranking_scores[0]) if len(self.detections) else None
+
+    @property
+    def ranking_scores(self) -> NDArray[np.float32]:
+        """(n,) float32, the scores times p(referred), if the model predicts it."""
         referred = self.detections.referred_scores
-        scores = self.detections.scores if referred is None else referred
-        return float(scores[0]) if len(scores) else None
+        return self.scores if referred is None else referred
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold; the box is x0, y0, x1, y1 in pixels, or null."""

@@ -10,9 +10,9 @@ from transformers.pipelines.zero_shot_object_detection import ZeroShotObjectDete
 
 from mdetr.errors import InvalidInputError
 from mdetr.model import MODEL_TYPE
+from mdetr.processing.detections import MAX_OVERLAP
 
 TASK = "zero-shot-object-detection"
-MAX_OVERLAP = 0.7  # intersection over union of two boxes of a label, as in `Mdetr.detect`
 LABELS_AT_ONCE = 32
 
 

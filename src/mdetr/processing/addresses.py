@@ -2,62 +2,131 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
+from typing import TYPE_CHECKING
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import httpx
 
 MAX_BYTES = 100_000_000
 MAX_SECONDS = 60.0
 """Time limit for downloading an image from the web."""
 
+_MAX_REDIRECTS = 5
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv6 addresses that stand for IPv4 ones (RFC 6052)
 _SILENCE_TIMEOUT = 10.0  # seconds without any data from the server
 
 
-def read_address(address: str) -> bytes:
+def read_address(address: str, public_only: bool = False) -> bytes:
     """Read the file at an address.
 
     Args:
         address: For example "https://example.com/cat.jpg", or an address that fsspec can open, such as
             "s3://bucket/cat.jpg".
+        public_only: Whether to read from public web servers only. Programs that read addresses on behalf of
+            others need this, since this machine may reach servers that the others may not.
 
     Returns:
         The content, at most `MAX_BYTES`.
 
     Raises:
-        InvalidInputError: The file does not exist, cannot be reached, is too large, or takes too long.
+        InvalidInputError: The file does not exist, cannot be reached, is too large, or takes too long; or the
+            address is not that of a public web server, and `public_only` is set.
         MissingDependencyError: The address needs fsspec, which is not installed.
     """
     if address.lower().startswith(("http://", "https://")):
-        return _read_web(address)
+        return _read_web(address, public_only)
+    if public_only:
+        raise InvalidInputError(f"Expected an address with http:// or https://, got {address}.")
     return _read_file_system(address)
 
 
-def _read_web(address: str) -> bytes:
+def _read_web(address: str, public_only: bool) -> bytes:
+    """Download a file, following redirects; with `public_only`, every server on the way is checked."""
     import httpx
 
     end = time.monotonic() + MAX_SECONDS
     content = bytearray()
     try:
-        with httpx.stream("GET", address, follow_redirects=True, timeout=_SILENCE_TIMEOUT) as response:
-            if not response.is_success:
-                raise InvalidInputError(
-                    f"There is no image at {address}: the server returned {response.status_code}; check the "
-                    "address."
-                )
-            for part in response.iter_bytes():
-                content += part
-                if len(content) > MAX_BYTES:
-                    raise InvalidInputError(_too_large(address))
-                if time.monotonic() > end:
-                    raise InvalidInputError(
-                        f"{address} took longer than {MAX_SECONDS:.0f} s; download it and give its path."
-                    )
+        url = httpx.URL(address)
+        with httpx.Client(timeout=_SILENCE_TIMEOUT) as client:
+            for _ in range(_MAX_REDIRECTS + 1):
+                request = _public_request(client, url) if public_only else client.build_request("GET", url)
+                response = client.send(request, stream=True)
+                try:
+                    if response.has_redirect_location:
+                        url = url.join(response.headers["location"])
+                        if url.scheme not in ("http", "https"):
+                            raise InvalidInputError(
+                                f"{address} redirects to {url}, which is not a web address."
+                            )
+                        continue
+                    if not response.is_success:
+                        raise InvalidInputError(
+                            f"There is no image at {address}: the server returned {response.status_code}; "
+                            "check the address."
+                        )
+                    for part in response.iter_bytes():
+                        content += part
+                        if len(content) > MAX_BYTES:
+                            raise InvalidInputError(_too_large(address))
+                        if time.monotonic() > end:
+                            raise InvalidInputError(
+                                f"{address} took longer than {MAX_SECONDS:.0f} s; download it and give "
+                                "its path."
+                            )
+                    return bytes(content)
+                finally:
+                    response.close()
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise InvalidInputError(
             f"{address} cannot be reached ({error or type(error).__name__}); check the address and the "
             "network, or give the path of a file."
         ) from None
-    return bytes(content)
+    raise InvalidInputError(f"{address} redirects more than {_MAX_REDIRECTS} times; give the final address.")
+
+
+def _public_request(client: httpx.Client, url: httpx.URL) -> httpx.Request:
+    """Make a request to a server outside this machine and its network.
+
+    The request goes to the IP address that was checked, because the name may resolve to another one later.
+
+    Args:
+        client: The client.
+        url: Address of the file.
+
+    Returns:
+        The request.
+
+    Raises:
+        InvalidInputError: The name of the server resolves to an address that is not public.
+    """
+    resolved = socket.getaddrinfo(url.host, url.port or None, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in resolved]
+    for address in addresses:
+        if not _is_public(address):
+            raise InvalidInputError(
+                f"The server {url.host} is in a private network, which may not be read from here; upload the "
+                "image instead."
+            )
+    host = url.netloc.decode("ascii")
+    pinned = url.copy_with(host=addresses[0])
+    return client.build_request("GET", pinned, headers={"Host": host}, extensions={"sni_hostname": url.host})
+
+
+def _is_public(address: str) -> bool:
+    """Return whether an IP address is that of a public server; IPv4 addresses within IPv6 ones count too."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        else:
+            ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
 
 
 def _read_file_system(address: str) -> bytes:

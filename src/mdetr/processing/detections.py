@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchvision.ops import batched_nms
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
 from mdetr.processing.coordinates import Box, Spans
@@ -17,6 +18,9 @@ from mdetr.processing.rle import encode_masks, run_lengths
 if TYPE_CHECKING:
     import pandas
     import supervision
+
+MAX_OVERLAP = 0.7
+"""Default maximum of the intersection over union of two boxes of the same name."""
 
 GAP = " ... "
 """Stands for omitted words within a phrase."""
@@ -97,6 +101,20 @@ class Detections(Sequence[Grounding]):
         """Name of each object: its label, or its phrase if there are no labels."""
         names = self.labels if self.labels is not None else self.phrases
         return ("",) * len(self) if names is None else names
+
+    def with_nms(self, max_overlap: float) -> Detections:
+        """Remove boxes that overlap a better one of the same name (non-maximum suppression).
+
+        Args:
+            max_overlap: Maximum intersection over union with a better box, from 0 to 1; 1 keeps all boxes.
+
+        Returns:
+            The remaining boxes, best first.
+        """
+        numbers = _numbered(self.names, 0)
+        classes = torch.tensor([numbers[name] for name in self.names], dtype=torch.long)
+        boxes, scores = torch.from_numpy(self.boxes_xyxy), torch.from_numpy(self.scores)
+        return self[batched_nms(boxes, scores, classes, max_overlap).numpy()]
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -18,7 +18,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size, Span, Spans
-from mdetr.processing.detections import GAP, Detections
+from mdetr.processing.detections import GAP, MAX_OVERLAP, Detections
 from mdetr.processing.images import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import TokenizedText
@@ -75,7 +75,7 @@ def post_process_grounding(
     sizes: Sequence[Size],
     threshold: float = 0.7,
     token_threshold: float = 0.1,
-    max_overlap: float = 0.7,
+    max_overlap: float = MAX_OVERLAP,
 ) -> list[Detections]:
     """Find the objects that each text mentions, best first, with the words of each.
 

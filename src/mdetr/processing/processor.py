@@ -25,7 +25,7 @@ from mdetr.model.answers import AnswerSpace, Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size
-from mdetr.processing.detections import Detections
+from mdetr.processing.detections import MAX_OVERLAP, Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.images import ImageInput, ImageLayout, as_list, image_layouts, load_image
 from mdetr.processing.post_processing import (
@@ -263,7 +263,7 @@ class MdetrProcessor(ProcessorMixin):
         sizes: Sequence[Size],
         threshold: float | None = None,
         token_threshold: float = 0.1,
-        max_overlap: float = 0.7,
+        max_overlap: float = MAX_OVERLAP,
     ) -> list[Detections]:
         """See `post_process_grounding`; None is the model's own threshold."""
         limit = self.threshold_or_default(threshold)

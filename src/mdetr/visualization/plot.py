@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mdetr.processing.coordinates import Span
+from mdetr.processing.coordinates import Span, Spans
 from mdetr.processing.detections import Grounding
 from mdetr.visualization.labels import LabelSize, place_labels
 
@@ -82,7 +82,7 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
     # Draw the boxes, best last, then the labels and the text
     size = max(15, round(canvas.width / 42))
     font = _font(size, text)
-    colors = _colors(groundings)
+    colors = phrase_colors([grounding.spans for grounding in groundings])
     draw = ImageDraw.Draw(canvas)
     for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
         _draw_box(draw, grounding, color, scale, max(2, size // 6))
@@ -170,10 +170,37 @@ def contact_sheet(
     return sheet
 
 
-def _colors(groundings: Sequence[Grounding]) -> list[Color]:
-    """Assign a color to each distinct phrase, in the order of the text."""
-    phrases = sorted({grounding.spans for grounding in groundings})
-    return [PALETTE[phrases.index(grounding.spans) % len(PALETTE)] for grounding in groundings]
+def phrase_colors(spans: Sequence[Spans]) -> list[Color]:
+    """Assign a color to each box: one color per distinct phrase, in the order of the text.
+
+    Args:
+        spans: Spans of the phrase of each box.
+
+    Returns:
+        A color of `PALETTE` for each box.
+    """
+    phrases = sorted(set(spans))
+    return [PALETTE[phrases.index(phrase) % len(PALETTE)] for phrase in spans]
+
+
+def text_color(background: Color) -> Color:
+    """Choose the text color with the higher contrast on a background: black or white.
+
+    Source: contrast ratio of the Web Content Accessibility Guidelines 2.1.
+    """
+    luminance = _luminance(background)
+    contrast_of_black = (luminance + 0.05) / (_luminance(BLACK) + 0.05)
+    contrast_of_white = 1.05 / (luminance + 0.05)
+    return BLACK if contrast_of_black >= contrast_of_white else WHITE
+
+
+def _luminance(color: Color) -> float:
+    """Compute the relative luminance of an sRGB color, from 0 to 1."""
+    linear: list[float] = []
+    for channel in color:
+        value = channel / 255
+        linear.append(value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4)
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _scaled(grounding: Grounding, scale: int) -> tuple[float, float, float, float]:
@@ -233,7 +260,7 @@ def _draw_labels(
         if placement is not None:
             index, (x0, y0, x1, y1) = placement
             draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
-            draw.text((x0 + 4, y0 + 3 - ascent[1]), of_label[index], fill=_ink(color), font=font)
+            draw.text((x0 + 4, y0 + 3 - ascent[1]), of_label[index], fill=text_color(color), font=font)
 
 
 def _wordings(grounding: Grounding, room: float, width_of: Callable[[str], float]) -> list[str]:
@@ -244,11 +271,6 @@ def _wordings(grounding: Grounding, room: float, width_of: Callable[[str], float
         phrase = phrase[:-1]
         label = f"{phrase.rstrip(' .')}… {score}"
     return [label, score]
-
-
-def _ink(color: Color) -> Color:
-    red, green, blue = color
-    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
 
 
 def _caption(
@@ -273,7 +295,7 @@ def _caption(
                 advance = draw.textlength(character, font=font)
                 if color:
                     draw.rectangle((x, y, x + advance, y + line_height - 4), fill=color)
-                ink = _ink(color) if color else BLACK
+                ink = text_color(color) if color else BLACK
                 draw.text((x, y + (line_height - 4 - bottom - top) / 2), character, fill=ink, font=font)
                 x += advance
     return strip

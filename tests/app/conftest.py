@@ -1,0 +1,67 @@
+"""A real server of the page, and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+DEMO = Path(str(resources.files("mdetr") / "assets" / "demo"))
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Address of a server of the page, in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mdetr", "app", "--port", str(port)]
+    environment = os.environ | {"NO_PROXY": "127.0.0.1,localhost"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        url = f"http://127.0.0.1:{port}/"
+        try:
+            _wait(server, url)
+            yield url
+        finally:
+            server.terminate()
+
+
+def _wait(server: subprocess.Popen[str], url: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return
+    server.kill()
+    assert server.stderr is not None
+    pytest.fail(f"The server did not start: {server.stderr.read()}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, as installed on this machine."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for name in names if (path := shutil.which(name))), None)
+    if program is None:
+        message = "There is no Chromium; install it, for example with `apt-get install chromium`."
+        if os.environ.get("MDETR_REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
