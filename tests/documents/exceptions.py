@@ -15,6 +15,7 @@ _OWN_PHOTOS = (
 )
 _LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101"
 _GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
+_SERVES = "serves until it is stopped; tests/app starts the page"
 _QUICK = "--set optimizer.batch_size=2 --dry-run"
 _QUICKEST = "--set optimizer.batch_size=1 --set data.texts_per_image=1 --dry-run"
 
@@ -22,6 +23,7 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
     "README.md": {
         "make demo": Instead("sets up an environment; its command is run as the first of the command line's"),
         "make test": Instead("runs this very test"),
+        "mdetr app --open": Instead(_SERVES),
         "mdetr data synthesize clevr stores/clevr --scenes 24000 --seed 1 --split train": Instead(
             "draws for an hour", "mdetr data synthesize clevr stores/clevr --scenes 2 --seed 1 --split train"
         ),
@@ -30,6 +32,11 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         ),
         "mdetr train clevr-tiny": Instead("trains for hours", f"mdetr train clevr-tiny {_QUICK}"),
         _LARGE: Instead("trains for minutes", f"{_LARGE} {_QUICK}"),
+    },
+    "docs/app.md": {
+        "pip install 'mdetr[app]'": Instead("changes the environment"),
+        "mdetr app": Instead(_SERVES),
+        "mdetr app --host 0.0.0.0 --port 8000": Instead(_SERVES),
     },
     "docs/data.md": {
         "mdetr data import SOURCE ROOT STORE --split SPLIT": Instead(
