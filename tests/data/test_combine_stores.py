@@ -169,7 +169,7 @@ def test_the_work_of_other_options_is_not_used(tmp_path: Path) -> None:
     (work / "data-00000.parquet").write_text("of another run")
     made = combine_stores([store], tmp_path / "combined", CombineOptions(max_length=20))
     assert max(len(record.text) for record in made) <= 20
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         combine_stores([store], tmp_path / "combined", CombineOptions())
     again = combine_stores([store], tmp_path / "combined", CombineOptions(), overwrite=True)
     assert len(again) < len(made)

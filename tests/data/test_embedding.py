@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mdetr.data.embedding import embedded
+from mdetr.data.embedding import embed_image_files
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store
 from mdetr.data.streaming import stream_records
@@ -32,7 +32,7 @@ def records(tmp_path: Path) -> list[Record]:
 
 
 def test_a_store_with_embedded_images_needs_no_other_file(records: list[Record], tmp_path: Path) -> None:
-    write_store(tmp_path / "store", embedded(records, tmp_path / "pictures"), None)
+    write_store(tmp_path / "store", embed_image_files(records, tmp_path / "pictures"), None)
     raw = (tmp_path / "pictures" / "b.jpg").read_bytes()
     for path in (tmp_path / "pictures").iterdir():
         path.unlink()
@@ -42,7 +42,7 @@ def test_a_store_with_embedded_images_needs_no_other_file(records: list[Record],
 
 
 def test_such_a_store_streams(records: list[Record], tmp_path: Path) -> None:
-    write_store(tmp_path / "store", embedded(records, tmp_path / "pictures"), None)
+    write_store(tmp_path / "store", embed_image_files(records, tmp_path / "pictures"), None)
     streamed = list(stream_records(str(tmp_path / "store")))
     assert streamed == list(Store.open(tmp_path / "store"))
     shuffled = list(stream_records(str(tmp_path / "store"), shuffle=3, seed=1))
@@ -59,7 +59,7 @@ def test_an_image_that_does_not_fit_is_named_or_left_out(records: list[Record], 
     Image.fromarray(np.zeros((21, 30, 3), np.uint8)).save(tmp_path / "pictures" / "b.jpg")
     (tmp_path / "pictures" / "a.png").unlink()
     with pytest.raises(InvalidRecordError, match=r"a\.png is missing or not an image"):
-        list(embedded(records, tmp_path / "pictures"))
+        list(embed_image_files(records, tmp_path / "pictures"))
     errors: list[InvalidRecordError] = []
-    assert list(embedded(records, tmp_path / "pictures", errors.append)) == []
+    assert list(embed_image_files(records, tmp_path / "pictures", errors.append)) == []
     assert "30 x 21 pixels, not 30 x 20" in str(errors[2])

@@ -235,7 +235,7 @@ def test_bad_records_can_be_left_out_and_listed(tmp_path: Path) -> None:
 def test_an_existing_store_is_kept_unless_it_shall_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "store"
     write_store(path, [make_record(0)], tmp_path)
-    with pytest.raises(InvalidInputError, match="exists already"):
+    with pytest.raises(InvalidInputError, match="already exists"):
         write_store(path, [make_record(1)], tmp_path)
     assert Store.open(path)[0].id == "0"
     with pytest.raises(RuntimeError):

@@ -68,7 +68,7 @@ def import_data(
     if not image_root.is_dir():
         raise InvalidInputError(f"There is no folder {image_root} with images.")
 
-    from mdetr.data.embedding import embedded
+    from mdetr.data.embedding import embed_image_files
     from mdetr.data.sources.image_sizes import with_found_images
     from mdetr.data.store import write_store
 
@@ -82,7 +82,7 @@ def import_data(
     misfits: dict[str, str] = {}
     records = with_found_images(_with_progress(read), image_root, missing, misfits)
     if embed_images:
-        records = embedded(records, image_root, on_bad)
+        records = embed_image_files(records, image_root, on_bad)
 
     # Write the store
     try:

@@ -15,17 +15,17 @@ from mdetr.processing.targets import TargetInput
 
 
 class Collator:
-    """Turns a list of examples into a batch; texts of one image share it.
+    """Collates examples into a batch in which the texts of one image share the image.
 
-    Its batches are what `MdetrForObjectDetection` takes, so it is also a `data_collator` for
-    `transformers.Trainer`.
+    The batches hold the arguments of `MdetrForObjectDetection`, so a collator also serves as `data_collator`
+    of `transformers.Trainer`.
 
     Args:
-        processor: The model's own.
-        do_resize: Whether images are resized; false where augmentation has chosen their sizes already.
-        with_targets: Whether the batch holds what the losses need.
-        with_masks: Whether the targets hold the masks of those records that have some.
-        with_records: Whether the batch holds the records too, which the model does not take.
+        processor: Processor of the model.
+        do_resize: Whether to resize images; false if augmentation has already chosen their sizes.
+        with_targets: Whether to add the targets of the losses.
+        with_masks: Whether to add the masks of the records to the targets.
+        with_records: Whether to add the records, which the model does not take.
     """
 
     def __init__(
@@ -43,22 +43,32 @@ class Collator:
         self.with_records = with_records
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """Collate I examples with B records.
+        """Collate I examples with B records in total.
+
+        Args:
+            examples: One image with its records each.
 
         Returns:
-            The arguments of `MdetrForObjectDetection.forward`, in which `image_index` (B,) says which of the
-            I images each record is about; and "records", a list of B, if wanted.
+            The arguments of `MdetrForObjectDetection.forward`, where `image_index` (B,) maps each record to
+            one of the I images, and the list "records" of length B if `with_records`.
 
         Raises:
-            InvalidInputError: A record cannot be used; it is named.
+            InvalidInputError: A record cannot be collated; the message names it.
         """
         batch = dict(self.prepare(examples).inputs)
-        return {**batch, "records": records_of(examples)} if self.with_records else batch
+        if self.with_records:
+            batch["records"] = records_of(examples)
+        return batch
 
     def prepare(self, examples: Sequence[Example]) -> Batch:
-        """The same, with what post-processing needs to know, and without the records."""
+        """Collate examples into a `Batch`, which also holds the data for post-processing but no records."""
         records = records_of(examples)
-        index = [image for image, example in enumerate(examples) for _ in example.records]
+
+        # Map each record to its image
+        index: list[int] = []
+        for image, example in enumerate(examples):
+            index.extend([image] * len(example.records))
+
         try:
             return self.processor.prepare(
                 images=[example.image for example in examples],
@@ -69,14 +79,17 @@ class Collator:
             )
         except InvalidInputError:
             for example in examples:
-                self.check(example)  # names the record that is to blame
+                self.check(example)  # raises an error that names the record
             raise
 
     def check(self, example: Example) -> None:
-        """See that an example's texts and answers can be collated.
+        """Check that the texts and answers of an example can be collated.
+
+        Args:
+            example: One image with its records.
 
         Raises:
-            InvalidInputError: One cannot; its record is named.
+            InvalidInputError: One of them cannot be collated; the message names its record.
         """
         for record in example.records:
             try:
@@ -96,12 +109,15 @@ class Collator:
 
 
 def records_of(examples: Sequence[Example]) -> list[Record]:
-    """The records of all examples, in order."""
-    return [record for example in examples for record in example.records]
+    """List the records of all examples, in order."""
+    records: list[Record] = []
+    for example in examples:
+        records.extend(example.records)
+    return records
 
 
 def to_target(record: Record) -> TargetInput:
-    """What the processor needs to know of a record."""
+    """Convert a record to the targets that the processor takes."""
     target: TargetInput = {"boxes": record.boxes, "spans": record.spans}
     for name in ("is_referred", "masks", "answer", "answer_type"):
         value = getattr(record, name)

@@ -12,49 +12,61 @@ import numpy.typing as npt
 from mdetr.data.limits import MAX_LENGTH
 from mdetr.data.record import Record
 from mdetr.data.spans import consolidate_spans
-from mdetr.processing.coordinates import Span, Spans
+from mdetr.processing.coordinates import Box, Span, Spans
 
-MIN_OVERLAP = 0.5  # of two boxes that may be the same thing
+MIN_OVERLAP = 0.5  # IoU above which two boxes may show the same object
 SOURCE = "combined"
 
 
 def combine_records(
     records: Sequence[Record], max_length: int = MAX_LENGTH, exact: bool = False
 ) -> list[Record]:
-    """Put the captions of one image together in as few as can be.
+    """Combine the captions of one image into as few records as possible.
 
-    Two captions conflict if a box of one overlaps a box of the other by more than half: they may refer to one
-    thing in different words, and one query cannot say both. The captions are colored greedily, those with
-    most conflicts first, and those of one color become one caption.
+    Two captions conflict if a box of one overlaps a box of the other with an IoU over 0.5: they may describe
+    one object in different words, and one query can predict only one span. The captions are colored
+    greedily, those with the most conflicts first, and the captions of one color are joined.
 
     Args:
-        records: of one image. max_length: characters of a combined caption.
-        exact: count lengths as the published data were made, without the dots and spaces that are added, so
-            that a few captions are longer than `max_length`.
+        records: Records of one image.
+        max_length: Maximum number of characters of a combined caption.
+        exact: Whether to count lengths as for the released data, without the periods and spaces that are
+            added, which makes a few captions longer than `max_length`.
 
     Returns:
-        Combined records, which cover every text and box of the given ones. A single caption longer than
-        `max_length` stays by itself. `extra` lists the members: their source, split and id.
+        Combined records with every text and box of `records`. A single caption longer than `max_length`
+        stays a record by itself. `extra` lists the source, split and id of the members.
 
     Source: arXiv 2104.12763, appendix B ("data combination").
     """
     if not records:
         return []
-    conflicts = conflict_matrix(records)
-    colors = _color(conflicts, [_length(record.text, exact) for record in records], max_length, exact)
-    return [_join([records[place] for place in members]) for members in colors]
+    lengths = [_length(record.text, exact) for record in records]
+    combined = []
+    for members in _color(conflict_matrix(records), lengths, max_length, exact):
+        combined.append(_join([records[member] for member in members]))
+    return combined
 
 
 def conflict_matrix(records: Sequence[Record]) -> npt.NDArray[np.bool_]:
-    """(n, n), true where any two boxes of two records overlap by more than half; false on the diagonal."""
+    """Compute which records conflict: (n, n), true where boxes of two records overlap by more than half."""
+    # Collect all boxes with the record of each
     owners = np.repeat(np.arange(len(records)), [len(record.boxes) for record in records])
-    boxes = np.array([box for record in records for box in record.boxes], dtype=np.float64).reshape(-1, 4)
-    conflicts = np.zeros((len(records), len(records)), dtype=bool)
+    all_boxes: list[Box] = []
+    for record in records:
+        all_boxes.extend(record.boxes)
+    boxes = np.array(all_boxes, dtype=np.float64).reshape(-1, 4)
+
+    # Compare the IoU of every two boxes, without a division by the area of empty boxes
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(-1)
+    intersection = (high - low).clip(min=0).prod(-1)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    first, second = np.nonzero(shared > MIN_OVERLAP * (area[:, None] + area[None] - shared))
+    union = area[:, None] + area[None] - intersection
+    first, second = np.nonzero(intersection > MIN_OVERLAP * union)
+
+    # Transfer the overlaps to the records
+    conflicts = np.zeros((len(records), len(records)), dtype=bool)
     conflicts[owners[first], owners[second]] = True
     np.fill_diagonal(conflicts, False)
     return conflicts
@@ -63,22 +75,23 @@ def conflict_matrix(records: Sequence[Record]) -> npt.NDArray[np.bool_]:
 def _color(
     conflicts: npt.NDArray[np.bool_], lengths: Sequence[int], max_length: int, exact: bool
 ) -> list[list[int]]:
-    """The members of each color, in the order in which they were colored."""
+    """Color the records greedily, and list the members of each color in the order of coloring."""
     degrees = conflicts.sum(1)
-    order = sorted(range(len(lengths)), key=lambda place: (degrees[place], place), reverse=True)
-    gap = 2 if exact else 1  # exact: room for ". "; else what really stands between two
+    order = sorted(range(len(lengths)), key=lambda index: (degrees[index], index), reverse=True)
+    gap = 2 if exact else 1  # exact reserves room for ". "; otherwise one space separates two captions
     members: list[list[int]] = []
     used: list[int] = []
-    for place in order:
+    for index in order:
+        # Use the first color that has room and no conflict
         for color, others in enumerate(members):
-            fits = used[color] + lengths[place] + gap <= max_length
-            if fits and not conflicts[place, others].any():
-                others.append(place)
-                used[color] += lengths[place] + (0 if exact else gap)
+            fits = used[color] + lengths[index] + gap <= max_length
+            if fits and not conflicts[index, others].any():
+                others.append(index)
+                used[color] += lengths[index] + (0 if exact else gap)
                 break
         else:
-            members.append([place])
-            used.append(lengths[place])
+            members.append([index])
+            used.append(lengths[index])
     return members
 
 
@@ -91,15 +104,23 @@ def _sentence(text: str) -> str:
 
 
 def _join(records: Sequence[Record]) -> Record:
-    starts, text = [], ""
+    """Join records into one, with their boxes and with their spans moved to the joined text."""
+    # Join the texts
+    starts: list[int] = []
+    text = ""
     for record in records:
         text += " " if text else ""
         starts.append(len(text))
         text += _sentence(record.text)
 
-    def move(spans: Spans, start: int) -> Spans:
-        moved: list[Span] = [(begin + start, end + start) for begin, end in spans]
-        return consolidate_spans(moved, text)
+    # Move the spans behind the texts before theirs
+    boxes: list[Box] = []
+    all_spans: list[Spans] = []
+    for record, start in zip(records, starts, strict=True):
+        boxes.extend(record.boxes)
+        for spans in record.spans:
+            moved: list[Span] = [(begin + start, end + start) for begin, end in spans]
+            all_spans.append(consolidate_spans(moved, text))
 
     first = records[0]
     return replace(
@@ -107,12 +128,8 @@ def _join(records: Sequence[Record]) -> Record:
         source=SOURCE,
         id=f"{first.image_id}-{first.source}-{first.id}",
         text=text,
-        boxes=tuple(box for record in records for box in record.boxes),
-        spans=tuple(
-            move(spans, start)
-            for record, start in zip(records, starts, strict=True)
-            for spans in record.spans
-        ),
+        boxes=tuple(boxes),
+        spans=tuple(all_spans),
         is_referred=None,
         masks=None,
         phrases=None,

@@ -1,8 +1,8 @@
 """Combination of the captions of each image of several stores.
 
-Rows are first dealt out to parts by their image, so that a part fits in memory with all texts of its images;
-then the parts are combined, several at a time. Each finished file stays until the store is complete, so that
-a run that was stopped resumes.
+Rows are first distributed to parts by a hash of their image, to fit all texts of the images of a part into
+memory; then the parts are combined in parallel. Finished files stay until the store is complete, which lets
+an interrupted run resume.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ from mdetr.data.store import Store, publish_store, write_shard
 from mdetr.errors import InvalidInputError
 
 PARTS = 64
-_BATCH = 16_384  # rows that are dealt out at once
+_BATCH = 16_384  # rows that are distributed at once
 _IDENTITY = ("source", "image_id", "image")
 
 Progress = Callable[[int, int], None]
-"""Called with the number of finished steps and of all."""
+"""Called with the number of finished steps and the total."""
 
 
 @dataclass(frozen=True)
 class CombineOptions:
-    """What decides the result of a combination.
+    """Options that determine the result of a combination.
 
-    max_length: characters of a combined caption. exact: count them as the published data were made.
-    excluded: names of images (`ImageIndex.names_of`) whose texts are left out.
-    index: what is known of images that several data sets share.
+    Attributes:
+        max_length: Maximum number of characters of a combined caption.
+        exact: Whether to count lengths as for the released data; see `combine_records`.
+        excluded: Names of images (`ImageIndex.names_of`) whose texts are left out.
+        index: Images that several data sets share.
     """
 
     max_length: int = MAX_LENGTH
@@ -61,55 +63,72 @@ def combine_stores(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Store:
-    """Combine the captions of each image of all stores; the result does not depend on `processes`.
+    """Combine the captions of each image of several stores.
 
-    Images of the result are relative to the folder that holds the image folders of all stores. What is
-    finished stays in `.NAME-combining` beside the output until the output is complete, and is used by the
-    next run with the same stores and options.
+    Image names of the result are relative to the common parent of the image folders of all stores. Finished
+    parts stay in `.NAME-combining` next to the output until the output is complete, and the next run with
+    the same stores and options reuses them.
+
+    Args:
+        stores: Stores of image files, without embedded images.
+        output: Folder of the new store.
+        options: Options that determine the result.
+        processes: Number of processes; it does not change the result.
+        overwrite: Whether to replace a store that already exists at `output`.
+        progress: Called after each step.
+
+    Returns:
+        The new store.
 
     Raises:
-        InvalidInputError: `output` exists, or a store holds its images itself.
-        InvalidRecordError: a store has a row that breaks a rule.
+        InvalidInputError: `output` already exists, or a store embeds its images.
+        InvalidRecordError: A store has a row that breaks a rule.
 
     Source: arXiv 2104.12763, appendix B ("data combination").
     """
     folder = Path(output)
     if folder.exists() and not overwrite:
-        raise InvalidInputError(f"{folder} exists already; remove it or choose another path.")
+        raise InvalidInputError(f"{folder} already exists; remove it or choose another path.")
     root = _common_root(stores, options.index)
     work = folder.parent / f".{folder.name}-combining"
     _begin(work, _description(stores, options))
-    pieces = [
-        (store, shard, f"dealt-{number:03d}-{shard:05d}")
-        for number, store in enumerate(stores)
-        for shard in range(store.num_shards)
-    ]
-    dealt = [name for _, _, name in pieces]
-    deal = [(store, shard, work / name, root, options) for store, shard, name in pieces]
-    parts = [(part, dealt, work, options.max_length, options.exact) for part in range(PARTS)]
-    total, done = len(deal) + len(parts), 0
-    for step, tasks in ((_deal, deal), (_combine_part, parts)):
+
+    # List the tasks: distribute the rows of each file, then combine each part
+    distribute_tasks: list[tuple[Any, ...]] = []
+    names: list[str] = []
+    for number, store in enumerate(stores):
+        for shard in range(store.num_shards):
+            name = f"dealt-{number:03d}-{shard:05d}"
+            names.append(name)
+            distribute_tasks.append((store, shard, work / name, root, options))
+    combine_tasks = [(part, names, work, options.max_length, options.exact) for part in range(PARTS)]
+
+    # Run them
+    total, done = len(distribute_tasks) + len(combine_tasks), 0
+    for step, tasks in ((_distribute, distribute_tasks), (_combine_part, combine_tasks)):
         for _ in _run(step, tasks, processes):
             done += 1
             if progress:
                 progress(done, total)
+
+    # Publish the parts as one store
     shards = [_shard(work, part) for part in range(PARTS)]
-    made = publish_store(folder, shards, root, overwrite=overwrite)
+    combined = publish_store(folder, shards, root, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
-    return made
+    return combined
 
 
 def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes: int) -> Iterator[None]:
-    """Do a step for all tasks, and yield as each is done."""
-    if processes == 1:  # nothing to start, which takes seconds
+    """Run a step for all tasks, and yield after each."""
+    if processes == 1:  # avoid the seconds that a process takes to start
         for task in tasks:
             step(*task)
             yield
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(step, *task) for task in tasks]
+        futures = [pool.submit(step, *task) for task in tasks]
         try:
-            for future in as_completed(waiting):
+            for future in as_completed(futures):
                 future.result()
                 yield
         finally:
@@ -117,12 +136,12 @@ def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes:
 
 
 def excluded_images(stores: Iterable[Store], index: ImageIndex) -> frozenset[str]:
-    """The names of all images of stores that must not be trained on."""
+    """Collect the names of all images of stores, to exclude them from training."""
     names: set[str] = set()
     for store in stores:
         seen: set[tuple[str, str]] = set()
         for batch in store.columns(["source", "image_id"]).to_batches():
-            seen.update(zip(*(batch[column].to_pylist() for column in ("source", "image_id")), strict=True))
+            seen.update(zip(batch["source"].to_pylist(), batch["image_id"].to_pylist(), strict=True))
         for source, image_id in seen:
             names.update(index.names_of(source, image_id))
     return frozenset(names)
@@ -133,7 +152,7 @@ def _common_root(stores: Sequence[Store], index: ImageIndex) -> Path:
     for store in stores:
         if store.image_root is None:
             raise InvalidInputError(
-                f"The store {store.path} holds its images itself; combine stores of files."
+                f"The store {store.path} embeds its images; combine stores of image files."
             )
         roots.append(store.image_root.resolve())
     if index.coco_folder is not None:
@@ -155,7 +174,7 @@ def _description(stores: Sequence[Store], options: CombineOptions) -> str:
 
 
 def _begin(work: Path, description: str) -> None:
-    """Keep what an earlier run of the same work finished; remove that of any other."""
+    """Keep the files of an earlier run with the same description, and remove those of any other run."""
     marker = work / "work.json"
     if work.exists() and (not marker.is_file() or marker.read_text(encoding="utf-8") != description):
         shutil.rmtree(work)
@@ -163,50 +182,57 @@ def _begin(work: Path, description: str) -> None:
     marker.write_text(description, encoding="utf-8")
 
 
-def _deal(store: Store, shard: int, dealt: Path, root: Path, options: CombineOptions) -> None:
-    """Write the rows of a file of a store to the part of their image; `dealt` appears when all are there."""
-    if dealt.exists():
+def _distribute(store: Store, shard: int, output: Path, root: Path, options: CombineOptions) -> None:
+    """Write the rows of one file to the parts of their images; the folder `output` appears when complete."""
+    if output.exists():
         return
-    unfinished = dealt.with_name(f"unfinished-{dealt.name}")
+    unfinished = output.with_name(f"unfinished-{output.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     with ExitStack() as files:
+        # Open a file for each part
         streams = []
         for part in range(PARTS):
             file = files.enter_context(pa.OSFile(str(unfinished / f"{part}.arrow"), "wb"))
             streams.append(files.enter_context(pa.ipc.new_stream(file, SCHEMA)))
-        waiting: list[pa.Table] = []
+
+        # Write many rows at once: a write to each part for every small table would be slow
+        tables: list[pa.Table] = []
         for table in store.tables(shard):
-            waiting.append(table)
-            if sum(len(rows) for rows in waiting) >= _BATCH:
-                _deal_rows(pa.concat_tables(waiting), streams, store, root, options)
-                waiting = []
-        if waiting:
-            _deal_rows(pa.concat_tables(waiting), streams, store, root, options)
-    os.replace(unfinished, dealt)
+            tables.append(table)
+            if sum(map(len, tables)) >= _BATCH:
+                _distribute_rows(pa.concat_tables(tables), streams, store, root, options)
+                tables = []
+        if tables:
+            _distribute_rows(pa.concat_tables(tables), streams, store, root, options)
+    os.replace(unfinished, output)
 
 
-def _deal_rows(
+def _distribute_rows(
     table: pa.Table,
     streams: Sequence[pa.ipc.RecordBatchStreamWriter],
     store: Store,
     root: Path,
     options: CombineOptions,
 ) -> None:
-    """Append each row to the part of its image, its image named from the new root and moved to COCO's."""
+    """Append each row to the part of its image, with image names relative to `root` and moved to COCO's."""
     index = options.index
-    own_folder = _relative(store.image_root or root, root)
+    store_folder = _relative(store.image_root or root, root)
     coco_folder = _relative(index.coco_folder or root, root)
     columns = {name: table[name].to_pylist() for name in (*_IDENTITY, "width", "height")}
     boxes: list[Any] | None = None
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for row, (source, image_id, image) in enumerate(zip(*(columns[name] for name in _IDENTITY), strict=True)):
+    rows_by_part: dict[int, list[int]] = defaultdict(list)
+    identities = zip(columns["source"], columns["image_id"], columns["image"], strict=True)
+    for row, (source, image_id, image) in enumerate(identities):
+        # Name the image, and choose its part
         names = index.names_of(source, image_id)
         columns["image_id"][row] = names[0]
-        columns["image"][row] = own_folder + image
+        columns["image"][row] = store_folder + image
         if not options.excluded.isdisjoint(names):
             continue
-        rows_of[zlib.crc32(names[0].encode()) % PARTS].append(row)
+        rows_by_part[zlib.crc32(names[0].encode()) % PARTS].append(row)
+
+        # Move texts of an image that COCO also has to COCO's image, which may have another size
         moved = index.moved_to(source, names[0])
         if moved is not None:
             boxes = table["boxes"].to_pylist() if boxes is None else boxes
@@ -214,47 +240,51 @@ def _deal_rows(
             boxes[row] = [_rescale(box, old, (moved.width, moved.height)) for box in boxes[row]]
             columns["image"][row] = coco_folder + moved.file_name
             columns["width"][row], columns["height"][row] = moved.width, moved.height
+
+    # Put the changed columns into the table, and write the rows of each part
     if boxes is not None:
         columns["boxes"] = boxes
     for name, values in columns.items():
         field = SCHEMA.field(name)
         table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
-    for part, rows in rows_of.items():
+    for part, rows in rows_by_part.items():
         streams[part].write_table(table.take(rows))
 
 
 def _relative(folder: Path, root: Path) -> str:
-    """What stands before a name in `folder` to name it from `root`."""
+    """Return the prefix that makes a name relative to `folder` relative to `root`."""
     path = Path(os.path.relpath(folder.resolve(), root)).as_posix()
     return "" if path == "." else f"{path}/"
 
 
 def _rescale(box: Sequence[float], old: tuple[int, int], new: tuple[int, int]) -> list[float]:
-    """x0, y0, x1, y1 in an image of the size (width, height) `old`, in the same image of the size `new`."""
+    """Scale a box x0, y0, x1, y1 from an image size (width, height) `old` to the size `new`."""
     x_scale, y_scale = new[0] / old[0], new[1] / old[1]
     x0, y0, x1, y1 = box
     return [x0 * x_scale, y0 * y_scale, min(x1 * x_scale, new[0]), min(y1 * y_scale, new[1])]
 
 
-def _combine_part(part: int, dealt: Sequence[str], work: Path, max_length: int, exact: bool) -> None:
+def _combine_part(part: int, names: Sequence[str], work: Path, max_length: int, exact: bool) -> None:
+    """Combine the records of each image of a part, and write them to one file."""
     finished = _shard(work, part)
     if finished.exists():
         return
-    of_image: dict[str, list[Record]] = defaultdict(list)
-    for name in dealt:
+
+    # Read the records of each image
+    by_image: dict[str, list[Record]] = defaultdict(list)
+    for name in names:
         with pa.OSFile(str(work / name / f"{part}.arrow")) as file:
             for batch in pa.ipc.open_stream(file):
                 for row in batch.to_pylist():
-                    of_image[row["image_id"]].append(from_row(row))
+                    by_image[row["image_id"]].append(from_row(row))
+
+    # Combine them one image at a time
+    def combine_all() -> Iterator[Record]:
+        for image_id in sorted(by_image):
+            yield from combine_records(by_image[image_id], max_length, exact)
+
     unfinished = work / f"unfinished-{part:05d}.parquet"
-    write_shard(
-        unfinished,
-        (
-            record
-            for name in sorted(of_image)
-            for record in combine_records(of_image[name], max_length, exact)
-        ),
-    )
+    write_shard(unfinished, combine_all())
     os.replace(unfinished, finished)
 
 

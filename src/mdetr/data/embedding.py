@@ -12,30 +12,35 @@ from mdetr.data.store import OnBad
 from mdetr.errors import InvalidRecordError
 
 
-def embedded(records: Iterable[Record], image_root: Path, on_bad: OnBad | None = None) -> Iterator[Record]:
-    """Records whose `image` is the content of the file that it named; the files are not encoded anew.
+def embed_image_files(
+    records: Iterable[Record], image_root: Path, on_bad: OnBad | None = None
+) -> Iterator[Record]:
+    """Replace the file name of each record's image by the content of the file, which is not re-encoded.
 
     Args:
-        records: those of one image should follow each other: only the last file is kept in memory.
-        image_root: the folder that their images are relative to.
-        on_bad: called with the error of each record whose image cannot be used; None to stop.
+        records: Records, sorted by image for speed: only the last file is kept in memory.
+        image_root: Folder that the image names are relative to.
+        on_bad: Called with the error of each record whose image cannot be used; None to raise it.
+
+    Yields:
+        Each record with the encoded image as `image`.
 
     Raises:
-        InvalidRecordError: an image is missing, damaged, or not as large as its record says, and `on_bad` is
-            None.
+        InvalidRecordError: An image is missing, damaged, or has another size than its record states, and
+            `on_bad` is None.
     """
-    size_of = ImageSizes(image_root)
-    name, content = "", b""
+    sizes = ImageSizes(image_root)
+    last_name, content = "", b""
     for record in records:
         if isinstance(record.image, bytes):
             yield record
             continue
         where = f"Record {record.id!r} of source {record.source!r}"
         try:
-            found, *size = size_of.locate(record.image, where)
+            name, *size = sizes.locate(record.image, where)
             if tuple(size) != (record.width, record.height):
                 raise InvalidRecordError(
-                    f"{where}: {image_root / found} has {size[0]} x {size[1]} pixels, not "
+                    f"{where}: {image_root / name} has {size[0]} x {size[1]} pixels, not "
                     f"{record.width} x {record.height}, so its boxes cannot be right."
                 )
         except InvalidRecordError as error:
@@ -43,6 +48,6 @@ def embedded(records: Iterable[Record], image_root: Path, on_bad: OnBad | None =
                 raise
             on_bad(error)
             continue
-        if found != name:
-            name, content = found, (image_root / found).read_bytes()
+        if name != last_name:
+            last_name, content = name, (image_root / name).read_bytes()
         yield replace(record, image=content)

@@ -18,8 +18,8 @@ from mdetr.data.store import Store
 from mdetr.errors import RecipeError
 from mdetr.settings import STRICT
 
-HELD_OUT = 10  # one image in so many is for validation
-_COMPARED = 8  # images of one id whose contents are looked at
+HELD_OUT = 10  # one of this many images is for validation
+_COMPARED = 8  # number of images with the same id whose contents are compared
 
 Part = Literal["all", "train", "validation"]
 
@@ -60,17 +60,23 @@ class ValidationStore:
 
 
 def open_store(entry: TrainStore | ValidationStore) -> Store:
-    """Open the store that a recipe names, or the part of its images that it names.
+    """Open the store of a recipe's entry, or the entry's part of the store.
+
+    Args:
+        entry: Settings of a store to train or evaluate on.
+
+    Returns:
+        The store, or a selection of its rows.
 
     Raises:
         InvalidInputError: There is no such store.
-        RecipeError: The store has too few images to be parted.
+        RecipeError: The store has too few images to be split.
     """
     store = Store.open(entry.store)
     if entry.part == "all" or not len(store):
         return store
-    kept = held_out(store.image_ids())
-    part = store.select(np.flatnonzero(kept == (entry.part == "validation")))
+    is_validation = held_out(store.image_ids())
+    part = store.select(np.flatnonzero(is_validation == (entry.part == "validation")))
     if not len(part):
         raise RecipeError(
             f"{entry.store} has too few images to keep one in {HELD_OUT} for validation; add images, name "
@@ -84,19 +90,21 @@ def held_out(image_ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Choose the images for validation: one in ten by a hash of their ids, and at least one.
 
     Args:
-        image_ids: (n,) the image id of each row.
+        image_ids: (n,) image id of each row.
 
     Returns:
-        (n,) whether the row's image is for validation; the same ids always give the same choice.
+        (n,) whether the image of each row is for validation; the same ids always give the same choice.
     """
     encoded = image_ids.dictionary_encode().combine_chunks()
     names = encoded.dictionary.to_pylist()
     hashes = np.array([zlib.crc32(name.encode()) for name in names])
-    kept = hashes % HELD_OUT == 0
-    if kept.all() or not kept.any():
-        kept = np.arange(len(names)) == hashes.argmin()
-    chosen: npt.NDArray[np.bool_] = kept[encoded.indices.to_numpy()]
-    return chosen
+    is_held_out = hashes % HELD_OUT == 0
+
+    # Hold out exactly one image if the hash would put all of them into one part
+    if is_held_out.all() or not is_held_out.any():
+        is_held_out = np.arange(len(names)) == hashes.argmin()
+    by_row: npt.NDArray[np.bool_] = is_held_out[encoded.indices.to_numpy()]
+    return by_row
 
 
 def check_disjoint(train: Sequence[TrainStore], validation: Mapping[str, ValidationStore]) -> None:
@@ -111,14 +119,14 @@ def check_disjoint(train: Sequence[TrainStore], validation: Mapping[str, Validat
     Raises:
         RecipeError: They share images; the message names one of them.
     """
-    trained_on = [open_store(entry) for entry in train]
+    train_stores = [open_store(entry) for entry in train]
     for name, entry in validation.items():
-        scored = open_store(entry)
-        for store in trained_on:
-            shared = _shared_files(store, scored) or _shared_contents(store, scored)
+        validation_store = open_store(entry)
+        for store in train_stores:
+            shared = _shared_files(store, validation_store) or _shared_contents(store, validation_store)
             if shared:
                 raise RecipeError(
-                    f"Training on {store.path} and validation on {scored.path} ({name}) share "
+                    f"Training on {store.path} and validation on {validation_store.path} ({name}) share "
                     f"{len(shared)} {'image' if len(shared) == 1 else 'images'}, such as {shared[0]}, so the "
                     "scores would be of images that the model was trained on: keep them apart, or set "
                     "data.allow_shared_images=true if that is meant."
@@ -126,39 +134,49 @@ def check_disjoint(train: Sequence[TrainStore], validation: Mapping[str, Validat
 
 
 def _shared_files(first: Store, second: Store) -> list[str]:
-    files = [_files(store) for store in (first, second)]
-    return sorted(files[0] & files[1])
+    """List the image files that both stores name."""
+    return sorted(_files(first) & _files(second))
 
 
 def _files(store: Store) -> set[str]:
+    """Collect the absolute paths of all image files of a store."""
     root = (store.image_root or Path()).resolve()
     names = pc.unique(store.columns(["image"])["image"]).to_pylist()
     return {str(root / name) for name in names if name is not None}
 
 
 def _shared_contents(first: Store, second: Store) -> list[str]:
-    """The ids that both have, if the images of some of them are the same bytes."""
-    ids = [set(pc.unique(store.image_ids()).to_pylist()) for store in (first, second)]
-    shared = sorted(ids[0] & ids[1])
-    some = set(shared[:_COMPARED])
-    contents = [dict(_contents(store, some)) for store in (first, second)] if some else [{}, {}]
-    same = any(contents[0][key] == contents[1][key] for key in contents[0].keys() & contents[1].keys())
-    return shared if same else []
+    """List the image ids that both stores have, if some of their images are identical."""
+    shared = sorted(_unique_ids(first) & _unique_ids(second))
+    if not shared:
+        return []
+
+    # Compare a few images only: two data sets that number their images alike differ in all of them
+    compared = set(shared[:_COMPARED])
+    first_contents, second_contents = dict(_contents(first, compared)), dict(_contents(second, compared))
+    for image_id in first_contents.keys() & second_contents.keys():
+        if first_contents[image_id] == second_contents[image_id]:
+            return shared
+    return []
+
+
+def _unique_ids(store: Store) -> set[str]:
+    return set(pc.unique(store.image_ids()).to_pylist())
 
 
 def _contents(store: Store, ids: set[str]) -> Iterator[tuple[str, bytes]]:
-    """The encoded image of each id that can be read."""
-    left = set(ids)
+    """Read the encoded image of each id, and leave out files that cannot be read."""
+    remaining = set(ids)
     rows = np.flatnonzero(pc.is_in(store.image_ids(), pa.array(sorted(ids))).to_numpy(zero_copy_only=False))
     for row in rows.tolist():
-        name = store.name_of(row)["image_id"]
-        if name not in left:
+        image_id = store.name_of(row)["image_id"]
+        if image_id not in remaining:
             continue
-        left.discard(name)
+        remaining.discard(image_id)
         image = store[row].image
         if not isinstance(image, bytes):
             try:
                 image = ((store.image_root or Path()) / image).read_bytes()
             except OSError:
-                continue  # training and evaluation list it
-        yield name, image
+                continue  # training and evaluation report it
+        yield image_id, image

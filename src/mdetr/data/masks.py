@@ -12,10 +12,17 @@ from mdetr.processing.rle import decode_masks, encode_masks
 
 
 def move_masks(record: Record, move: Callable[[Tensor], Tensor]) -> tuple[bytes, ...] | None:
-    """Apply `move`, (n, H, W) uint8 -> (n, h, w) uint8, to a record's masks; None if it has none.
+    """Apply a geometric change to the masks of a record.
+
+    Args:
+        record: Record with n masks of height H and width W, or without masks.
+        move: Change of the masks, (n, H, W) uint8 -> (n, h, w) uint8.
+
+    Returns:
+        The encoded masks after the change; None if the record has none.
 
     Raises:
-        InvalidRecordError: a mask is damaged, or of another size than its image, which no importer leaves.
+        InvalidRecordError: A mask is damaged or of another size than its image, which importers reject.
     """
     if not record.masks:
         return record.masks

@@ -11,16 +11,16 @@ import regex
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Span
 
-_CHARACTERS = regex.compile(r"\X")  # as people count them: letters with their accents, whole syllables
+_CHARACTERS = regex.compile(r"\X")  # grapheme clusters: letters with their accents, whole syllables
 _NO_SPACES = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}ー々]"
 )
 _KOREAN = regex.compile(r"\p{Hangul}")
-_UNSEEN = regex.compile(r"\p{Cf}+")  # soft hyphens, spaces without width, marks of the direction of writing
-_JOINERS = "\u00ad\u200c\u200d\u2060\ufeff"  # those of them that part no words
-# What may be left out: a letter that joins no others, the points that stand for vowels in Arabic and Hebrew.
+_UNSEEN = regex.compile(r"\p{Cf}+")  # soft hyphens, zero-width spaces, direction marks
+_JOINERS = "\u00ad\u200c\u200d\u2060\ufeff"  # those of them that separate no words
+# Optional characters: the zero-width non-joiner, the Arabic tatweel, vowel points of Arabic and Hebrew.
 _OPTIONAL = regex.compile(r"[\u200c\u0640\u064b-\u0652\u0670\u05b0-\u05bc\u05c1\u05c2\u05c7]")
-# As programs write them of their own accord -> as people type them.
+# Typographic characters -> the characters on a keyboard.
 _TYPED = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4`", "'")
     | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"')
@@ -29,60 +29,70 @@ _TYPED = str.maketrans(
 
 
 def find_phrase(phrase: str, text: str) -> Span | None:
-    """Find the first occurrence of some words in a text.
+    """Find the first occurrence of a phrase in a text.
 
-    Letter case, the composition and the width of letters and syllables (NFC, NFD, NFKC), the kind and amount
-    of white space and underscores between words, what cannot be seen (soft hyphens), the kind of quotes,
-    apostrophes and dashes, and the vowel points of Arabic and Hebrew make no difference. A phrase begins and
-    ends with whole words, but anywhere in scripts that set none apart (Chinese, Japanese, Thai, ...). Korean
-    words may go on behind it, as they take particles, and begin before it where no word begins with it.
+    The search ignores letter case, Unicode normalization (NFC, NFD, NFKC), the kind and amount of white space
+    and underscores between words, invisible characters (soft hyphens), the kind of quotes, apostrophes and
+    dashes, and the vowel points of Arabic and Hebrew. A match starts and ends at word boundaries, except in
+    scripts without spaces between words (Chinese, Japanese, Thai, ...). In Korean, a match may end inside a
+    word, since particles follow, and may start inside a word if there is no other match.
 
     Args:
         phrase: One or more words.
         text: The text, which may be in any language.
 
     Returns:
-        Start and end (exclusive) in the text as it is given; None if it does not have the phrase.
+        Start and end (exclusive) in the original text; None if the text does not contain the phrase.
     """
-    wanted = _fold(phrase).folded.strip()
-    if not wanted:
+    folded_phrase = _fold(phrase).folded.strip()
+    if not folded_phrase:
         return None
-    folded = _fold(text)
-    return folded.find(wanted) or folded.find(wanted, inside_korean=True)
+    folded_text = _fold(text)
+    return folded_text.find(folded_phrase) or folded_text.find(folded_phrase, inside_korean=True)
 
 
 def locate_phrase(phrase: str, text: str) -> Span:
-    """Find a phrase that has to be in a text; see `find_phrase`.
+    """Find a phrase that must be in a text; see `find_phrase`.
+
+    Args:
+        phrase: One or more words.
+        text: The text, which may be in any language.
+
+    Returns:
+        Start and end (exclusive) in the original text.
 
     Raises:
-        InvalidInputError: The text does not have the phrase, or the phrase has no words.
+        InvalidInputError: The text does not contain the phrase, or the phrase is empty.
     """
-    found = find_phrase(phrase, text)
-    if found is None:
+    span = find_phrase(phrase, text)
+    if span is None:
         raise InvalidInputError(f"the phrase {phrase!r} is not in the text {text[:200]!r}")
-    return found
+    return span
 
 
 @dataclass(frozen=True, slots=True)
 class _Folded:
-    """A text in the form in which texts are compared, and the characters that each letter stands for."""
+    """Text in normalized form, with the span of the original text that each normalized letter comes from."""
 
     text: str
     folded: str
     spans: tuple[Span, ...]
 
-    def find(self, wanted: str, inside_korean: bool = False) -> Span | None:
-        """The first occurrence that consists of whole characters and begins and ends where words may."""
-        place = self.folded.find(wanted)
-        while place >= 0:
-            last = place + len(wanted) - 1
-            start, end = self.spans[place][0], self.spans[last][1]
-            is_whole = (place == 0 or self.spans[place - 1][1] <= start) and (
-                last + 1 == len(self.spans) or self.spans[last + 1][0] >= end
-            )
+    def find(self, folded_phrase: str, inside_korean: bool = False) -> Span | None:
+        """Find the first occurrence that consists of whole characters and lies between word boundaries."""
+        first = self.folded.find(folded_phrase)
+        while first >= 0:
+            last = first + len(folded_phrase) - 1
+            start, end = self.spans[first][0], self.spans[last][1]
+
+            # Reject a match that starts or ends inside a character that was decomposed
+            starts_whole = first == 0 or self.spans[first - 1][1] <= start
+            ends_whole = last + 1 == len(self.spans) or self.spans[last + 1][0] >= end
+            is_whole = starts_whole and ends_whole
+
             if is_whole and self._may_begin(start, inside_korean) and self._may_end(end):
                 return start, end
-            place = self.folded.find(wanted, place + 1)
+            first = self.folded.find(folded_phrase, first + 1)
         return None
 
     def _may_begin(self, start: int, inside_korean: bool) -> bool:
@@ -91,17 +101,17 @@ class _Folded:
         before, first = _base_before(self.text, start), self.text[start]
         if _KOREAN.match(before) and _KOREAN.match(first):
             return inside_korean
-        return _may_part(before, first)
+        return _is_boundary(before, first)
 
     def _may_end(self, end: int) -> bool:
         if end == len(self.text):
             return True
         last, after = _base_before(self.text, end), self.text[end:].lstrip(_JOINERS)[:1]
-        return bool(_KOREAN.match(last)) or _may_part(last, after)
+        return bool(_KOREAN.match(last)) or _is_boundary(last, after)
 
 
-def _may_part(before: str, after: str) -> bool:
-    """Whether a word may end and another begin between two letters."""
+def _is_boundary(before: str, after: str) -> bool:
+    """Check whether one word may end and another begin between two letters."""
     if not (before.isalnum() and after.isalnum()):
         return True
     return bool(_NO_SPACES.match(before) or _NO_SPACES.match(after)) or (
@@ -110,27 +120,31 @@ def _may_part(before: str, after: str) -> bool:
 
 
 def _base_before(text: str, end: int) -> str:
-    """The letter before a place, without the marks that it carries."""
-    place = end - 1
-    while place > 0 and (text[place] in _JOINERS or unicodedata.category(text[place]).startswith("M")):
-        place -= 1
-    return text[place]
+    """Return the letter before a position, without its combining marks."""
+    index = end - 1
+    while index > 0 and (text[index] in _JOINERS or unicodedata.category(text[index]).startswith("M")):
+        index -= 1
+    return text[index]
 
 
 @lru_cache(maxsize=64)
 def _fold(text: str) -> _Folded:
-    """Letters without case, decomposed, as typed; one space for white space and underscores in a row."""
+    """Normalize a text: fold case, decompose letters, simplify punctuation, merge spaces and underscores."""
     letters: list[str] = []
     spans: list[Span] = []
     for match in _CHARACTERS.finditer(text):
         character = match[0].translate(_TYPED)
         if _UNSEEN.fullmatch(character):
             continue
+
+        # Merge white space and underscores into one space
         if character.isspace() or character == "_":
             if letters and letters[-1] == " ":
                 spans[-1] = spans[-1][0], match.end()
                 continue
             character = " "
+
+        # Every letter of the decomposed character comes from the span of the whole character
         decomposed = unicodedata.normalize("NFKD", character)
         for letter in _OPTIONAL.sub("", unicodedata.normalize("NFKD", decomposed.casefold())):
             letters.append(letter)

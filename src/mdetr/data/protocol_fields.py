@@ -1,4 +1,4 @@
-"""Typed view of a record's extra fields: what the protocol of one task needs of it."""
+"""Typed view of the extra fields of a record, which the evaluation protocol of its task requires."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mdetr.processing.coordinates import Box
 
 @dataclass(frozen=True, slots=True)
 class PhraseStructure:
-    """How a phrase of PhraseCut is built.
+    """Structure of a phrase of PhraseCut.
 
     Attributes:
-        kind: "name", "attribute", "relation" or "verbose"; "" where the source does not say.
+        kind: "name", "attribute", "relation" or "verbose"; "" if unknown.
         has_attributes: Whether it names an attribute.
         has_relations: Whether it names a relation to another thing.
     """
@@ -29,12 +29,12 @@ class PhraseStructure:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolFields:
-    """What the protocol of one task needs of a record; None, or empty, where its source does not say.
+    """Fields that the protocol of one task requires; None or empty if the data set does not provide them.
 
     Attributes:
-        category_id: Detection by name: the class that the record asks for.
+        category_id: Detection by name: the class that the record names.
         name: The name of that class.
-        frequency: How frequent the class is: r, c, f or "".
+        frequency: Frequency group of the class: r, c, f or "".
         exhaustive: Whether all boxes of the class are annotated in the image.
         areas: The area of each box in square pixels, which may be that of its mask.
         crowds: The class and x0, y0, x1, y1 of each crowd in the image.
@@ -73,8 +73,14 @@ class ProtocolFields:
 def protocol_fields(record: Record) -> ProtocolFields:
     """Read the extra fields of a record.
 
+    Args:
+        record: Record whose `extra` is None or JSON.
+
+    Returns:
+        The fields, with defaults for those that the record lacks.
+
     Raises:
-        InvalidRecordError: One of them has another type than its protocol needs.
+        InvalidRecordError: A field has another type than its protocol requires.
     """
     content = {} if record.extra is None else json.loads(record.extra)
     if not isinstance(content, Mapping):
@@ -91,13 +97,16 @@ def protocol_fields(record: Record) -> ProtocolFields:
 def _read(content: Mapping[str, Any]) -> ProtocolFields:
     category_id = content.get("category_id")
     types, boxes = content.get("phrase_types"), content.get("phrase_boxes")
+    crowds: list[tuple[float, ...]] = []
+    for crowd in content.get("crowds") or ():
+        crowds.append(tuple(map(float, crowd)))
     return ProtocolFields(
         category_id=None if category_id is None else int(category_id),
         name=_optional_text(content.get("name")),
         frequency=str(content.get("frequency") or ""),
         exhaustive=bool(content.get("exhaustive", True)),
         areas=tuple(map(float, content.get("areas") or ())),
-        crowds=tuple(tuple(map(float, crowd)) for crowd in content.get("crowds") or ()),
+        crowds=tuple(crowds),
         phrase_types=None if types is None else tuple(map(tuple, types)),
         phrase_boxes=None if boxes is None else tuple(map(_boxes, boxes)),
         structure=_structure(content.get("phrase_structure")),

@@ -21,7 +21,13 @@ _NUMBER = re.compile(r"(\d+)(\.\w+)?$")
 
 @dataclass(frozen=True, slots=True)
 class CocoImage:
-    """file_name: relative to COCO's folder of images. width, height: in pixels."""
+    """Image of COCO.
+
+    Attributes:
+        file_name: File, relative to COCO's image folder.
+        width: Width in pixels.
+        height: Height in pixels.
+    """
 
     file_name: str
     width: int
@@ -30,10 +36,12 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """Which images of Visual Genome are images of COCO or Flickr, and what COCO says of its own.
+    """Index of the images that Visual Genome shares with COCO and Flickr.
 
-    aliases: Visual Genome's id -> the names of the same image elsewhere, such as "coco:9".
-    coco: COCO's id -> the image. coco_folder: where COCO's images are.
+    Attributes:
+        aliases: Id in Visual Genome -> names of the same image in other data sets, such as "coco:9".
+        coco: Id in COCO -> the image.
+        coco_folder: Folder of COCO's images; None if no image is replaced by COCO's.
     """
 
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -41,40 +49,60 @@ class ImageIndex:
     coco_folder: Path | None = None
 
     def names_of(self, source: str, image_id: str) -> tuple[str, ...]:
-        """All names of an image; those whose first is the same are one image to the combination.
+        """List the names of an image; images with the same first name are combined as one image.
 
-        An image of Visual Genome that is COCO's is known as COCO's if that image is in the index.
+        The first name of an image of Visual Genome is its name in COCO if the index has that image.
+
+        Args:
+            source: Data set of the image.
+            image_id: Id of the image in that data set.
+
+        Returns:
+            Names such as "coco:9", "flickr:12" or "visual_genome:7".
         """
-        found = _NUMBER.search(image_id)
-        number = str(int(found[1])) if found else image_id
+        match = _NUMBER.search(image_id)
+        number = str(int(match[1])) if match else image_id
         if source in COCO_SOURCES:
             return (f"coco:{number}",)
         if source in FLICKR_SOURCES:
             return (f"flickr:{number}",)
         if source not in VISUAL_GENOME_SOURCES:
             return (f"{source}:{image_id}",)
-        own, others = f"visual_genome:{number}", self.aliases.get(number, ())
-        movable = [name for name in others if name.removeprefix("coco:") in self.coco]
-        return (*movable, own, *(name for name in others if name not in movable))
+
+        # Put the names of COCO's images first, since texts move to these
+        in_coco: list[str] = []
+        others: list[str] = []
+        for name in self.aliases.get(number, ()):
+            (in_coco if name.removeprefix("coco:") in self.coco else others).append(name)
+        return (*in_coco, f"visual_genome:{number}", *others)
 
     def moved_to(self, source: str, name: str) -> CocoImage | None:
-        """COCO's image, to which texts of Visual Genome's image of this first name move, or None."""
+        """Return COCO's image that replaces an image of Visual Genome with this first name, or None."""
         if source not in VISUAL_GENOME_SOURCES or not name.startswith("coco:"):
             return None
         return self.coco[name.removeprefix("coco:")]
 
     def fingerprint(self) -> int:
-        """Changes with the content."""
-        lines = [f"{key} {value}" for table in (self.aliases, self.coco) for key, value in table.items()]
+        """Hash the content, to notice when it changes."""
+        lines = []
+        for table in (self.aliases, self.coco):
+            for key, value in table.items():
+                lines.append(f"{key} {value}")
         return zlib.crc32("\n".join([*sorted(lines), str(self.coco_folder)]).encode())
 
 
 def read_aliases(file: Path) -> dict[str, tuple[str, ...]]:
-    """Read Visual Genome's image_data.json: its ids -> the names of the same images at COCO and Flickr.
+    """Read the names that images of Visual Genome have in COCO and Flickr.
+
+    Args:
+        file: Visual Genome's image_data.json.
+
+    Returns:
+        Id in Visual Genome -> names in the other data sets, without images that have none.
 
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: an entry has no id.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: An entry has no id.
     """
     entries = numbered(iterate_entries(file), f"{file}, entry")
     return {number: names for number, names in read_entries(entries, _read_names, None) if names}
@@ -90,11 +118,17 @@ _IDS = (("coco", "coco_id"), ("flickr", "flickr_id"))
 
 
 def read_coco_images(file: Path) -> dict[str, CocoImage]:
-    """Read the images of a COCO-format file, such as instances_train2014.json.
+    """Read the images of a file in COCO's format.
+
+    Args:
+        file: Annotation file, such as instances_train2014.json.
+
+    Returns:
+        Image id -> image.
 
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: an image has no id, name or size.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: An image has no id, name or size.
     """
     return dict(read_entries(numbered(iterate_list(file, "images"), f"{file}, image"), _read_image, None))
 

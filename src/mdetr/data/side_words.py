@@ -17,7 +17,13 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Characters of a text, end exclusive, and what stands there once the image is mirrored."""
+    """Replacement in a text of a mirrored image.
+
+    Attributes:
+        start: First character to replace.
+        end: Exclusive end of the characters to replace.
+        text: Replacement.
+    """
 
     start: int
     end: int
@@ -25,30 +31,37 @@ class Swap:
 
 
 def mirror_words(text: str, languages: Iterable[Language]) -> list[Swap] | None:
-    """What to change in a text for it to be as true of the mirrored image.
+    """Find the replacements that make a text true of the mirrored image.
 
     Args:
         text: Any text, in any language.
-        languages: The languages whose side words may be swapped.
+        languages: Languages whose side words may be swapped.
 
     Returns:
-        The changes in the order of the text, which do not overlap; none if it has no side word. None if it
-        has one that cannot be swapped: of another language, or of an unknown meaning or form.
+        Replacements in the order of the text, without overlaps; an empty list if the text has no side word.
+        None if it has a side word that cannot be swapped: of another language, or without a known opposite.
     """
     hits = _find_hits(text)
+
+    # Give up on a side word that is spelled with decomposed characters
     if not unicodedata.is_normalized("NFC", text):
-        composed = _find_hits(unicodedata.normalize("NFC", text))
-        if any(len(hits[language]) != len(found) for language, found in composed.items()):
-            return None  # a side word is spelled with characters that are not composed
-    understood = [hit for language in set(languages) for hit in hits[language] if hit.other is not None]
+        for language, composed in _find_hits(unicodedata.normalize("NFC", text)).items():
+            if len(hits[language]) != len(composed):
+                return None
+
+    # Give up on a side word that no hit with a known opposite covers
+    swappable: list[_Hit] = []
+    for language in set(languages):
+        swappable.extend(hit for hit in hits[language] if hit.other is not None)
     for hit in chain.from_iterable(hits.values()):
-        is_known = any(known.start <= hit.start and hit.end <= known.end for known in understood)
-        if not is_known and hit.other != text[hit.start : hit.end]:
+        is_covered = any(known.start <= hit.start and hit.end <= known.end for known in swappable)
+        if not is_covered and hit.other != text[hit.start : hit.end]:
             return None
+
+    # Keep the longest of overlapping hits, and drop the false hits at the end only: they hide shorter ones
+    swappable.sort(key=lambda hit: (hit.start, -hit.end, hit.other != text[hit.start : hit.end]))
     swaps: list[Swap] = []
-    for hit in sorted(
-        understood, key=lambda hit: (hit.start, -hit.end, hit.other != text[hit.start : hit.end])
-    ):
+    for hit in swappable:
         if hit.other is not None and (not swaps or hit.start >= swaps[-1].end):
             swaps.append(Swap(hit.start, hit.end, hit.other))
     return [swap for swap in swaps if swap.text != text[swap.start : swap.end]]
@@ -56,9 +69,12 @@ def mirror_words(text: str, languages: Iterable[Language]) -> list[Swap] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    """Characters that may name a side, and what names the opposite one: None where that is not known.
+    """Characters that may name a side, with the word for the opposite side.
 
-    Characters that name none, though they look so, are their own opposite.
+    Attributes:
+        start: First character.
+        end: Exclusive end.
+        other: The opposite word; None if unknown. A false hit, such as "right angle", is its own opposite.
     """
 
     start: int
@@ -70,32 +86,42 @@ def _find_hits(text: str) -> dict[str, list[_Hit]]:
     return {language: list(find(text)) for language, find in _FINDERS.items()}
 
 
-_BEGIN, _END = r"(?<![^\W_])", r"(?![^\W_])"  # no letter or digit beside it: "left_cube" has the word "left"
+_BEGIN, _END = (
+    r"(?<![^\W_])",
+    r"(?![^\W_])",
+)  # no letter or digit next to it; "left_cube" contains the word "left"
 
 
 def _finder(
     pairs: Iterable[tuple[str, str]], *, stays: str = "", unknown: str = "", has_words: bool = True
 ) -> Callable[[str], Iterator[_Hit]]:
-    """What finds the side words of a language.
+    """Make a function that finds the side words of a language.
 
     Args:
-        pairs: Opposites, in lower case.
-        stays: A pattern of what looks like a side word but is as true of the mirrored image.
-        unknown: A pattern of what may name a side, but has no known opposite.
-        has_words: Whether words are set apart by spaces.
+        pairs: Pairs of opposite words, in lower case.
+        stays: Pattern of words that look like side words but also hold for the mirrored image.
+        unknown: Pattern of words that may name a side but have no known opposite.
+        has_words: Whether spaces separate words.
+
+    Returns:
+        Function from a text to the hits in it.
     """
-    opposite = {word: other for a, b in pairs for word, other in ((a, b), (b, a))}
-    words = "|".join(map(re.escape, sorted(opposite, key=len, reverse=True)))
+    opposites: dict[str, str] = {}
+    for left, right in pairs:
+        opposites[left], opposites[right] = right, left
+
+    # Try longer words first
+    words = "|".join(map(re.escape, sorted(opposites, key=len, reverse=True)))
     parts = [f"(?P<stays>{stays})"] if stays else []
     parts += [f"(?P<word>{words})"]
     parts += [f"(?P<unknown>{unknown})"] if unknown else []
-    # Each alternative has its own borders, so that a longer one is tried where a shorter one has none.
+    # Each alternative has its own word boundaries: if a short one has none, the longer ones are still tried.
     pattern = "|".join(f"{_BEGIN}{part}{_END}" if has_words else part for part in parts)
     compiled = re.compile(pattern, re.IGNORECASE)
 
     def find(text: str) -> Iterator[_Hit]:
         for match in compiled.finditer(text):
-            other = opposite.get(match[0].lower()) if match.lastgroup == "word" else None
+            other = opposites.get(match[0].lower()) if match.lastgroup == "word" else None
             if match.lastgroup == "stays":
                 yield _Hit(match.start(), match.end(), match[0])
             else:
@@ -111,7 +137,7 @@ def _with_case_of(word: str, other: str) -> str:
 
 
 def _inflect(left: str, right: str, endings: str) -> list[tuple[str, str]]:
-    """Two stems with each of the endings, which spaces separate; "-" is the bare stem."""
+    """Add each of the space-separated endings to two stems; "-" stands for no ending."""
     stripped = ("" if ending == "-" else ending for ending in endings.split())
     return [(left + ending, right + ending) for ending in stripped]
 
@@ -163,7 +189,7 @@ _FRENCH_FEMININE = _words(
 
 
 def _find_french(text: str) -> Iterator[_Hit]:
-    """French adjectives agree with their nouns: "gauche" is "droit" or "droite", by the words before it."""
+    """Find French side words; adjectives agree with the noun before: "gauche" becomes "droit" or "droite"."""
     for match in _FRENCH_WORD.finditer(text):
         other = _french_opposite(match, re.findall(r"[^\W\d_]+", text[: match.start()].lower()))
         if text.strip().lower() in ("gauche", "droite"):
@@ -187,7 +213,7 @@ def _french_opposite(match: re.Match[str], before: Sequence[str]) -> str | None:
 
 
 _ROMANCE_ENDINGS = "a o as os"
-# What names a side in languages of which no words are swapped: Arabic, Catalan, Czech, Danish, Finnish,
+# Words that name a side in languages whose words are not swapped: Arabic, Catalan, Czech, Danish, Finnish,
 # Greek, Hebrew, Hindi, Hungarian, Indonesian, Korean, Norwegian, Polish, Romanian, Swedish, Thai, Turkish,
 # Ukrainian, Vietnamese.
 _OTHER_WORDS = "|".join(

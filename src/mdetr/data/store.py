@@ -49,26 +49,40 @@ class Store:
     def __init__(
         self, path: Path, image_root: Path | None, shards: Sequence[tuple[Path, Sequence[int]]]
     ) -> None:
-        """Use `Store.open`. `shards`: each Parquet file with the number of rows of each of its row groups."""
-        self._rows: npt.NDArray[np.int64] | None = None  # those of a selection
+        """Set up the row groups; users call `Store.open`.
+
+        Args:
+            path: Folder of the store.
+            image_root: Folder that the image names are relative to; None if all images are embedded.
+            shards: Each Parquet file with the number of rows of each of its row groups.
+        """
+        self._rows: npt.NDArray[np.int64] | None = None  # rows of a selection; None for all
         self.path = path
         self.image_root = image_root
-        self._shards = [shard for shard, _ in shards]
-        self._groups = [
-            (shard, group) for shard, (_, rows) in enumerate(shards) for group in range(len(rows))
-        ]
-        self._starts = [0]  # the first row of each group, and the end
-        for _, group_rows in shards:
-            for rows in group_rows:
-                self._starts.append(self._starts[-1] + rows)
+
+        # Index the row groups of all files
+        self._shards: list[Path] = []
+        self._groups: list[tuple[int, int]] = []  # file and number in the file of each group
+        self._starts = [0]  # first row of each group, and the end
+        for shard, (file, rows_of_groups) in enumerate(shards):
+            self._shards.append(file)
+            for group, num_rows in enumerate(rows_of_groups):
+                self._groups.append((shard, group))
+                self._starts.append(self._starts[-1] + num_rows)
         self._forget_open_files()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
         """Open a store; only the footers of its files are read.
 
+        Args:
+            path: Folder of the store.
+
+        Returns:
+            The store.
+
         Raises:
-            InvalidInputError: there is no store at `path`, or it is damaged or of another version.
+            InvalidInputError: There is no store at `path`, or it is damaged or of another version.
         """
         folder = Path(path)
         description = _read_description(folder)
@@ -85,10 +99,13 @@ class Store:
         return store
 
     def select(self, rows: npt.NDArray[np.int64]) -> Store:
-        """Some rows as a store of their own; nothing is copied.
+        """Select rows as a new store, without a copy of the data.
 
         Args:
-            rows: (n,) numbers of rows of this store, ascending.
+            rows: (n,) row numbers of this store, ascending.
+
+        Returns:
+            The selection.
         """
         selection = copy.copy(self)
         selection._rows = rows if self._rows is None else self._rows[rows]
@@ -98,11 +115,17 @@ class Store:
         return self._starts[-1] if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> Record:
-        """The record of one row, validated.
+        """Read and validate the record of one row.
+
+        Args:
+            index: Row number; negative numbers count from the end.
+
+        Returns:
+            The record.
 
         Raises:
-            IndexError: the store has fewer rows.
-            InvalidRecordError: the row breaks a rule of the schema.
+            IndexError: The store has fewer rows.
+            InvalidRecordError: The row breaks a rule of the schema.
         """
         row = index + len(self) if index < 0 else index
         if not 0 <= row < len(self):
@@ -126,18 +149,18 @@ class Store:
 
     @property
     def num_shards(self) -> int:
-        """The number of files, which can be read side by side."""
+        """Number of files, which can be read in parallel."""
         return len(self._shards)
 
     @property
     def changed(self) -> int:
-        """When the store was made, in nanoseconds."""
+        """Time at which the store was written, in nanoseconds."""
         return (self.path / _DESCRIPTION).stat().st_mtime_ns
 
     def tables(self, shard: int) -> Iterator[pa.Table]:
-        """The rows of one file as tables of `SCHEMA`, in order."""
-        for group, (of_shard, _) in enumerate(self._groups):
-            if of_shard == shard:
+        """Read the rows of one file as tables of `SCHEMA`, in order."""
+        for group, (group_shard, _) in enumerate(self._groups):
+            if group_shard == shard:
                 table = self._read_group(group)
                 if self._rows is not None:
                     first, end = np.searchsorted(self._rows, self._starts[group : group + 2])
@@ -145,7 +168,7 @@ class Store:
                 yield table
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """The named columns of all rows (see `SCHEMA`), in order."""
+        """Read the named columns of all rows (see `SCHEMA`), in order."""
         tables = [pq.read_table(shard, columns=list(names), memory_map=True) for shard in self._shards]
         if not tables:
             return SCHEMA.empty_table().select(list(names))
@@ -153,19 +176,23 @@ class Store:
         return table if self._rows is None else table.take(self._rows)
 
     def image_ids(self) -> pa.ChunkedArray:
-        """The image id of every row."""
+        """Read the image id of every row."""
         return self.columns(["image_id"])["image_id"]
 
     def load_image(self, record: Record) -> Tensor:
-        """The image of a record: (3, H, W) uint8, RGB.
+        """Load the image of a record.
+
+        Args:
+            record: Record of this store.
+
+        Returns:
+            (3, H, W) uint8, RGB.
 
         Raises:
-            InvalidInputError: the image is missing or damaged.
-            InvalidRecordError: the image has another size than the record says, so its boxes cannot be right.
+            InvalidInputError: The image is missing or damaged.
+            InvalidRecordError: The image has another size than the record states, so its boxes are wrong.
         """
-        from mdetr.processing.images import (
-            load_image,  # with torch, which a store without its images can do without
-        )
+        from mdetr.processing.images import load_image  # imports torch, which only images need
 
         if isinstance(record.image, bytes):
             image = load_image(record.image)
@@ -231,20 +258,23 @@ def write_store(
     rows_per_group: int = ROWS_PER_GROUP,
     rows_per_shard: int = ROWS_PER_SHARD,
 ) -> Store:
-    """Write records to a new store; it appears at `path` when it is complete, or not at all.
+    """Write records to a new store, which appears at `path` only when it is complete.
 
     Args:
-        path: the folder to make.
-        records: any number of them; only one row group is in memory at a time.
-        image_root: the folder that `Record.image` is relative to; None if all images are embedded.
-        overwrite: whether a store that is at `path` already is replaced.
-        on_bad: called with the error of each record that breaks a rule, which is then left out; None to stop.
-        rows_per_group: what a random read decodes at once.
-        rows_per_shard: how many rows go to one file.
+        path: Folder to create.
+        records: Any number of records; only one row group is in memory at a time.
+        image_root: Folder that `Record.image` is relative to; None if all images are embedded.
+        overwrite: Whether to replace a store that already exists at `path`.
+        on_bad: Called with the error of each record that breaks a rule, which is left out; None to raise it.
+        rows_per_group: Number of rows that a random read decodes at once.
+        rows_per_shard: Number of rows per file.
+
+    Returns:
+        The new store.
 
     Raises:
-        InvalidRecordError: a record breaks a rule, or is a duplicate, and `on_bad` is None.
-        InvalidInputError: `path` exists already.
+        InvalidRecordError: A record breaks a rule or is a duplicate, and `on_bad` is None.
+        InvalidInputError: `path` already exists.
     """
     folder = Path(path)
     with _new_store(folder, image_root, overwrite) as unfinished:
@@ -267,10 +297,19 @@ def publish_store(
     *,
     overwrite: bool = False,
 ) -> Store:
-    """Make a store of files that `write_shard` wrote, in this order; they are moved into it.
+    """Make a store of files from `write_shard`, which are moved into it.
+
+    Args:
+        path: Folder to create.
+        shards: The files, in the order of their rows.
+        image_root: Folder that `Record.image` is relative to; None if all images are embedded.
+        overwrite: Whether to replace a store that already exists at `path`.
+
+    Returns:
+        The new store.
 
     Raises:
-        InvalidInputError: `path` exists already, or a file is missing or damaged.
+        InvalidInputError: `path` already exists, or a file is missing or damaged.
     """
     folder = Path(path)
     for shard in shards:
@@ -283,10 +322,11 @@ def publish_store(
 
 @contextmanager
 def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrite: bool) -> Iterator[Path]:
-    """A folder for Parquet files, which becomes the store at `folder` when all are there, or vanishes."""
+    """Create a temporary folder that becomes the store `folder` at the end, or is removed on an error."""
+    # Refuse to replace anything but a store, and a store only on request
     if folder.exists() and not overwrite:
         raise InvalidInputError(
-            f"{folder} exists already; remove it, choose another path, or ask to overwrite it."
+            f"{folder} already exists; remove it, choose another path, or allow overwriting it."
         )
     if folder.exists() and not (folder / _DESCRIPTION).is_file():
         raise InvalidInputError(
@@ -297,6 +337,8 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
     unfinished.mkdir()
     try:
         yield unfinished
+
+        # Describe the files, and move them to their final path
         shards = sorted(unfinished.glob("*.parquet"))
         description = {
             "schema_version": SCHEMA_VERSION,
@@ -311,7 +353,7 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
             raise
         raise InvalidInputError(
             f"The store {folder} could not be written ({os.strerror(error.errno)}); "
-            "free some space, or name another disk."
+            "free some space, or choose another disk."
         ) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -369,7 +411,7 @@ def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: 
 
 
 def _relative_root(image_root: Path, folder: Path) -> str:
-    """The image root seen from the store, so that both can move together; else absolute."""
+    """Express the image root relative to the store, to let both move together; absolute on another drive."""
     root, store = image_root.resolve(), folder.resolve()
     try:
         shared = Path(os.path.commonpath((root, store)))

@@ -13,15 +13,18 @@ def stream_records(address: str, shuffle: int = 0, seed: int = 0, **storage_opti
     """Read a store from a bucket or a server without a copy of it on disk.
 
     Args:
-        address: of the store's folder: s3://bucket/store, gs://..., hf://datasets/NAME/store, or a path. What
-            it begins with decides which package reads it (s3fs, gcsfs, huggingface_hub).
-        shuffle: records that are held to draw the next from; 0 keeps the order.
-        seed: of the drawing.
-        storage_options: what that package is called with, such as keys.
+        address: Folder of the store: s3://bucket/store, gs://..., hf://datasets/NAME/store, or a path. The
+            prefix selects the package that reads it (s3fs, gcsfs, huggingface_hub).
+        shuffle: Size of the shuffle buffer, in records; 0 keeps the order.
+        seed: Seed of the shuffle.
+        **storage_options: Options for that package, such as keys.
+
+    Yields:
+        The records with embedded images.
 
     Raises:
-        MissingDependencyError: the package datasets is missing.
-        InvalidRecordError: a row breaks a rule, or its image is not embedded.
+        MissingDependencyError: The package datasets is missing.
+        InvalidRecordError: A row breaks a rule, or its image is not embedded.
     """
     try:
         from datasets import load_dataset
