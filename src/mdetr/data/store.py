@@ -24,18 +24,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
+from mdetr.data.store_files import (
+    DESCRIPTION,
+    SCHEMA_VERSION,
+    read_description,
+    read_group_sizes,
+    relative_root,
+)
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.files import temporary_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCHEMA_VERSION = 1
 ROWS_PER_GROUP = 256
 ROWS_PER_SHARD = 256 * 1024
 _BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
 _CACHED_GROUPS = 16
-_DESCRIPTION = "store.json"
 _NAMES = ["source", "split", "id", "image_id"]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -85,10 +90,10 @@ class Store:
             InvalidInputError: There is no store at `path`, or it is damaged or of another version.
         """
         folder = Path(path)
-        description = _read_description(folder)
+        description = read_description(folder)
         shards: list[tuple[Path, list[int]]] = []
         for name in description["shards"]:
-            shards.append((folder / name, _rows_of_groups(folder / name)))
+            shards.append((folder / name, read_group_sizes(folder / name)))
         root = description["image_root"]
         store = cls(folder, None if root is None else folder / root, shards)
         if len(store) != description["rows"]:
@@ -155,7 +160,7 @@ class Store:
     @property
     def changed(self) -> int:
         """Time at which the store was written, in nanoseconds."""
-        return (self.path / _DESCRIPTION).stat().st_mtime_ns
+        return (self.path / DESCRIPTION).stat().st_mtime_ns
 
     def tables(self, shard: int) -> Iterator[pa.Table]:
         """Read the rows of one file as tables of `SCHEMA`, in order."""
@@ -313,7 +318,7 @@ def publish_store(
     """
     folder = Path(path)
     for shard in shards:
-        _rows_of_groups(shard)
+        read_group_sizes(shard)
     with _new_store(folder, image_root, overwrite) as unfinished:
         for number, shard in enumerate(shards):
             os.replace(shard, unfinished / f"data-{number:05d}.parquet")
@@ -328,7 +333,7 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
         raise InvalidInputError(
             f"{folder} already exists; remove it, choose another path, or allow overwriting it."
         )
-    if folder.exists() and not (folder / _DESCRIPTION).is_file():
+    if folder.exists() and not (folder / DESCRIPTION).is_file():
         raise InvalidInputError(
             f"{folder} exists and is not a store, so it is not overwritten; choose another path."
         )
@@ -342,11 +347,11 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
         shards = sorted(unfinished.glob("*.parquet"))
         description = {
             "schema_version": SCHEMA_VERSION,
-            "image_root": None if image_root is None else _relative_root(Path(image_root), folder),
-            "rows": sum(sum(_rows_of_groups(shard)) for shard in shards),
+            "image_root": None if image_root is None else relative_root(Path(image_root), folder),
+            "rows": sum(sum(read_group_sizes(shard)) for shard in shards),
             "shards": [shard.name for shard in shards],
         }
-        (unfinished / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         _put_in_place(unfinished, folder)
     except OSError as error:
         if error.errno not in _FULL:
@@ -410,16 +415,6 @@ def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: 
             writer.close()
 
 
-def _relative_root(image_root: Path, folder: Path) -> str:
-    """Express the image root relative to the store, to let both move together; absolute on another drive."""
-    root, store = image_root.resolve(), folder.resolve()
-    try:
-        shared = Path(os.path.commonpath((root, store)))
-    except ValueError:  # other drives
-        return str(root)
-    return str(root) if shared == Path(shared.anchor) else Path(os.path.relpath(root, store)).as_posix()
-
-
 def _put_in_place(unfinished: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(unfinished, folder)
@@ -428,43 +423,3 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
     os.replace(folder, old)
     os.replace(unfinished, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    if not folder.exists():
-        raise InvalidInputError(f"There is no store at {folder}; make one with `mdetr data import`.")
-    file = folder / _DESCRIPTION
-    if not file.is_file():
-        raise InvalidInputError(
-            f"{folder} is not a store: it has no {_DESCRIPTION}; name a folder that `mdetr data import` made."
-        )
-    try:
-        description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        version = description["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInputError(f"{file} is damaged ({error!r}); import the data again.") from None
-    if version != SCHEMA_VERSION:
-        raise InvalidInputError(
-            f"The store {folder} has schema version {version}, this program reads {SCHEMA_VERSION}; "
-            "import the data again."
-        )
-    if not {"image_root", "rows", "shards"} <= description.keys():
-        raise InvalidInputError(f"{file} is damaged (fields are missing); import the data again.")
-    return description
-
-
-def _rows_of_groups(shard: Path) -> list[int]:
-    if not shard.is_file():
-        raise InvalidInputError(f"The store's file {shard} is missing; import the data again.")
-    try:
-        footer = pq.read_metadata(shard)
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidInputError(
-            f"{shard} is not a readable Parquet file ({error}); import the data again."
-        ) from None
-    missing = set(SCHEMA.names) - set(footer.schema.to_arrow_schema().names)
-    if missing:
-        raise InvalidInputError(
-            f"{shard} lacks the columns {', '.join(sorted(missing))} of a store; import the data again."
-        )
-    return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
