@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Generator
 
-from mdetr.data.augment import Compose, HorizontalFlip
+from mdetr.data.augmentation.transforms import Compose, HorizontalFlip
 from mdetr.data.class_names import KIND_NAMES, KINDS, class_name
 from mdetr.data.colors import COLORS
 from mdetr.data.composition import (

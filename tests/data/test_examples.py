@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mdetr.data.augment import fixed_size_training_augmentation
+from mdetr.data.augmentation.pipelines import fixed_size_training_augmentation
 from mdetr.data.examples import Example, ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.sources.clevr import read_clevr

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdetr.data.augment import clevr_training_augmentation, published_training_augmentation
+from mdetr.data.augmentation.pipelines import clevr_training_augmentation, published_training_augmentation
 from mdetr.data.examples import ExampleDataset
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store

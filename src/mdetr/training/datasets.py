@@ -21,9 +21,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch.utils.data import ConcatDataset, Sampler, WeightedRandomSampler
 
-from mdetr.data.augment import (
-    Augmentation,
-    Compose,
+from mdetr.data.augmentation.pipelines import (
     FixedSizeAugmentation,
     ScaleJitterAugmentation,
     clevr_training_augmentation,
@@ -32,8 +30,9 @@ from mdetr.data.augment import (
     published_training_augmentation,
     scale_jitter_training_augmentation,
 )
+from mdetr.data.augmentation.transforms import Compose
 from mdetr.data.composition import ComposeTexts
-from mdetr.data.examples import Example, ExampleDataset
+from mdetr.data.examples import Augmentation, Example, ExampleDataset
 from mdetr.data.held_out import Part, TrainStore, ValidationStore, check_disjoint, open_store
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store

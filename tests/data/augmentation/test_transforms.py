@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from mdetr.data.augment import (
+from mdetr.data.augmentation.geometry import crop, resize, swap_sides
+from mdetr.data.augmentation.pipelines import (
+    clevr_training_augmentation,
+    fixed_size_training_augmentation,
+    model_size_training_augmentation,
+    published_training_augmentation,
+    scale_jitter_training_augmentation,
+)
+from mdetr.data.augmentation.transforms import (
     ColorJitter,
     Compose,
     FixedResize,
@@ -25,14 +33,6 @@ from mdetr.data.augment import (
     RandomSelect,
     RandomSizeCrop,
     RandomZoomOut,
-    clevr_training_augmentation,
-    crop,
-    fixed_size_training_augmentation,
-    model_size_training_augmentation,
-    published_training_augmentation,
-    resize,
-    scale_jitter_training_augmentation,
-    swap_sides,
 )
 from mdetr.data.examples import Augmentation
 from mdetr.data.record import Phrase, Record, validate_record
