@@ -80,7 +80,7 @@ def test_phrases_are_words_or_spans(folder: Path) -> None:
         (GOOD | {"is_referred": [1, 0, 0]}, "true and false only, got 1"),
         (GOOD | {"is_referred": True}, 'its "is_referred" must be a list, got true'),
         (GOOD | {"image": "b.png"}, r"b\.png is missing or not an image"),
-        (GOOD | {"id": 1}, "the id '1' is there twice"),
+        (GOOD | {"id": 1}, "the id '1' is a duplicate"),
     ],
 )
 def test_a_fault_is_named_with_its_line_or_listed(folder: Path, entry: Any, message: str) -> None:

@@ -128,7 +128,7 @@ def test_what_is_left_out_on_purpose_is_counted(tmp_path: Path) -> None:
         ),
         ([_image()], [_annotation(segmentation=[[]])], "image 0: annotation 1: its mask has no polygon"),
         ([_image()], [_annotation(tokens_positive=[[0, 15]])], "image 0: record .* outside its text"),
-        ([_image(), _image()], [], "image 1: the id 7 is there twice"),
+        ([_image(), _image()], [], "image 1: the id 7 is a duplicate"),
         ([{"id": 1}], [], 'image 0: it has no "width"'),
         ([_image(caption=" ")], [], "image 0: record .* its text is empty"),
     ],

@@ -35,14 +35,19 @@ class Annotation:
 def read_annotations(
     entries: Iterable[Any], width: int, height: int
 ) -> tuple[list[Annotation], list[Annotation], list[LeftOut]]:
-    """Read the annotations of one image of `width` x `height` pixels.
+    """Read the annotations of one image.
+
+    Args:
+        entries: Annotations of the image.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
 
     Returns:
-        Those of single things, those of crowds (without their masks), and what was left out: boxes of which
-        nothing is inside the image.
+        Annotations of single objects, annotations of crowds (without masks), and what was left out: boxes
+        without area in the image.
 
     Raises:
-        InvalidInputError: an annotation breaks a rule; it is named by its id.
+        InvalidInputError: An annotation breaks a rule; it is named by its id.
     """
     things: list[Annotation] = []
     crowds: list[Annotation] = []
@@ -70,10 +75,18 @@ def masks_of(annotations: Sequence[Annotation]) -> tuple[bytes, ...] | None:
 
 
 def clamp_box(bbox: Sequence[float], width: int, height: int) -> Box | None:
-    """COCO's x, y, width, height -> x0, y0, x1, y1 within the image; None where nothing is left.
+    """Convert a box of COCO, and clip it to the image.
+
+    Args:
+        bbox: X, y, width, height, in pixels.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+
+    Returns:
+        x0, y0, x1, y1 in pixels; None if no area is left.
 
     Raises:
-        InvalidInputError: these are not four finite numbers.
+        InvalidInputError: These are not four finite numbers.
     """
     values = [to_finite(value, "box") for value in to_list(bbox, "box")]
     if len(values) != 4:

@@ -21,11 +21,14 @@ class ClassBox:
 
 
 def class_records(base: Record, boxes: Sequence[ClassBox]) -> list[Record]:
-    """A record for each class: its text asks for the class (`class_prompt`), and all boxes belong to it.
+    """Make one record for each class, whose text is its prompt (`class_prompt`) with all its boxes.
 
     Args:
-        base: The image; its id is continued with the name of each class.
-        boxes: All that the image shows.
+        base: Record of the image; the name of the class is appended to its id.
+        boxes: All boxes of the image.
+
+    Returns:
+        The records, in the order of the boxes.
 
     Raises:
         InvalidInputError: The name of a class has no words.
@@ -51,16 +54,19 @@ def class_records(base: Record, boxes: Sequence[ClassBox]) -> list[Record]:
 
 
 def cut_box(box: Box, width: int, height: int, slack: float) -> Box:
-    """A box, cut at the border of its image of width x height pixels.
+    """Clip a box to its image.
 
     Args:
         box: x0, y0, x1, y1 in pixels.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        slack: The most pixels by which it may leave the image, as rounding makes boxes do.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        slack: Maximum number of pixels outside the image, which rounding may cause.
+
+    Returns:
+        The box within the image.
 
     Raises:
-        InvalidInputError: It leaves the image by more, or is empty.
+        InvalidInputError: The box extends further beyond the image, or is empty.
     """
     x0, y0, x1, y1 = box
     place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"

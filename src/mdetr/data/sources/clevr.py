@@ -47,18 +47,21 @@ def read_clevr(
     not, they are projected.
 
     Args:
-        root: the folder with images/SPLIT, scenes, and questions, captions or refexps: CLEVR's,
-            CLEVR-CoGenT's, or one of `mdetr data synthesize`.
-        split: train, val, test; trainA, valA, valB, testA, testB.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        kinds: which of "caption", "refexp" and "question" are read.
-        medium: only questions that name each object at most once (and none without a program).
+        root: The folder with images/SPLIT, scenes, and questions, captions or refexps: CLEVR's, CLEVR-
+            CoGenT's, or one of `mdetr data synthesize`.
+        split: Train, val, test; trainA, valA, valB, testA, testB.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        kinds: Which of "caption", "refexp" and "question" are read.
+        medium: Only questions that name each object at most once (and none without a program).
         images: The folder that holds images/SPLIT; `root` if left out.
-        left_out: counts what is left out on purpose, by kind.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: a file is missing or damaged, or there are no texts.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A file is missing or damaged, or there are no texts.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, appendix D.
     """
@@ -109,12 +112,16 @@ def read_clevr_humans(
 
     Args:
         root: CLEVR's folder, in which CLEVR-Humans-SPLIT.json lies beside images/. split: train, val or test.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        split: Name of the split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that holds images/SPLIT; `root` if left out.
 
+    Yields:
+        Valid records.
+
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, appendix D.
     """

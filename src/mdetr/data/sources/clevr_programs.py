@@ -41,10 +41,18 @@ def run_program(
     objects: Sequence[Mapping[str, Any]],
     relationships: Mapping[str, Sequence[Sequence[int]]],
 ) -> list[Output]:
-    """What each step of a program gives; steps that say it themselves (`_output`) are believed.
+    """Execute a program on a scene; steps with an `_output` keep it.
+
+    Args:
+        program: Steps of the program: function, inputs and values.
+        objects: Objects of the scene.
+        relationships: Relation -> for each object, the objects in that relation to it.
+
+    Returns:
+        The output of each step.
 
     Raises:
-        InvalidInputError: a step is unknown or does not fit the scene.
+        InvalidInputError: A step is unknown or does not fit the scene.
     """
     outputs: list[Output] = []
     for number, step in enumerate(program):

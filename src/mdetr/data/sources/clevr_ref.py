@@ -34,13 +34,17 @@ def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) ->
     true for those that the expression as a whole denotes, one or several. Images are relative to `root`.
 
     Args:
-        root: the folder with scenes/clevr_ref+_SPLIT_scenes.json, refexps/clevr_ref+_SPLIT_refexps.json and
+        root: The folder with scenes/clevr_ref+_SPLIT_scenes.json, refexps/clevr_ref+_SPLIT_refexps.json and
             images/SPLIT. split: train or val.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        split: Name of the split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: a file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, appendix D.
     """

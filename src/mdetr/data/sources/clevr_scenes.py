@@ -52,15 +52,16 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
     """The scenes of one split, by the number of their image; on disk but for the last."""
 
     def __init__(self, file: Path, image_folder: Path, on_bad: OnBad | None = None) -> None:
-        """Read the file; sizes of pictures that are not the published ones come from `image_folder`.
+        """Read the file, and index its scenes on disk.
 
         Args:
-            file: with the scenes. image_folder: that of the split.
-            on_bad: called with the error of each scene that breaks a rule; None to stop.
+            file: File with the scenes.
+            image_folder: Folder of the split's images, for sizes of scenes that have boxes.
+            on_bad: Called with the error of each scene that breaks a rule; None to stop.
 
         Raises:
-            InvalidInputError: the file is missing or damaged.
-            InvalidRecordError: a scene breaks a rule, and `on_bad` is None.
+            InvalidInputError: The file is missing or damaged.
+            InvalidRecordError: A scene breaks a rule, and `on_bad` is None.
         """
         self._file = file
         self._size_of = ImageSizes(image_folder)
@@ -72,10 +73,17 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
         self._index.close()
 
     def of(self, image_index: int, where: str) -> ClevrScene:
-        """The scene of an image; `where` is named in errors.
+        """Return the scene of an image.
+
+        Args:
+            image_index: Index of the image in the split.
+            where: File and entry, for messages.
+
+        Returns:
+            The scene.
 
         Raises:
-            InvalidRecordError: there is none, or its picture is missing.
+            InvalidRecordError: There is no such scene, or its image is missing.
         """
         if self._last is None or self._last[0] != image_index:
             found = self._index.of(image_index)
@@ -135,10 +143,15 @@ def _project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
 
 
 def _outline(shape: str, half: float, turn: float) -> np.ndarray:
-    """Points (n, 3) around a thing's center that span its outline.
+    """Compute points that span the outline of an object.
 
     Args:
-        shape: cube, sphere or cylinder. half: of its height. turn: about the vertical, in radians.
+        shape: Shape of the object.
+        half: Half of its size, in units of the scene.
+        turn: Rotation around the vertical axis, in radians.
+
+    Returns:
+        (n, 3) points relative to the center of the object.
     """
     if shape == "sphere":
         latitudes = np.linspace(-math.pi / 2, math.pi / 2, 17)

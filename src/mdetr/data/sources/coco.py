@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +54,18 @@ def read_coco(
     Files with captions and `tokens_positive` are read by `mdetr.data.sources.official`.
 
     Args:
-        root: a folder with annotations/instances_SPLIT.json and the images in SPLIT/; or a JSON file, whose
+        root: A folder with annotations/instances_SPLIT.json and the images in SPLIT/; or a JSON file, whose
             images are named as in it.
-        split: train2017, val2017, ...
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        left_out: counts what is left out on purpose, by kind.
+        split: Train2017, val2017, ...
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
     """
     folder = Path(root)
     file = folder / "annotations" / f"instances_{split}.json" if folder.is_dir() else folder
@@ -117,10 +120,12 @@ def _shown(
     left_out: Counter[str] | None,
 ) -> Iterator[tuple[str, _Shown]]:
     """Each image with each class that it shows; images leave `waiting`."""
+    seen: set[str] = set()
     for where, entry in numbered(iterate_list(file, "images"), f"{file}, image"):
-        number = attempt(lambda entry: Fields(entry).identifier("id"), entry, where, on_bad)
+        number = attempt(lambda entry: _read_new_id(entry, seen), entry, where, on_bad)
         if number is None:
             continue
+        seen.add(number)
         waiting.pop(number, None)
         image = attempt(_read_image, entry, where, on_bad)
         if image is None:
@@ -138,6 +143,13 @@ def _shown(
         for category, things in sorted(classes.items()):
             yield where, _Shown(image, category, things, crowds)
             crowds = []
+
+
+def _read_new_id(entry: Any, seen: Container[str]) -> str:
+    number = Fields(entry).identifier("id")
+    if number in seen:
+        raise InvalidInputError(f"its id {number} is a duplicate of another image's")
+    return number
 
 
 def _read_image(entry: Any) -> _Image:

@@ -107,9 +107,12 @@ def read_coco_captions(
 
     Args:
         root: A folder with annotations/captions_SPLIT.json and instances_SPLIT.json, and images in SPLIT/.
-        split: train2017, val2017, ...
-        on_bad: Called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        split: Train2017, val2017, ...
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
         InvalidInputError: A file is missing or damaged.

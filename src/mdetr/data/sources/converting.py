@@ -31,17 +31,20 @@ def convert_entries(
     on_bad: OnBad | None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """Convert entries one after the other; of a bad entry nothing is kept.
+    """Convert entries one by one; an invalid entry is skipped as a whole.
 
     Args:
-        entries: each with its file and place, which errors name.
-        convert: an entry and its place -> its records, and what is left out of it on purpose. Whatever
-            exception it raises makes the entry a bad one.
-        on_bad: called with the error of each entry that breaks a rule; None to stop.
-        left_out: counts what `convert` says it left out, by kind.
+        entries: Entries with their file and position, for messages.
+        convert: Converts an entry, given with its position, to records and to what is left out of it on
+            purpose. Any exception makes the entry invalid.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
     """
     for where, entry in entries:
         converted = attempt(partial(_convert, convert, where), entry, where, on_bad)
@@ -55,15 +58,18 @@ def convert_entries(
 def read_entries(
     entries: Iterable[tuple[str, Entry]], read: Callable[[Entry], Value], on_bad: OnBad | None
 ) -> Iterator[Value]:
-    """Read entries that are no records yet, such as the sizes of images; bad ones are left out.
+    """Read entries that are not records, such as the sizes of images.
 
     Args:
-        entries: each with its file and place, which errors name.
-        read: an entry -> what is needed of it; whatever exception it raises makes the entry a bad one.
-        on_bad: called with the error of each entry that breaks a rule; None to stop.
+        entries: Entries with their file and position, for messages.
+        read: Reads what is needed of an entry. Any exception makes the entry invalid.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+
+    Yields:
+        What was read of each valid entry.
 
     Raises:
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
     """
     for where, entry in entries:
         value = attempt(read, entry, where, on_bad)
@@ -77,11 +83,20 @@ def numbered(entries: Iterable[Entry], name: str) -> Iterator[tuple[str, Entry]]
 
 
 def attempt(read: Callable[[Entry], Value], entry: Entry, where: str, on_bad: OnBad | None) -> Value | None:
-    """Read an entry; None if that failed and `on_bad` was told.
+    """Read an entry, and report it if it is invalid.
+
+    Args:
+        read: Reads an entry.
+        entry: The entry.
+        where: Its file and position, for messages.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+
+    Returns:
+        What was read; None if the entry is invalid and `on_bad` was called.
 
     Raises:
-        InvalidRecordError: it failed, and `on_bad` is None.
-        MissingDependencyError: an optional part of the installation is needed, which is no entry's fault.
+        InvalidRecordError: It failed, and `on_bad` is None.
+        MissingDependencyError: An optional part of the installation is needed, which is no entry's fault.
     """
     try:
         return read(entry)

@@ -18,6 +18,7 @@ from mdetr.data.sources.converting import LeftOut, convert_entries, read_entries
 from mdetr.data.sources.entry_index import EntryIndex
 from mdetr.data.sources.fields import inside, to_finite, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
+from mdetr.data.sources.text_files import open_text
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box, Span
@@ -72,10 +73,12 @@ def read_csv(
     Args:
         root: The file, or a folder that holds SPLIT.csv. Commas, semicolons or tabs separate its cells.
         split: The name of the part.
-        on_bad: Called with the error of each image's text that breaks a rule, which is then left out; None to
-            stop.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that images are relative to; the file's own if left out.
-        left_out: Counts columns that are not read, rows of other splits, and rows that are there twice.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
         InvalidInputError: There is no such file, a column is missing, or it is not UTF-8.
@@ -135,7 +138,7 @@ def read_csv(
 
 def _read_header(file: Path) -> tuple[str, _Columns]:
     """What separates the cells of a table, and its columns."""
-    with _opened(file) as lines:
+    with open_text(file, errors="surrogateescape", newline="") as lines:
         header = next((line for line in lines if line.strip()), "")
     delimiter = max(DELIMITERS, key=header.count)
     names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
@@ -167,7 +170,7 @@ def _find_columns(names: list[str], file: Path) -> _Columns:
 def _rows(file: Path, delimiter: str) -> Iterator[tuple[str, tuple[int, list[str] | dict[str, str]]]]:
     """Each row that is not blank with its line: cells by name, or the list of them if there are too many."""
     csv.field_size_limit(_LARGEST_CELL)
-    with _opened(file) as lines:
+    with open_text(file, errors="surrogateescape", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter)
         names: list[str] | None = None
         try:
@@ -223,16 +226,3 @@ def _read_row(row: Mapping[str, str], columns: _Columns, width: int, height: int
     a, b, c, d = (to_finite(row[name], f'"{name}"') for name in columns.box)
     box = (a, b, a + c, b + d) if columns.has_sizes else (a, b, c, d)
     return cut_box(box, width, height, slack=1), span
-
-
-def _opened(file: Path) -> Any:
-    """A text file, of which bytes that are no UTF-8 stay; a byte order mark is passed over.
-
-    Raises:
-        InvalidInputError: It looks like UTF-16.
-    """
-    with file.open("rb") as opened:
-        head = opened.read(4096)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        raise InvalidInputError(f"{file} is not UTF-8 text but looks like UTF-16; save it in UTF-8.")
-    return file.open(encoding="utf-8-sig", errors="surrogateescape", newline="")

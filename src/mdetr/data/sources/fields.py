@@ -21,10 +21,13 @@ class Fields:
     """
 
     def __init__(self, entry: Any) -> None:
-        """Take an entry.
+        """Wrap an entry.
+
+        Args:
+            entry: A parsed JSON value.
 
         Raises:
-            InvalidInputError: it is no object.
+            InvalidInputError: It is no object.
         """
         if not isinstance(entry, Mapping):
             raise InvalidInputError(f"it must be an object with fields, got {describe(entry)}")
@@ -34,10 +37,17 @@ class Fields:
         return name in self._entry
 
     def value(self, name: str, default: Any = _MISSING) -> Any:
-        """Whatever a field holds; `default`, where there is one, if it is missing.
+        """Return the value of a field.
+
+        Args:
+            name: Name of the field.
+            default: Value for a missing field; without it, the field is required.
+
+        Returns:
+            The value as parsed.
 
         Raises:
-            InvalidInputError: it is missing, as in all methods below.
+            InvalidInputError: It is missing, as in all methods below.
         """
         if name in self._entry:
             return self._entry[name]
@@ -97,14 +107,17 @@ class Fields:
 
 
 def to_text(value: Any, name: str) -> str:
-    """A value that has to be a text of valid Unicode.
+    """Check that a value is a text of valid Unicode.
 
     Args:
-        value: as parsed.
-        name: of the field, for the error message, as in all functions below.
+        value: Value as parsed.
+        name: Name of the field, for messages; as in all functions below.
+
+    Returns:
+        The text.
 
     Raises:
-        InvalidInputError: it is something else, as in all functions below.
+        InvalidInputError: It is something else, as in all functions below.
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"its {name} must be a text, got {describe(value)}")
@@ -187,10 +200,13 @@ def reason_of(error: Exception) -> str:
 
 @contextmanager
 def inside(part: str) -> Iterator[None]:
-    """Name the part of an entry in whatever error comes from within.
+    """Name a part of an entry in every error that is raised within.
+
+    Args:
+        part: Name of the part of an entry.
 
     Raises:
-        InvalidInputError: for every error but a missing dependency.
+        InvalidInputError: For every error but a missing dependency.
     """
     try:
         yield

@@ -60,14 +60,17 @@ def read_flickr30k(
     about; their types, and their boxes as annotated, are in `extra`. Images are named ID.jpg.
 
     Args:
-        root: the folder with Sentences, Annotations and train.txt, val.txt, test.txt.
-        split: train, val or test.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        merged_boxes: whether an entity's boxes become the one box that encloses them (MERGED-BOXES).
+        root: The folder with Sentences, Annotations and train.txt, val.txt, test.txt.
+        split: Train, val or test.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        merged_boxes: Whether an entity's boxes become the one box that encloses them (MERGED-BOXES).
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: a folder or the list of the split is missing.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A folder or the list of the split is missing.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, section 4.2.1.
     """

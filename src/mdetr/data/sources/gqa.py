@@ -51,17 +51,20 @@ def read_gqa(
     keeps what GQA's own scores need.
 
     Args:
-        root: the folder with SPLIT_questions.json, or a folder SPLIT_questions of shards; the scene graphs
+        root: The folder with SPLIT_questions.json, or a folder SPLIT_questions of shards; the scene graphs
             (train_sceneGraphs.json, val_sceneGraphs.json); the images in images/ where sizes are needed; and,
             for validity and plausibility, val_choices.json or testdev_choices.json.
-        split: train_balanced, val_balanced, train_all, testdev_balanced, ...
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
+        split: Train_balanced, val_balanced, train_all, testdev_balanced, ...
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that holds the images, or images/; `root` if left out.
         left_out: Counts what is left out on purpose, by kind.
 
+    Yields:
+        Valid records.
+
     Raises:
-        InvalidInputError: the questions are missing, or a file is damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: The questions are missing, or a file is damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, appendix B.
     """

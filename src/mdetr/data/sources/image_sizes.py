@@ -62,14 +62,17 @@ def is_image_name(name: str) -> bool:
 def with_found_images(
     records: Iterable[Record], folder: Path, missing: dict[str, None], misfits: dict[str, str]
 ) -> Iterator[Record]:
-    """Records that name their images as the files in a folder are named; see `find_image`.
+    """Replace the image of each record by the path of an existing file; see `find_image`.
 
     Args:
-        records: Any; those whose images cannot be found stay as they are.
-        folder: The folder that their images are relative to.
-        missing: Gets the name of each image that cannot be found.
-        misfits: Gets the name of each image that has another size than its record, and what is wrong. Only
-            the first `LOOKED_AT` images are looked at, since each has to be opened.
+        records: Records; those without an existing image stay unchanged.
+        folder: Folder that the image paths are relative to.
+        missing: Receives the path of each image that does not exist.
+        misfits: Receives the path of each image whose size differs from its record, and the difference. Only
+            the first `LOOKED_AT` images are checked, because each has to be opened.
+
+    Yields:
+        The records.
     """
     asked, found, looked_at = "", None, 0
     for record in records:
@@ -109,11 +112,14 @@ class ImageSizes:
         self._size = (0, 0)
 
     def locate(self, image: str, where: str) -> tuple[str, int, int]:
-        """An image's name as it is in the folder, and the width and height in pixels of the upright picture.
+        """Find an image, and read its size.
 
         Args:
-            image: The name that the data give it, relative to the folder.
-            where: The entry that names it, for errors.
+            image: Path in the annotations, relative to the folder.
+            where: File and entry, for messages.
+
+        Returns:
+            Path of the image in the folder, and width and height of the upright image, in pixels.
 
         Raises:
             InvalidRecordError: The image is missing or damaged.

@@ -12,12 +12,12 @@ from mdetr.data.record import Record
 from mdetr.data.sources.converting import convert_entries
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
+from mdetr.data.sources.text_files import open_text
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box, Spans
 
 FIELDS = frozenset({"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type"})
-_HEAD = 4096  # bytes that are looked at to tell UTF-16 from UTF-8
 
 
 def read_json_lines(
@@ -33,13 +33,17 @@ def read_json_lines(
     Optional: id (the line's number if left out), is_referred (a list of true and false), answer, answer_type.
 
     Args:
-        root: the file, or a folder that holds SPLIT.jsonl. split: the name of the part.
-        on_bad: called with the error of each line that breaks a rule, which is then left out; None to stop.
+        root: The file, or a folder that holds SPLIT.jsonl. split: the name of the part.
+        split: Name of the split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that images are relative to; the file's own if left out.
 
+    Yields:
+        Valid records.
+
     Raises:
-        InvalidInputError: there is no such file, or it is not UTF-8.
-        InvalidRecordError: a line breaks a rule, and `on_bad` is None.
+        InvalidInputError: There is no such file, or it is not UTF-8.
+        InvalidRecordError: A line breaks a rule, and `on_bad` is None.
     """
     file = Path(root)
     file = file / f"{split}.jsonl" if file.is_dir() else file
@@ -51,7 +55,7 @@ def read_json_lines(
     def convert(line: tuple[int, str], where: str) -> list[Record]:
         record = _to_record(_parse(line[1]), line[0], split, file.stem, sizes, where)
         if record.id in seen:
-            raise InvalidInputError(f"the id {record.id!r} is there twice")
+            raise InvalidInputError(f"the id {record.id!r} is a duplicate")
         return [record]
 
     for record in convert_entries(iterate_lines(file), convert, on_bad):
@@ -60,27 +64,34 @@ def read_json_lines(
 
 
 def iterate_lines(file: Path) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Each line that is not blank: its place, number and text, in which bytes that are no UTF-8 stay.
+    """Read the lines of a file that are not blank; bytes that are not UTF-8 become surrogates.
+
+    Args:
+        file: A JSON Lines file, plain or compressed with gzip.
+
+    Yields:
+        Position for messages, and the number and text of the line.
 
     Raises:
-        InvalidInputError: the file looks like UTF-16.
+        InvalidInputError: The file looks like UTF-16.
     """
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-        raise InvalidInputError(f"{file} is not UTF-8 text but looks like UTF-16; save it in UTF-8.")
-    # A byte order mark, as Windows programs write, is no text.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
+    with open_text(file, errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield f"{file}, line {number}", (number, line)
 
 
 def parse_line(line: str) -> Any:
-    """The value that a line of JSON holds.
+    """Parse a line of JSON.
+
+    Args:
+        line: A line of JSON.
+
+    Returns:
+        The parsed value.
 
     Raises:
-        InvalidInputError: the line is not UTF-8, or not JSON.
+        InvalidInputError: The line is not UTF-8, or not JSON.
     """
     if any("\udc80" <= character <= "\udcff" for character in line):
         raise InvalidInputError("it is not UTF-8 text; save the file in UTF-8")
@@ -93,10 +104,17 @@ def parse_line(line: str) -> Any:
 
 
 def to_box(values: Any, name: str) -> Box:
-    """A value that has to be a box: four finite numbers x0, y0, x1, y1.
+    """Check that a value is a box: four finite numbers x0, y0, x1, y1.
+
+    Args:
+        values: Value as parsed.
+        name: Name of the field, for messages.
+
+    Returns:
+        x0, y0, x1, y1.
 
     Raises:
-        InvalidInputError: it is something else.
+        InvalidInputError: It is something else.
     """
     numbers = to_list(values, name)
     if len(numbers) != 4:

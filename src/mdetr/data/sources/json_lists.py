@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from mdetr.data.sources.text_files import open_text
 from mdetr.errors import InvalidInputError
 
 _CHUNK = 1 << 20
@@ -16,8 +18,15 @@ _DECODER = json.JSONDecoder()
 def iterate_list(path: Path, key: str) -> Iterator[Any]:
     """Yield the entries of the list `key` of the JSON object in a file, of which only a part is in memory.
 
+    Args:
+        path: A JSON file with an object.
+        key: Name of the list in the object.
+
+    Returns:
+        An iterator over the entries of the list.
+
     Raises:
-        InvalidInputError: the file is missing, is not such JSON, or has no list of this name.
+        InvalidInputError: The file is missing, is not such JSON, or has no list of this name.
     """
     return _stream(path, f'a JSON object with a list "{key}"', lambda reader: reader.entries(key))
 
@@ -25,8 +34,14 @@ def iterate_list(path: Path, key: str) -> Iterator[Any]:
 def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the keys and values of the JSON object in a file, of which only a part is in memory.
 
+    Args:
+        path: A JSON file with an object.
+
+    Returns:
+        An iterator over keys and values of the object.
+
     Raises:
-        InvalidInputError: the file is missing or is not such JSON.
+        InvalidInputError: The file is missing or is not such JSON.
     """
     return _stream(path, "a JSON object", lambda reader: reader.items())
 
@@ -34,8 +49,14 @@ def iterate_items(path: Path) -> Iterator[tuple[str, Any]]:
 def iterate_entries(path: Path) -> Iterator[Any]:
     """Yield the entries of the JSON list in a file, of which only a part is in memory.
 
+    Args:
+        path: A JSON file with a list.
+
+    Returns:
+        An iterator over the entries of the list.
+
     Raises:
-        InvalidInputError: the file is missing or is not such JSON.
+        InvalidInputError: The file is missing or is not such JSON.
     """
     return _stream(path, "a JSON list", lambda reader: reader.list())
 
@@ -44,10 +65,12 @@ def _stream(path: Path, kind: str, read: Callable[[_Reader], Iterator[Any]]) -> 
     if not path.is_file():
         raise InvalidInputError(f"There is no file {path}; check the folder and the split.")
     try:
-        with path.open(
-            encoding="utf-8-sig"
-        ) as file:  # a byte order mark, as Windows programs write, is no text
+        with open_text(path) as file:
             yield from read(_Reader(file))
+    except gzip.BadGzipFile as error:
+        raise InvalidInputError(
+            f"{path} cannot be decompressed ({error}); copy or download it again."
+        ) from None
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"{path} is not UTF-8 text ({error}); save it in UTF-8.") from None
     except RecursionError:

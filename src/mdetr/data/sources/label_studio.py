@@ -64,14 +64,18 @@ def read_label_studio(
     annotation, or with other shapes only, are left out.
 
     Args:
-        root: the file, or a folder that holds SPLIT.json. split: the name of the part.
-        on_bad: called with the error of each task that breaks a rule, which is then left out; None to stop.
+        root: The file, or a folder that holds SPLIT.json. split: the name of the part.
+        split: Name of the split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder in which images are looked for; the file's own if left out.
-        left_out: Counts the tasks and the shapes that are left out.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: there is no such file, or it is no such export.
-        InvalidRecordError: a task breaks a rule, and `on_bad` is None.
+        InvalidInputError: There is no such file, or it is no such export.
+        InvalidRecordError: A task breaks a rule, and `on_bad` is None.
     """
     file = Path(root)
     file = file / f"{split}.json" if file.is_dir() else file

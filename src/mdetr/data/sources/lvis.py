@@ -70,15 +70,18 @@ def read_lvis(
     (r, c, f), and whether the image's boxes of it are all there, which the federated rule needs.
 
     Args:
-        root: the folder with lvis_v1_SPLIT.json or lvis_v0.5_SPLIT.json, or such a file.
-        split: train, val, or minival: the images of val that are not in COCO's train2017.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        fraction: of the images to take, balanced over the classes as the published 1 % and 10 % are.
-        left_out: counts what is left out on purpose, by kind.
+        root: The folder with lvis_v1_SPLIT.json or lvis_v0.5_SPLIT.json, or such a file.
+        split: Train, val, or minival: the images of val that are not in COCO's train2017.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        fraction: Of the images to take, balanced over the classes as the published 1 % and 10 % are.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: the file is missing or damaged, or too small for the fraction.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: The file is missing or damaged, or too small for the fraction.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, section 4.2.4 and appendix.
     """
@@ -110,15 +113,22 @@ def read_lvis(
 def choose_subset(
     images: Mapping[int, _Image], categories: Mapping[int, _Category], fraction: float
 ) -> set[int]:
-    """The images of a small share of the data in which every class is present, and absent, somewhere.
+    """Choose a small subset of the images in which every class has positive and negative images.
 
-    Image by image the class that is covered least is looked for, and one of the images that show it is drawn
-    (every tenth time, one that is known to lack it). Classes covered equally come in the order of their
-    number of images. An image does not count for a class of which not all is annotated in it, unless there is
-    no other.
+    Each step picks the class with the fewest images so far, and draws one of its images (every tenth time,
+    one of its negative images). Ties are resolved by the number of images of the class. Images with
+    incomplete annotations of a class count for it only if there are no others.
+
+    Args:
+        images: Images by id.
+        categories: Categories by id.
+        fraction: Fraction of the images to keep.
+
+    Returns:
+        Ids of the images that are kept.
 
     Raises:
-        InvalidInputError: there are too few images to cover every class.
+        InvalidInputError: There are too few images to cover every class.
     """
     shown: dict[int, set[int]] = defaultdict(set)  # class -> images
     incomplete: dict[int, set[int]] = defaultdict(set)

@@ -37,14 +37,18 @@ def read_official(
     memory: the annotations go to a temporary database first.
 
     Args:
-        root: the JSON file, or the folder that holds it. split: its name without ".json", where root is a
+        root: The JSON file, or the folder that holds it. split: its name without ".json", where root is a
             folder; else the name of the part.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        left_out: counts what is left out on purpose, by kind.
+        split: Name of the split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: the file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: The file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
     """
     file = Path(root)
     if file.is_dir():
@@ -59,7 +63,7 @@ def read_official(
             fields = Fields(entry)
             number = fields.identifier("id")
             if number in seen:
-                raise InvalidRecordError(f"{where}: the id {number} is there twice.")
+                raise InvalidRecordError(f"{where}: the id {number} is a duplicate.")
             converted = _to_records(fields, annotations.of(number), split)
             seen.add(number)
             return converted

@@ -53,12 +53,15 @@ def read_voc(
     objects, are left out.
 
     Args:
-        root: The folder with Annotations/, and with JPEGImages/ or images/ unless `images` names another.
-            XML files may also lie in SPLIT/, or in the folder itself, beside their images.
+        root: The folder with Annotations/, and with JPEGImages/ or images/ unless `images` names another. XML
+            files may also lie in SPLIT/, or in the folder itself, beside their images.
         split: A list of ImageSets/Main, such as train; all files where there are no lists.
-        on_bad: Called with the error of each image that breaks a rule, which is then left out; None to stop.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder in which images are looked for, and its JPEGImages/ and images/.
-        left_out: Counts images without boxes, and objects that are left out.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
         InvalidInputError: There are no annotations, or not this list.

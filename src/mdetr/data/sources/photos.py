@@ -152,12 +152,14 @@ def read_photos(
     Args:
         root: The folder.
         split: "train" or "val".
-        on_bad: Called with the error of each line that breaks a rule, whose photo is then left out; None to
-            stop.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that images are relative to; `root` if left out.
         composed: For validation, whether the texts are composed (colors, places, absent things) instead of
             lists of class names.
         left_out: Counts what is left out on purpose, by kind.
+
+    Returns:
+        An iterator over valid records.
 
     Raises:
         InvalidInputError: `records.jsonl` is missing, or there is no such split.

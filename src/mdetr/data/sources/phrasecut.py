@@ -30,14 +30,17 @@ def read_phrasecut(
     attributes, relations) is in `extra`, for scores of subsets. Images are named images/ID.jpg.
 
     Args:
-        root: the folder with refer_SPLIT.json and image_data_split3000.json (or image_data_split.json).
-        split: train, val, miniv or test.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        left_out: counts what is left out on purpose, by kind.
+        root: The folder with refer_SPLIT.json and image_data_split3000.json (or image_data_split.json).
+        split: Train, val, miniv or test.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: a file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, section 4.2.3.
     """

@@ -50,10 +50,13 @@ SOURCES = tuple(_READERS)
 
 
 def reader_of(source: str) -> Reader:
-    """The function that reads a data set's original files: (folder or file, split, on_bad) -> records.
+    """Return the reader of a data set.
 
     Args:
-        source: one of `SOURCES`.
+        source: One of `SOURCES`.
+
+    Returns:
+        A function from folder or file, split and `on_bad` to records.
     """
     module, function, options = _READERS[source]
     return partial(getattr(import_module(f"mdetr.data.sources.{module}"), function), **options)

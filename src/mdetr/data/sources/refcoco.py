@@ -47,15 +47,18 @@ def read_refcoco(
     A sentence's record has the one box that it denotes, with the words of its root noun phrase.
 
     Args:
-        root: a folder that holds DATASET/refs(unc).p (refs(umd).p for RefCOCOg) and instances.json beside it,
+        root: A folder that holds DATASET/refs(unc).p (refs(umd).p for RefCOCOg) and instances.json beside it,
             or COCO's coco/annotations/instances_train2014.json.
-        split: train, val, testA, testB; or test.
-        on_bad: called with the error of each entry that breaks a rule, which is then left out; None to stop.
-        dataset: refcoco, refcoco+ or refcocog.
+        split: Train, val, testA, testB; or test.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        dataset: Refcoco, refcoco+ or refcocog.
+
+    Returns:
+        An iterator over valid records.
 
     Raises:
-        InvalidInputError: a file is missing or damaged, or there is no such split.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A file is missing or damaged, or there is no such split.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, section 4.2.2.
     """

@@ -94,15 +94,17 @@ def read_visual_genome(
     and regions outside their image are left out.
 
     Args:
-        root: the folder with image_data.json and region_graphs.json, or region_descriptions.json.
-        split: the name that the records get; Visual Genome itself is not split.
-        on_bad: called with the error of each image whose entry breaks a rule, which is then left out; None to
-            stop.
-        left_out: counts what is left out on purpose, by kind.
+        root: The folder with image_data.json and region_graphs.json, or region_descriptions.json.
+        split: The name that the records get; Visual Genome itself is not split.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
-        InvalidInputError: a file is missing or damaged.
-        InvalidRecordError: an entry breaks a rule, and `on_bad` is None.
+        InvalidInputError: A file is missing or damaged.
+        InvalidRecordError: An entry breaks a rule, and `on_bad` is None.
 
     Source: arXiv 2104.12763, appendix B.
     """

@@ -66,15 +66,18 @@ def read_yolo(
     The label file of `images/train/a.jpg` is `labels/train/a.txt`, or `a.txt` beside the image. A line is a
     class and x, y (of the center), width and height in fractions of the image, a class and the points of a
     polygon, of which the box around it counts, or a box followed by keypoints where data.yaml has
-    `kpt_shape`. Boxes are cut at the border of their image; a box that is there twice counts once.
+    `kpt_shape`. Boxes are cut at the border of their image; a duplicate box counts once.
 
     Args:
         root: A folder with data.yaml or classes.txt; or such a YAML file.
         split: One that data.yaml names (a folder, a list of images, or several); else the images are those of
             images/SPLIT, SPLIT/images or the list SPLIT.txt, or all of images/ where it has no folders.
-        on_bad: Called with the error of each image that breaks a rule, which is then left out; None to stop.
+        on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that images are relative to; the data set's own if left out.
-        left_out: Counts images without boxes, and what else is left out.
+        left_out: Counts what is left out on purpose, by kind.
+
+    Yields:
+        Valid records.
 
     Raises:
         InvalidInputError: The names of the classes or the split are missing.
