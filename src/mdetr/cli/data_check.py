@@ -17,7 +17,7 @@ from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from mdetr.data.checks import CheckOptions, Report
+    from mdetr.data.checks.check_data import CheckOptions, Report
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 _STEP = 100  # records between two updates of the progress bar
@@ -66,7 +66,7 @@ def check(
         raise InvalidInputError(f"There is no folder {images} with images.")
 
     # Check the data
-    from mdetr.data.checks import CheckedData, check_data
+    from mdetr.data.checks.check_data import CheckedData, check_data
 
     chosen = [CheckedData(path, images) for path in {path.resolve(): path for path in data}.values()]
     total = sum(len(each.store) if each.store is not None else 0 for each in chosen)
@@ -91,7 +91,7 @@ def check(
 
 def _options(model: str | None, read_images: bool) -> CheckOptions:
     """Make the options of the checks from the model to be trained, whose limits count."""
-    from mdetr.data.checks import CheckOptions
+    from mdetr.data.checks.check_data import CheckOptions
 
     if model is None:
         return CheckOptions(read_images=read_images)
@@ -108,7 +108,7 @@ def _options(model: str | None, read_images: bool) -> CheckOptions:
 
 def _print(report: Report, console: Console) -> None:
     """Print a table of the problems, then examples and advice for each."""
-    paths = ", ".join(report.places)
+    paths = ", ".join(report.paths)
     if not report.findings:
         line = f"No problems in {counted(report.records, 'record')} of {paths}."
         console.print(plain(line), soft_wrap=True)

@@ -10,26 +10,26 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-from mdetr.data.findings import EXAMPLES, Example, Finding, Kind, Tally
+from mdetr.data.checks.findings import EXAMPLES, Example, Finding, Kind, Tally
 from mdetr.data.record import Record
 
 REPEATED = Kind(
     "repeated-rows",
     "warning",
-    "rows that are there twice",
-    "Remove the copies: a row that is there twice counts twice.",
+    "duplicate rows",
+    "Remove the copies: duplicates get more weight in training and evaluation.",
 )
 LEAKED = Kind(
     "leaked-images",
     "error",
-    "images for training that are for evaluation too",
-    "Leave them out of one side (`mdetr data combine --exclude` does it): scores on them say nothing.",
+    "images that training and evaluation share",
+    "Leave them out of one side, such as with `mdetr data combine --exclude`: scores on them are too high.",
 )
 SHARED = Kind(
     "shared-images",
     "warning",
     "images that several stores or splits share",
-    "Fine where all are trained on; if one is to evaluate on, leave these images out of the others.",
+    "Fine if all are for training; if one is for evaluation, leave these images out of the others.",
 )
 _BATCH = 5_000
 _CONTENT = (
@@ -45,11 +45,11 @@ _CONTENT = (
 )
 
 
-class Repeats:
-    """Finds equal rows, and images that several stores or splits share.
+class Duplicates:
+    """Finds duplicate rows, and images that several stores or splits share.
 
-    Images are the same if they are the same file, or the same embedded bytes; with `reads_images` also if two
-    files hold the same bytes. Rows are the same if they differ in no more than their names.
+    Two images are equal if they are the same file or the same embedded bytes; with `reads_images` also if two
+    files have equal bytes. Two rows are equal if only their sources, splits, ids and image ids differ.
     """
 
     def __init__(self, reads_images: bool = False) -> None:
@@ -57,12 +57,12 @@ class Repeats:
         self._folder = tempfile.TemporaryDirectory()
         self._connection = sqlite3.connect(Path(self._folder.name) / "rows.sqlite")
         self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute("CREATE TABLE rows (image BLOB, row BLOB, place TEXT, split TEXT, id TEXT)")
+        self._connection.execute("CREATE TABLE rows (image BLOB, row BLOB, source TEXT, split TEXT, id TEXT)")
         self._batch: list[tuple[bytes, bytes, str, str, str]] = []
         self._last: tuple[Path | bytes | None, bytes] = (None, b"")
 
     def update(self, record: Record, image: Path | bytes, where: str) -> None:
-        """Take a record, its image's path or bytes, and the file or store that it is from."""
+        """Process a record, its image file or bytes, and the name of its file or store."""
         if image != self._last[0]:
             self._last = image, self._key_of(image)
         key = self._last[1]
@@ -73,7 +73,7 @@ class Repeats:
             self._write()
 
     def finish(self) -> list[Finding]:
-        """What was found; the database is removed."""
+        """Return the findings, and remove the database."""
         self._write()
         try:
             return [*self._repeated(), *self._shared()]
@@ -87,7 +87,7 @@ class Repeats:
 
     def _key_of(self, image: Path | bytes) -> bytes:
         if isinstance(image, Path) and self._reads_images:
-            with suppress(OSError):  # which the check of images tells
+            with suppress(OSError):  # reported by the check of images
                 image = image.read_bytes()
         content = image if isinstance(image, bytes) else os.fsencode(os.path.realpath(image))
         return blake2b(content, digest_size=16).digest()
@@ -106,10 +106,11 @@ class Repeats:
         groups = """SELECT row, MIN(rowid) AS first FROM rows GROUP BY row
                     HAVING COUNT(*) > 1 ORDER BY first LIMIT ?"""
         for row, first in query(groups, (EXAMPLES,)).fetchall():
-            (name, where), (copy, place), *_ = query(
-                "SELECT id, place FROM rows WHERE row = ? AND rowid >= ? ORDER BY rowid LIMIT 2", (row, first)
+            (name, where), (copy, source), *_ = query(
+                "SELECT id, source FROM rows WHERE row = ? AND rowid >= ? ORDER BY rowid LIMIT 2",
+                (row, first),
             ).fetchall()
-            examples.append(Example(copy, f"is the same as record {name} of {where}", place))
+            examples.append(Example(copy, f"is the same as record {name} of {where}", source))
         yield Finding(REPEATED, count, tuple(examples))
 
     def _shared(self) -> Iterator[Finding]:
@@ -117,16 +118,17 @@ class Repeats:
         query = self._connection.execute
         query("CREATE INDEX by_image ON rows (image)")
         groups = """SELECT image, MIN(rowid) AS first FROM rows GROUP BY image
-                    HAVING COUNT(DISTINCT place || char(0) || split) > 1 ORDER BY first"""
+                    HAVING COUNT(DISTINCT source || char(0) || split) > 1 ORDER BY first"""
         for image, _ in self._connection.cursor().execute(groups):
+            # Keep one record of each store and split, and compare the first two
             parts: dict[tuple[str, str], str] = {}
-            for place, split, name in query(
-                "SELECT place, split, id FROM rows WHERE image = ? ORDER BY rowid", (image,)
+            for source, split, name in query(
+                "SELECT source, split, id FROM rows WHERE image = ? ORDER BY rowid", (image,)
             ):
-                parts.setdefault((place, split), name)
-            (place, split), (other, other_split), *_ = parts
+                parts.setdefault((source, split), name)
+            (source, split), (other, other_split), *_ = parts
             tally = leaked if len({_is_for_training(split) for _, split in parts}) > 1 else shared
-            first = f"record {parts[place, split]} of {place}, split {split}"
+            first = f"record {parts[source, split]} of {source}, split {split}"
             tally.add(
                 parts[other, other_split], f"shows the image of {first}", f"{other}, split {other_split}"
             )

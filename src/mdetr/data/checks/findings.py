@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
-"""error: training stops, or learns what is wrong. warning: it may. note: what is good to know."""
+"""error: training fails or learns wrong labels; warning: it may; note: information only."""
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-EXAMPLES = 3  # of each finding
+_MAX_CHARACTERS = 60  # characters of a text in an example
+EXAMPLES = 3  # number per finding
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing that was found.
+    """One occurrence of a problem.
 
     Attributes:
-        record: The record's id, "" where it has none.
-        what: What is wrong with it.
-        where: The file or store.
+        record: Id of the record; "" if unknown.
+        what: Description of the problem.
+        where: File or store.
     """
 
     record: str
@@ -29,13 +30,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of finding.
+    """Kind of problem.
 
     Attributes:
-        name: Short, for programs: "cut-words".
-        severity: How bad it is.
-        title: What was found, in the plural.
-        advice: What to do about it.
+        name: Short name for programs, such as "cut-words".
+        severity: Effect on training.
+        title: Description, in the plural.
+        advice: How to solve the problem.
     """
 
     name: str
@@ -46,29 +47,35 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """All that was found of one kind: how often, and the first few."""
+    """Problems of one kind: their number and the first few of them.
+
+    Attributes:
+        kind: Kind of problem.
+        count: Number of occurrences.
+        examples: The first occurrences.
+    """
 
     kind: Kind
     count: int
     examples: tuple[Example, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Convert to types of JSON."""
+        examples = []
+        for example in self.examples:
+            examples.append({"record": example.record, "what": example.what, "where": example.where})
         return {
             "check": self.kind.name,
             "severity": self.kind.severity,
             "count": self.count,
             "title": self.kind.title,
             "advice": self.kind.advice,
-            "examples": [
-                {"record": example.record, "what": example.what, "where": example.where}
-                for example in self.examples
-            ],
+            "examples": examples,
         }
 
 
 class Tally:
-    """Counts what is found of one kind and keeps the first few."""
+    """Counts the problems of one kind, and keeps the first few as examples."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -76,11 +83,16 @@ class Tally:
         self._examples: list[Example] = []
 
     def add(self, record: str, what: str, where: str) -> None:
-        """Count one more."""
+        """Count one problem."""
         self.count += 1
         if len(self._examples) < EXAMPLES:
             self._examples.append(Example(record, what, where))
 
     def findings(self) -> list[Finding]:
-        """One finding, or none if nothing was counted."""
+        """Return one finding, or none if nothing was counted."""
         return [Finding(self.kind, self.count, tuple(self._examples))] if self.count else []
+
+
+def shorten(text: str) -> str:
+    """Quote a text, truncated to fit into a line."""
+    return repr(text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}...")

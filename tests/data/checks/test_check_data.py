@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from mdetr.data.checks import CheckedData, CheckOptions, Report, check_data
-from mdetr.data.findings import Finding
+from mdetr.data.checks.check_data import CheckedData, CheckOptions, Report, check_data
+from mdetr.data.checks.findings import Finding
 from mdetr.data.record import Phrase, Record
 from mdetr.data.store import write_store
 from mdetr.errors import InvalidInputError
@@ -48,7 +48,7 @@ def test_in_good_data_nothing_is_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "start", "end", "told"),
+    ("text", "start", "end", "expected"),
     [
         ("two teapots", 4, 7, "'tea' is a part of 'teapots'"),
         ("a T-shirt", 4, 9, "'shirt' is a part of 'T-shirt'"),
@@ -57,11 +57,11 @@ def test_in_good_data_nothing_is_found(folder: Path) -> None:
         ("고양이가 있다", 1, 3, "'양이' is a part of '고양이'"),
     ],
 )
-def test_spans_that_cut_words_are_found(folder: Path, text: str, start: int, end: int, told: str) -> None:
+def test_spans_that_cut_words_are_found(folder: Path, text: str, start: int, end: int, expected: str) -> None:
     found = _check(folder, [replace(CAT, text=text, spans=(((start, end),),))])
     (example,) = found.pop("cut-words").examples
     assert not found
-    assert (example.record, example.what, example.where) == ("1", told, str(folder / "store"))
+    assert (example.record, example.what, example.where) == ("1", expected, str(folder / "store"))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_words_for_sides_are_counted_by_language_with_what_mirroring_does(folder
     sides, fixed = found["sides"], found["fixed-sides"]
     assert (sides.count, sides.kind.severity) == (3, "note")
     assert sides.kind.title == "texts that name a side, such as left or right (en 2, de 1)"
-    assert "`flip_languages: [en, de]` swaps these words" in sides.kind.advice
+    assert "set `flip_languages: [en, de]` to swap these words" in sides.kind.advice
     assert [example.what for example in sides.examples] == [
         *("'the left cup' (en)", "'the right cup' (en)"),
         "'der linke Becher' (de)",
@@ -219,7 +219,7 @@ LINE = {"image": "a.png", "text": "a cat", "boxes": [[9, 7, 80, 60]], "phrases":
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "told"),
+    ("change", "name", "expected"),
     [
         ({"boxes": [[9, 7, 800, 60]]}, "boxes-outside", "leaves the image of 640 x 480 pixels"),
         ({"boxes": [[90, 7, 80, 60]]}, "boxes-outside", "is empty"),
@@ -231,14 +231,14 @@ LINE = {"image": "a.png", "text": "a cat", "boxes": [[9, 7, 80, 60]], "phrases":
     ],
 )
 def test_lines_that_an_import_would_refuse_are_found_by_kind(
-    folder: Path, change: dict[str, Any], name: str, told: str
+    folder: Path, change: dict[str, Any], name: str, expected: str
 ) -> None:
     lines = [LINE, LINE | {"text": "the cat"} | change]
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
     report = check_data([CheckedData(folder / "mine.jsonl")])
     (finding,) = report.findings
     assert (finding.kind.name, finding.kind.severity, finding.count) == (name, "error", 1)
-    assert told in finding.examples[0].what
+    assert expected in finding.examples[0].what
     assert report.has_errors
     assert json.loads(json.dumps(report.to_dict()))["findings"][0]["count"] == 1
 

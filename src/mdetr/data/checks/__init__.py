@@ -1,0 +1,1 @@
+"""Checks of data for problems that affect training."""
