@@ -25,7 +25,8 @@ from torchvision.ops import box_iou
 
 from mdetr import Mdetr
 from mdetr.data.class_names import class_name
-from mdetr.data.composition import Mention, Scene, by_color, by_place, relation, scene_of
+from mdetr.data.composition.mentions import by_color, by_position, relation
+from mdetr.data.composition.scene import Mention, Scene, scene_of
 from mdetr.data.sources.photos import read_photos
 from mdetr.processing.images import load_image
 
@@ -73,7 +74,7 @@ def _phrases(scene: Scene, rng: Random) -> list[Phrase]:
         Phrase("class name", Mention(rng.choice(("", "a ", "the ")) + _noun(name), things))
         for name, things in list(groups.items())[:4]
     ]
-    for kind, make in (("color", by_color), ("place or size", by_place)):
+    for kind, make in (("color", by_color), ("place or size", by_position)):
         made = (make(scene, rng, name) for name in groups)
         found += [Phrase(kind, mention) for mention in [next(filter(None, made), None)] if mention]
     related = relation(scene, rng)

@@ -31,7 +31,7 @@ from mdetr.data.augmentation.pipelines import (
     scale_jitter_training_augmentation,
 )
 from mdetr.data.augmentation.transforms import Compose
-from mdetr.data.composition import ComposeTexts
+from mdetr.data.composition.texts import ComposeTexts
 from mdetr.data.examples import Augmentation, Example, ExampleDataset
 from mdetr.data.held_out import Part, TrainStore, ValidationStore, check_disjoint, open_store
 from mdetr.data.sources.json_lines import read_json_lines

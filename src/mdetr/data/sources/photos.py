@@ -12,7 +12,8 @@ from pathlib import Path
 from random import Random
 
 from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
-from mdetr.data.composition import Thing, compose, scene_of
+from mdetr.data.composition.scene import Thing, scene_of
+from mdetr.data.composition.texts import compose
 from mdetr.data.record import Record
 from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, read_entries
 from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text

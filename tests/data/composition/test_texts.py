@@ -16,16 +16,9 @@ from torch import Generator
 from mdetr.data.augmentation.transforms import Compose, HorizontalFlip
 from mdetr.data.class_names import KIND_NAMES, KINDS, class_name
 from mdetr.data.colors import COLORS
-from mdetr.data.composition import (
-    NUMBERS,
-    ComposeTexts,
-    Scene,
-    Thing,
-    compose,
-    places,
-    relation,
-    scene_of,
-)
+from mdetr.data.composition.mentions import NUMBERS, distinguishing_words, relation
+from mdetr.data.composition.scene import Scene, Thing, scene_of
+from mdetr.data.composition.texts import ComposeTexts, compose
 from mdetr.data.record import Record, validate_record
 from mdetr.processing.coordinates import Box
 from tests.photos import painted
@@ -362,17 +355,19 @@ def _scene(*boxes: Box) -> Scene:
 
 def test_places_tell_one_thing_from_the_others_of_its_class() -> None:
     row = _scene((0, 40, 20, 60), (40, 40, 60, 60), (75, 35, 100, 65))
-    assert [places(row, (0, 1, 2), index) for index in range(3)] == [
+    assert [distinguishing_words(row, (0, 1, 2), index) for index in range(3)] == [
         ["left"],
         ["middle"],
         ["right", "largest", "biggest"],
     ]
     pair = _scene((40, 0, 60, 20), (42, 70, 52, 80))
-    assert places(pair, (0, 1), 0) == ["top", "bigger", "larger", "biggest"]
-    assert places(pair, (0, 1), 1) == ["bottom", "smaller", "smallest"]
-    assert places(_scene((5, 40, 25, 60)), (0,), 0) == ["left"]  # alone, it is left of the middle
-    assert places(_scene((40, 40, 60, 60)), (0,), 0) == []
-    assert places(_scene((40, 40, 60, 60), (42, 41, 62, 61)), (0, 1), 0) == []
+    assert distinguishing_words(pair, (0, 1), 0) == ["top", "bigger", "larger", "biggest"]
+    assert distinguishing_words(pair, (0, 1), 1) == ["bottom", "smaller", "smallest"]
+    assert distinguishing_words(_scene((5, 40, 25, 60)), (0,), 0) == [
+        "left"
+    ]  # alone, it is left of the middle
+    assert distinguishing_words(_scene((40, 40, 60, 60)), (0,), 0) == []
+    assert distinguishing_words(_scene((40, 40, 60, 60), (42, 41, 62, 61)), (0, 1), 0) == []
 
 
 def test_a_relation_names_the_one_thing_of_its_class_of_which_it_is_true() -> None:
@@ -393,7 +388,7 @@ def test_compose_numbers_its_records() -> None:
 
 
 def test_the_examples_of_the_documents_are_composed_texts() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parents[3] / "docs" / "photo-tiny.md").read_text(encoding="utf-8")
     line = json.loads(re.search(r"```json\n(.+)\n```", document)[1])
     colors = ("black", "white", "red", "blue")
     boxes = [tuple(map(float, box)) for box in line["boxes"]]

@@ -1,0 +1,1 @@
+"""Composition of texts about the named boxes of an image."""
