@@ -16,7 +16,7 @@ from mdetr.data.class_names import (
     is_lookalike,
     similar_groups,
 )
-from mdetr.data.sources.photos import COCO_NAMES
+from mdetr.data.sources.photo_files import COCO_NAMES
 
 KNOWN = sorted({*COCO_NAMES, *GARMENTS, "raccoon"})
 

@@ -13,7 +13,8 @@ import pytest
 
 from mdetr.cli.main import main
 from mdetr.data.record import Record
-from mdetr.data.sources.photos import COCO_NAMES, is_held_out, read_photos
+from mdetr.data.sources.photo_files import COCO_NAMES
+from mdetr.data.sources.photos import is_held_out, read_photos
 from mdetr.data.store import Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.training.recipe_file import load_recipe
@@ -168,7 +169,7 @@ def test_composed_texts_need_images_of_the_size_that_the_line_says(tmp_path: Pat
         (LINE, {"boxes": [[1, 2, 3]]}, "its box 0 must be four numbers x0, y0, x1, y1, got 3"),
         (LINE, {"boxes": [DOG, [1, 2, "x", 4]]}, "its box 1 must be a number, got the text 'x'"),
         (LINE, {"boxes": [DOG, [9, 2, 3, 4]]}, r"its box 1 must be x0, y0, x1, y1 in this order"),
-        (LINE, {"labels": ["dog"]}, 'its "labels" must be one a box, got 1 for 2 boxes'),
+        (LINE, {"labels": ["dog"]}, 'its "labels" must be one for each box, got 1 for 2 boxes'),
         (LINE, {"labels": ["dog", None]}, 'its "labels" must be a text, got null'),
         (LINE, {"labels": ["dog", " "]}, 'its "labels" must be names'),
         (LINE, {"width": 0}, "its width and height must be positive, got 0 x 64"),
@@ -177,7 +178,7 @@ def test_composed_texts_need_images_of_the_size_that_the_line_says(tmp_path: Pat
         (LINE, {"image": ""}, 'its "image" is empty'),
         (LINE, {"boxed": "dog"}, 'its "boxed" must be a list'),
         (CAPTION, {"text": None}, 'its "text" must be a text, got null'),
-        (CAPTION, {"spans": []}, 'its "spans" must be one a box, got 0 for 1 boxes'),
+        (CAPTION, {"spans": []}, 'its "spans" must be one for each box, got 0 for 1 boxes'),
         (CAPTION, {"spans": [[2, 99]]}, r"span \(2, 99\) is outside its text of 10 characters"),
     ],
 )
@@ -208,7 +209,7 @@ def test_a_photo_with_a_bad_line_is_left_out_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": []}, 'its "scores" must be one a box, got 0 for 1 boxes'),
+        ({"scores": []}, 'its "scores" must be one for each box, got 0 for 1 boxes'),
         ({"scores": [None]}, 'its "scores" must be a number, got null'),
         ({"scores": [1.5]}, 'its "scores" must be from 0 to 1'),
         ({"image": TRAIN}, f"there is a line about {TRAIN} already"),

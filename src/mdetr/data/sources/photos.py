@@ -6,8 +6,6 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,121 +13,38 @@ from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
 from mdetr.data.composition.scene import Thing, scene_of
 from mdetr.data.composition.texts import compose
 from mdetr.data.record import Record
-from mdetr.data.sources.converting import LeftOut, attempt, convert_entries, read_entries
-from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text
-from mdetr.data.sources.json_lines import iterate_lines, parse_line, to_box
+from mdetr.data.sources.converting import LeftOut, convert_entries
+from mdetr.data.sources.photo_files import (
+    CAPTIONS,
+    COCO_NAMES,
+    RECORDS_FILE,
+    Entry,
+    Line,
+    read_photo_files,
+)
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.processing.coordinates import Box, Span
+from mdetr.processing.coordinates import Box
 from mdetr.processing.images import load_image
 
-RECORDS_FILE, TEACHER_FILE = "records.jsonl", "teacher.jsonl"
 HELD_OUT = 10  # one photo in so many is for validation
-TEACHER_SCORE = 0.5  # boxes of the detector below it are neither true nor false
-COMPOSED_TEXTS = 4  # of a validation photo
-SAME_BOX = 0.5  # IoU from which two boxes of a class are of the same thing
+TEACHER_SCORE = 0.5  # minimum score of a teacher's box that counts as true; those below count as unknown
+COMPOSED_TEXTS = 4  # texts of a validation photo
+SAME_BOX = 0.5  # minimum IoU of two boxes of a class that show the same thing
 
 # fmt: off
-COCO_NAMES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
-    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase",
-    "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard",
-    "surfboard", "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl",
-    "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake",
-    "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote",
-    "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock",
-    "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)
-VOC_NAMES = frozenset((
-    "person", "bird", "cat", "cow", "dog", "horse", "sheep", "airplane", "bicycle", "boat", "bus", "car",
-    "motorcycle", "train", "bottle", "chair", "couch", "tv", "dining table", "potted plant",
-))
-# What is so common or so small that a detector's silence does not say that it is not there.
+# Classes so common or so small that a detector often misses them
 OFTEN_MISSED = frozenset((
     "person", "chair", "car", "bottle", "book", "cup", "bowl", "handbag", "tie", "backpack", "sports ball",
     "clock", "fork", "knife", "spoon", "cell phone", "dining table", "potted plant", "wine glass",
     "traffic light", "baseball glove",
 ))
 # fmt: on
-# Source -> the classes of which every thing has a box by people.
-BOXED_BY_PEOPLE: dict[str, frozenset[str]] = {
-    "voc12(animal-pose subset)": VOC_NAMES,
-    "voc12(rodm)": VOC_NAMES,
-    "coco train2017": frozenset(COCO_NAMES),
-    "ccp": GARMENTS | {"person"},
-    "fruit": KINDS["fruit"],
-    "raccoon": frozenset(("raccoon",)),
-    "animal-pose(web)": frozenset(),
-}
 PAIRED = KINDS["shoe"] | {"socks", "gloves", "stockings", "bag", "purse", "wallet", "accessories", "bracelet"}
-CAPTIONS = "flickr8k-small+nanodet"
-
 
 NO_BOX = "photos without a box"
 TOO_SMALL = "boxes of less than a pixel in their photo"
 NOT_CHECKED = "photos whose boxes nobody checked, which are not for validation"
-OTHER_PHOTOS = f"lines of {TEACHER_FILE} about photos that {RECORDS_FILE} lacks"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What people say of one photo in one line of `records.jsonl`.
-
-    Attributes:
-        image: Path of the photo, relative to the folder.
-        source: The data set that it is from.
-        width: Of the photo, in pixels.
-        height: Of the photo, in pixels.
-        things: The named boxes; they may reach over the edge of the photo.
-        text: A caption, or None.
-        spans: Per box, the characters of the caption that it belongs to; of captions only.
-        boxed: Further classes of which every thing in the photo has a box.
-    """
-
-    image: str
-    source: str
-    width: int
-    height: int
-    things: tuple[Thing, ...]
-    text: str | None
-    spans: tuple[Span, ...]
-    boxed: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the detector found in one photo: a class, a score from 0 to 1 and a box each."""
-
-    image: str
-    things: tuple[Thing, ...]
-    scores: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """All that the files say of one photo.
-
-    Attributes:
-        where: The place of its first line, for errors.
-        lines: What people said of it; a line a text, at least one.
-        teacher: What the detector found in it; None where it did not look.
-    """
-
-    where: str
-    lines: tuple[Line, ...]
-    teacher: Finding | None
-
-    @property
-    def photo(self) -> Line:
-        """The line that says what photo it is; the others say the same."""
-        return self.lines[0]
-
-    @property
-    def boxed(self) -> frozenset[str]:
-        """The classes of which every thing has a box by people."""
-        known = BOXED_BY_PEOPLE.get(self.photo.source, frozenset())
-        return known.union(*(line.boxed for line in self.lines))
 
 
 def read_photos(
@@ -178,7 +93,7 @@ def read_photos(
     counts = Counter[str]() if left_out is None else left_out
     chosen = (
         (entry.where, entry)
-        for entry in _entries(folder, on_bad, counts)
+        for entry in read_photo_files(folder, on_bad, counts)
         if is_held_out(entry.photo.image) is (split == "val")
     )
 
@@ -193,108 +108,6 @@ def read_photos(
 def is_held_out(image: str) -> bool:
     """Whether a photo is for validation, which depends on its name alone."""
     return zlib.crc32(image.encode()) % HELD_OUT == 0
-
-
-def _entries(folder: Path, on_bad: OnBad | None, left_out: Counter[str]) -> Iterator[Entry]:
-    """The photos of which every line is good, in the order of their first lines."""
-    lines: dict[str, list[Line]] = {}
-    places: dict[str, str] = {}
-    broken: set[str] = set()
-    for where, (_, text) in iterate_lines(folder / RECORDS_FILE):
-        named = attempt(_name_photo, text, where, on_bad)
-        if named is None:
-            continue
-        image, fields = named
-        places.setdefault(image, where)
-        said = lines.setdefault(image, [])
-        line = attempt(partial(_read_line, image, said), fields, where, on_bad)
-        if line is None:
-            broken.add(image)
-        else:
-            said.append(line)
-    teacher = _read_teacher(folder / TEACHER_FILE, on_bad)
-    others = len(teacher.keys() - places.keys())
-    if others:
-        left_out[OTHER_PHOTOS] += others
-    for image, said in lines.items():
-        if image not in broken:  # what a bad line would have named cannot count as absent
-            yield Entry(places[image], tuple(said), teacher.get(image))
-
-
-def _name_photo(text: str) -> tuple[str, Fields]:
-    """The photo that a line is about, and the line's fields."""
-    fields = Fields(parse_line(text))
-    image = fields.text("image")
-    if not image:
-        raise InvalidInputError('its "image" is empty')
-    return image, fields
-
-
-def _read_line(image: str, before: Sequence[Line], fields: Fields) -> Line:
-    """A line about a photo; those before it about the same photo must agree on what photo it is."""
-    width, height = fields.size()
-    source = fields.text("source")
-    things = _read_things(fields)
-    is_caption = source == CAPTIONS
-    spans = [to_span(span, '"spans"') for span in fields.items("spans")] if is_caption else []
-    if is_caption and len(spans) != len(things):
-        raise InvalidInputError(f'its "spans" must be one a box, got {len(spans)} for {len(things)} boxes')
-    text = fields.text("text") if is_caption else None
-    boxed = [to_text(name, '"boxed"') for name in fields.items("boxed")] if "boxed" in fields else []
-    line = Line(image, source, width, height, things, text, tuple(spans), frozenset(map(_canonical, boxed)))
-    if before:
-        _check_same_photo(line, before[0])
-    return line
-
-
-def _read_things(fields: Fields) -> tuple[Thing, ...]:
-    labels = [to_text(label, '"labels"') for label in fields.items("labels")]
-    boxes = [to_box(box, f"box {number}") for number, box in enumerate(fields.items("boxes"))]
-    if len(labels) != len(boxes):
-        raise InvalidInputError(f'its "labels" must be one a box, got {len(labels)} for {len(boxes)} boxes')
-    for number, (label, (x0, y0, x1, y1)) in enumerate(zip(labels, boxes, strict=True)):
-        if not label.strip():
-            raise InvalidInputError(f'its "labels" must be names, got {describe(label)}')
-        if x1 < x0 or y1 < y0:
-            place = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-            raise InvalidInputError(f"its box {number} must be x0, y0, x1, y1 in this order, got {place}")
-    return tuple(Thing(_canonical(label), box) for label, box in zip(labels, boxes, strict=True))
-
-
-def _check_same_photo(line: Line, first: Line) -> None:
-    """See that two lines about one photo agree on what photo that is."""
-    for name in ("source", "width", "height"):
-        value, expected = getattr(line, name), getattr(first, name)
-        if value != expected:
-            raise InvalidInputError(
-                f'its "{name}" must be {expected!r} as in the first line of this photo, got {value!r}'
-            )
-
-
-def _read_teacher(file: Path, on_bad: OnBad | None) -> dict[str, Finding]:
-    """What the detector found, by the name of the photo; nothing where there is no such file."""
-    if not file.is_file():
-        return {}
-    found: dict[str, Finding] = {}
-
-    def read(line: str) -> Finding:
-        fields = Fields(parse_line(line))
-        image, things = fields.text("image"), _read_things(fields)
-        scores = [to_finite(score, '"scores"') for score in fields.items("scores")]
-        if len(scores) != len(things):
-            raise InvalidInputError(
-                f'its "scores" must be one a box, got {len(scores)} for {len(things)} boxes'
-            )
-        if not all(0 <= score <= 1 for score in scores):
-            raise InvalidInputError('its "scores" must be from 0 to 1')
-        if image in found:
-            raise InvalidInputError(f"there is a line about {image} already")
-        return Finding(image, things, tuple(scores))
-
-    lines = ((where, text) for where, (_, text) in iterate_lines(file))
-    for finding in read_entries(lines, read, on_bad):
-        found[finding.image] = finding
-    return found
 
 
 def _training_records(entry: Entry) -> list[Record | LeftOut]:
@@ -440,10 +253,6 @@ def _clipped(box: Box, photo: Line) -> Box:
 def _is_large_enough(box: Box) -> bool:
     x0, y0, x1, y1 = box
     return x1 - x0 >= 1 and y1 - y0 >= 1
-
-
-def _canonical(label: str) -> str:
-    return {"sofa": "couch"}.get(label, label)
 
 
 def _enclosing(a: Box, b: Box) -> Box:
