@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mdetr.data.class_names import GARMENTS, KINDS
-from mdetr.data.composition import Thing
+from mdetr.data.composition.scene import Thing
 from mdetr.data.sources.converting import attempt, read_entries
 from mdetr.data.sources.fields import Fields, describe, to_finite, to_span, to_text
 from mdetr.data.sources.json_lines import iterate_lines, parse_line, to_box
