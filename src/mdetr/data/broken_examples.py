@@ -1,4 +1,4 @@
-"""Broken examples: left out, listed and counted."""
+"""List of the broken examples that training and evaluation leave out."""
 
 from __future__ import annotations
 
@@ -12,43 +12,50 @@ import numpy as np
 from mdetr.data.store import Store
 from mdetr.errors import TrainingError
 
-MAX_FRACTION = 0.01  # of the examples that may be broken
+MAX_FRACTION = 0.01  # maximum fraction of broken examples
 BROKEN_FILE = "broken_examples.jsonl"
-TRAINING = "train"  # what the list calls the training data; validation data have their own names
+TRAINING = "train"  # name of the training data in the list
 
 
 class BrokenExamples:
-    """The list of what was left out: a file with a line of JSON for each, shared by all processes.
+    """JSON Lines file of the examples that are left out, shared by all processes.
 
-    A line has "data" ("train" or the validation's name), "store", the record's "source", "split", "id" and
-    "image_id", the "reason", and "example", the place among the examples, where reading it failed.
+    A line has "data" ("train" or the name of the validation set), "store", the "source", "split", "id" and
+    "image_id" of the record, the "reason", and "example", the index of an example that could not be read.
 
     Args:
-        file: Where the list is; it is made when there is something to list.
+        file: Path of the list, which is created with its first line.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def add_records(self, data: str, store: Store, reasons: Mapping[int, str]) -> None:
-        """List rows of a store, each with the reason, unless they are listed already."""
-        named = [{**store.name_of(row), "reason": reason} for row, reason in reasons.items()]
-        self._add([{"data": data, "store": str(store.path), **line} for line in named])
+        """Add rows of a store with their reasons, unless they are already listed."""
+        lines: list[dict[str, Any]] = []
+        for row, reason in reasons.items():
+            names = store.name_of(row)
+            lines.append({"data": data, "store": str(store.path), **names, "reason": reason})
+        self._add(lines)
 
-    def add_example(self, data: str, place: int, store: Path, name: Mapping[str, str], reason: str) -> None:
-        """List an example that could not be read, by its place, unless it is listed already."""
-        self._add([{"data": data, "store": str(store), **name, "reason": reason, "example": place}])
+    def add_example(self, data: str, index: int, store: Path, name: Mapping[str, str], reason: str) -> None:
+        """Add an example that could not be read, unless it is already listed."""
+        self._add([{"data": data, "store": str(store), **name, "reason": reason, "example": index}])
 
     def _add(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Append the lines that are new."""
         known = {_key(entry) for entry in self._lines()}
-        new = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines if _key(line) not in known]
+        new: list[str] = []
+        for line in lines:
+            if _key(line) not in known:
+                new.append(json.dumps(line, ensure_ascii=False) + "\n")
         if new:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
                 file.write("".join(new))
 
     def unreadable(self, data: str) -> set[int]:
-        """The places of the examples that could not be read so far."""
+        """Return the indices of the examples that could not be read so far."""
         return {line["example"] for line in self._lines() if line["data"] == data and "example" in line}
 
     def _lines(self) -> list[dict[str, Any]]:
@@ -69,33 +76,38 @@ def without_unusable(
     find: Callable[[Store], dict[int, str]],
     broken: BrokenExamples | None = None,
 ) -> tuple[list[Store], str | None]:
-    """Leave out the records that the model cannot take, and list them.
+    """Leave out the records that the model cannot process, and list them.
 
     Args:
-        data: What the list calls the data.
-        stores: Of which records are left out.
-        find: Gives for a store the rows that cannot be used, each with the reason.
-        broken: The list; None to list nothing.
+        data: Name of the data in the list.
+        stores: Stores to check.
+        find: Function from a store to its unusable rows with their reasons.
+        broken: List to add them to; None for no list.
 
     Returns:
-        The stores without these records, and a sentence that says how many there were; None without any.
+        The stores without these records, and a sentence with their number; None if there are none.
 
     Raises:
-        TrainingError: There are too many of them.
+        TrainingError: More than 1 % of the records are unusable.
     """
     kept: list[Store] = []
     total = count = 0
     first = ""
     for store in stores:
+        # Find and list the unusable rows
         reasons = find(store)
         if reasons and broken is not None:
             broken.add_records(data, store, reasons)
         if reasons and not first:
             row, reason = next(iter(reasons.items()))
             first = f"{store.name_of(row)['id']!r} of {store.path}: {reason}"
+
+        # Keep the others
         total, count = total + len(store), count + len(reasons)
         usable = np.setdiff1d(np.arange(len(store)), np.array(list(reasons), dtype=np.int64))
         kept.append(store.select(usable) if reasons else store)
+
+    # Describe what is left out
     if not count:
         return kept, None
     listed = "" if broken is None else f" All are listed in {broken.file}."
@@ -109,5 +121,5 @@ def without_unusable(
 
 
 def too_many(count: int, total: int) -> bool:
-    """Whether more examples are broken than may be; one always may, unless there is no other."""
+    """Check whether too many examples are broken; a single one is allowed unless it is the only example."""
     return count >= total or count > max(1, MAX_FRACTION * total)

@@ -8,18 +8,18 @@ from functools import cache
 
 @dataclass(frozen=True)
 class ClassName:
-    """The words for one class of things.
+    """Names of one class of objects.
 
     Attributes:
-        singular: Names of one thing, the most common first; empty for what is always plural, such as jeans.
-        plural: Names of several.
+        singular: Names of one object, the most common first; empty for plural nouns such as jeans.
+        plural: Names of several objects.
     """
 
     singular: tuple[str, ...]
     plural: tuple[str, ...]
 
 
-# Canonical name -> other names of the same thing.
+# Canonical name -> synonyms.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "person": ("human",),
     "dog": ("doggy",),
@@ -54,7 +54,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "suitcase": ("luggage",),
 }
 
-# What has no singular, or whose singular is not the plural without "s".
+# Nouns without a singular, or with a singular other than the plural without "s".
 ALWAYS_PLURAL: dict[str, tuple[str, ...]] = {
     "pants": ("trousers",),
     "jeans": ("denim pants",),
@@ -217,7 +217,7 @@ SIMILAR: tuple[frozenset[str], ...] = (
 
 @cache
 def class_name(name: str) -> ClassName:
-    """The words for a class, by its canonical name; a name that is not known gets regular plurals."""
+    """Look up the names of a class by its canonical name; an unknown name gets a regular plural."""
     if name in KIND_NAMES:
         return KIND_NAMES[name]
     if name in ALWAYS_PLURAL:
@@ -231,13 +231,13 @@ def class_name(name: str) -> ClassName:
 
 
 def is_lookalike(name: str, others: frozenset[str]) -> bool:
-    """Whether a class is, or is easily confused with, one of some others."""
+    """Check whether a class is one of `others`, or easily confused with one of them."""
     return name in others or any(name in group and group & others for group in LOOKALIKES)
 
 
 @cache
 def similar_groups(name: str) -> tuple[frozenset[str], ...]:
-    """The groups of similar things that a class is in; none for one that is not known."""
+    """List the groups of similar classes with a class; empty for an unknown one."""
     return tuple(group for group in SIMILAR if name in group)
 
 

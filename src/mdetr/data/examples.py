@@ -19,19 +19,19 @@ from mdetr.processing.coordinates import Size
 
 Records = tuple[Record, ...]
 Augmentation = Callable[[Tensor, Records, Generator], tuple[Tensor, Records]]
-"""(image (3, H, W) uint8, its records, the source of randomness) -> the same, moved together."""
+"""(image (3, H, W) uint8, its records, random number generator) -> augmented image and records."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image, (3, H, W) uint8, and the records about it."""
+    """Image, (3, H, W) uint8, with its records."""
 
     image: Tensor
     records: Records
 
 
 class Outlines:
-    """The records of a store, in memory, without all that augmentation does not look at to choose sizes."""
+    """Boxes and image sizes of a store in memory, which are enough to predict augmented sizes."""
 
     def __init__(self, store: Store) -> None:
         table = store.columns(["height", "width", "boxes"]).combine_chunks()
@@ -42,7 +42,7 @@ class Outlines:
         self._boxes = flat.to_numpy().reshape(-1, 4)
 
     def __getitem__(self, row: int) -> Record:
-        """The record of one row, with boxes and size alone."""
+        """Make a record of one row with only boxes and size."""
         boxes = self._boxes[self._starts[row] : self._starts[row + 1]].tolist()
         height, width = self._sizes[row].tolist()
         return Record(
@@ -60,10 +60,10 @@ class Outlines:
 
 
 class ExampleDataset(Dataset[Example]):
-    """One item per image of a store, or per text.
+    """Data set with one item per image of a store, or per text.
 
-    Random choices depend on (seed, epoch, index) alone once `set_epoch` was called, however many workers
-    there are and wherever training resumes. Without it they follow torch's own random state in each process.
+    After `set_epoch`, random choices depend only on (seed, epoch, index), for any number of workers and after
+    a resume. Before, they follow torch's random state in each process.
     """
 
     def __init__(
@@ -77,12 +77,12 @@ class ExampleDataset(Dataset[Example]):
         """Group a store's rows by image.
 
         Args:
-            store: the records.
-            augmentation: what to do to each image and its records together; None for nothing.
-            texts_per_image: at most how many records of an image are drawn, without repetition, in the order
-                of the store; None for all.
-            seed: of the random choices.
-            by_image: false for an item of its own for each text.
+            store: Store of the records.
+            augmentation: Augmentation of an image and its records; None for none.
+            texts_per_image: Maximum number of records of an image, sampled without replacement and kept in
+                the order of the store; None for all.
+            seed: Seed of the random choices.
+            by_image: Whether an item has all texts of an image; false for one item per text.
         """
         if texts_per_image is not None and texts_per_image < 1:
             raise InvalidInputError(
@@ -113,10 +113,10 @@ class ExampleDataset(Dataset[Example]):
         return Example(image, records)
 
     def shape(self, index: int) -> Size:
-        """Height and width in pixels that the example's image has in this epoch, without reading it.
+        """Predict the height and width in pixels of an example's image in this epoch, without reading it.
 
-        The first call reads the sizes and boxes of the whole store, some 30 bytes a row and 16 a box, which
-        this process keeps: rows at random would cost a decoded group of rows each.
+        The first call reads the sizes and boxes of the whole store into memory, some 30 bytes per row and 16
+        per box, since each random read of a row would decode a whole row group.
         """
         if self._outlines is None:
             self._outlines = Outlines(self.store)
@@ -129,11 +129,11 @@ class ExampleDataset(Dataset[Example]):
         return image.shape[-2], image.shape[-1]
 
     def name_of(self, index: int) -> dict[str, str]:
-        """The source, split, id and image_id of an example's first record, whether or not it can be read."""
+        """Return source, split, id and image_id of an example's first record, even if it cannot be read."""
         return self.store.name_of(int(self._rows[self._bounds[index]]))
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the random choices those of this epoch (`transformers.Trainer` calls it)."""
+        """Set the epoch of the random choices (called by `transformers.Trainer`)."""
         self._epoch.fill_(epoch)
 
     def _generator(self, index: int) -> Generator:
@@ -152,17 +152,23 @@ class ExampleDataset(Dataset[Example]):
 
 
 def _group_by_image(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """All row numbers, image after image in the order of their first rows, and where each image begins."""
+    """Sort the row numbers by image, in the order of their first rows; return them with the image bounds."""
     table = store.columns(["source", "split", "image_id"])
+
+    # Number the distinct images
     key = np.zeros(len(table), dtype=np.int64)
     for name in table.column_names:
         codes = table[name].dictionary_encode().combine_chunks()
         values = codes.indices.to_numpy().astype(np.int64)
         key = np.unique(key * (int(values.max(initial=0)) + 1) + values, return_inverse=True)[1]
     _, first, image_of_row = np.unique(key, return_index=True, return_inverse=True)
-    place = np.empty(len(first), dtype=np.int64)
-    place[np.argsort(first)] = np.arange(len(first))
-    image_of_row = place[image_of_row]
+
+    # Renumber them in the order of their first rows
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    image_of_row = rank[image_of_row]
+
+    # Sort the rows by image
     rows = np.argsort(image_of_row, kind="stable")
     bounds = np.concatenate(([0], np.cumsum(np.bincount(image_of_row, minlength=len(first)))))
     return rows, bounds

@@ -8,11 +8,11 @@ _PARENTHESES = re.compile(r"\([^)]*\)")
 
 
 def class_prompt(name: str) -> str:
-    """The text that asks for a class: "hot_dog_(food)" -> "hot dog ".
+    """Make the text prompt for a class name: "hot_dog_(food)" -> "hot dog ".
 
-    What stands in parentheses goes, and the space before it stays, as in the texts that the published models
-    were trained with.
+    Text in parentheses is removed, but not the space before it, as in the training texts of the released
+    models.
 
-    Source: arXiv 2104.12763, section 4.2.4: every class name of LVIS is a text of its own.
+    Source: arXiv 2104.12763, section 4.2.4: every class name of LVIS is a separate text.
     """
     return re.sub(" +", " ", _PARENTHESES.sub("", name).replace("_", " "))

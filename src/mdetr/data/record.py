@@ -1,4 +1,4 @@
-"""The record: one text about one image, with the boxes of what it mentions. The one schema of all data."""
+"""Record: one text about one image, with the boxes of the objects it mentions; and the schema of stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from mdetr.processing.coordinates import Box, Spans
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A phrase that evaluation asks about: its characters and, as indices into `boxes`, its true boxes."""
+    """Phrase to evaluate.
+
+    Attributes:
+        spans: Characters of the text, (start, end) with end exclusive.
+        box_indices: Indices of its boxes in `Record.boxes`.
+    """
 
     spans: Spans
     box_indices: tuple[int, ...]
@@ -27,15 +32,24 @@ class Phrase:
 class Record:
     """One row of a store.
 
-    source, split, id: where it came from; `id` is unique within source and split.
-    image: path relative to the store's image root, or the encoded image itself.
-    image_id: the same for all texts of one image. width, height: of the image, in pixels.
-    text: caption, expression, question or class prompt.
-    boxes: x0, y0, x1, y1 in pixels. spans: per box, characters of `text`, (start, end) with end exclusive.
-    is_referred: per box, whether the text as a whole denotes it; None where the source does not say.
-    masks: per box, COCO compressed RLE counts.
-    phrases: what evaluation asks about, where it differs from `spans`.
-    extra: JSON with what a protocol needs, which `protocol_fields` reads, and ids of the source.
+    Attributes:
+        source: Data set.
+        split: Split of the data set.
+        id: Id, unique within source and split.
+        image: Path relative to the store's image root, or the encoded image.
+        image_id: Id of the image, the same for all texts of one image.
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        text: Caption, expression, question or class prompt.
+        boxes: x0, y0, x1, y1 in pixels.
+        spans: Per box, characters of `text`, (start, end) with end exclusive.
+        is_referred: Per box, whether the text as a whole refers to it; None if unknown.
+        masks: Per box, COCO compressed RLE counts.
+        phrases: Phrases to evaluate, if they differ from `spans`.
+        answer: Answer to a question.
+        answer_type: One of `ANSWER_TYPES`.
+        category_ids: Per box, the id of its class.
+        extra: JSON with fields for `protocol_fields` and ids of the source.
     """
 
     source: str
@@ -90,11 +104,11 @@ def validate_record(record: Record, where: str | None = None) -> None:
     """Check a record against the rules of the schema.
 
     Args:
-        record: what to check.
-        where: the file and the entry that it was read from, for the error message.
+        record: Record to check.
+        where: File and entry of the record, for the error message.
 
     Raises:
-        InvalidRecordError: naming the entry, the rule and the value that breaks it.
+        InvalidRecordError: The record breaks a rule; the message names the entry, the rule and the value.
     """
     for part, find_problem in _RULES:
         if problem := find_problem(record):
@@ -104,27 +118,27 @@ def validate_record(record: Record, where: str | None = None) -> None:
 
 
 def as_stored(box: Box) -> Box:
-    """A box as a store keeps it, in 32 bits: its edges may move a little, and may meet."""
+    """Round a box to 32-bit floats as in a store, which may make a thin box empty."""
     x0, y0, x1, y1 = struct.unpack("4f", struct.pack("4f", *box))
     return x0, y0, x1, y1
 
 
 def to_row(record: Record) -> dict[str, Any]:
-    """The record as a row of `SCHEMA`; an encoded image goes to the column `image_bytes`."""
-    embedded = isinstance(record.image, bytes)
-    phrases = record.phrases
-    return {
-        **{name: getattr(record, name) for name in _UNCHANGED_FIELDS},
-        "image": None if embedded else record.image,
-        "image_bytes": record.image if embedded else None,
-        "phrases": None
-        if phrases is None
-        else [{"spans": phrase.spans, "box_indices": phrase.box_indices} for phrase in phrases],
-    }
+    """Convert a record to a row of `SCHEMA`; an encoded image goes to the column `image_bytes`."""
+    is_embedded = isinstance(record.image, bytes)
+    row: dict[str, Any] = {name: getattr(record, name) for name in _UNCHANGED_FIELDS}
+    row["image"] = None if is_embedded else record.image
+    row["image_bytes"] = record.image if is_embedded else None
+    row["phrases"] = None
+    if record.phrases is not None:
+        row["phrases"] = []
+        for phrase in record.phrases:
+            row["phrases"].append({"spans": phrase.spans, "box_indices": phrase.box_indices})
+    return row
 
 
 def from_row(row: Mapping[str, Any]) -> Record:
-    """The record that a row of `SCHEMA` (as Python values) holds; not validated."""
+    """Convert a row of `SCHEMA`, as Python values, to a record without validation."""
     image = row["image_bytes"] if row["image"] is None else row["image"]
     boxes = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row["boxes"])
     spans = tuple(_to_spans(spans) for spans in row["spans"])
@@ -160,7 +174,7 @@ def _to_spans(spans: Sequence[Sequence[int]]) -> Spans:
 
 
 def _problem_of_kinds(record: Record) -> str | None:
-    """Whether a field holds what its type does not allow, which Python itself does not check."""
+    """Check the types of the fields, which Python does not check."""
     for name in _TEXT_FIELDS:
         value = getattr(record, name)
         if (value is None and name in _OPTIONAL_TEXT_FIELDS) or (
@@ -218,16 +232,16 @@ def _problem_of_box(box: Box, width: int, height: int) -> str | None:
     if len(box) != 4 or not all(isinstance(value, float | int) for value in box):
         return f"must be four numbers x0, y0, x1, y1, got {box!r:.60}"
     try:
-        place = "({:g}, {:g}, {:g}, {:g})".format(*box)
+        shown = "({:g}, {:g}, {:g}, {:g})".format(*box)
     except OverflowError:  # a whole number beyond all floating point
         return f"{box!r:.60} leaves the image of {width} x {height} pixels"
     if not all(math.isfinite(value) for value in box):
-        return f"{place} is not finite"
+        return f"{shown} is not finite"
     x0, y0, x1, y1 = as_stored(box)
     if not (x0 < x1 and y0 < y1):
-        return f"{place} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, also in 32 bits)"
+        return f"{shown} is empty (a box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, also in 32 bits)"
     if not (x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height):
-        return f"{place} leaves the image of {width} x {height} pixels"
+        return f"{shown} leaves the image of {width} x {height} pixels"
     return None
 
 
@@ -272,7 +286,7 @@ def _problem_of_answer(record: Record) -> str | None:
     return None
 
 
-# What validate_record looks at, part by part.
+# Rules of validate_record, by the part of the record.
 _RULES = (
     ("entry", _problem_of_kinds),
     ("image", _problem_of_image),

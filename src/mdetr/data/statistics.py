@@ -17,12 +17,19 @@ LONG_TEXT = 250  # characters; few texts of this length have more than the model
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a store holds.
+    """Statistics of a store.
 
-    rows, images, boxes: counts. boxes_per_row, text_length: smallest, median and largest (characters).
-    coverage: the mean share of a text's characters that some box's spans hold, over rows with boxes.
-    sources: "source/split" -> rows. answer_types: type -> rows. masks: rows that have them.
-    problems: what may be wrong -> how often.
+    Attributes:
+        rows: Number of rows.
+        images: Number of images.
+        boxes: Number of boxes.
+        boxes_per_row: Minimum, median and maximum number of boxes.
+        text_length: Minimum, median and maximum number of characters.
+        coverage: Mean fraction of a text's characters in the spans of boxes, over rows with boxes.
+        sources: "source/split" -> number of rows.
+        answer_types: Answer type -> number of rows.
+        masks: Number of rows with masks.
+        problems: Possible problem -> number of occurrences.
     """
 
     rows: int
@@ -37,12 +44,12 @@ class Statistics:
     problems: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Convert to types of JSON."""
         return dict(vars(self))
 
 
 def store_statistics(store: Store) -> Statistics:
-    """Read a store's columns, without its images, and count."""
+    """Compute the statistics from the columns of a store; images are not read."""
     counts: list[int] = []
     lengths: list[int] = []
     covered: list[float] = []
@@ -50,6 +57,8 @@ def store_statistics(store: Store) -> Statistics:
     files: set[str] = set()
     sources, answer_types, problems = Counter[str](), Counter[str](), Counter[str]()
     masks = 0
+
+    # Count over all rows
     for batch in store.columns(COLUMNS).to_batches():
         for row in batch.to_pylist():
             counts.append(len(row["boxes"]))
@@ -63,8 +72,10 @@ def store_statistics(store: Store) -> Statistics:
                 answer_types[row["answer_type"]] += 1
             if row["image"] is not None:
                 files.add(row["image"])
-            problems["rows with a box without words"] += any(not own for own in row["spans"])
+            problems["rows with a box without words"] += not all(row["spans"])
             problems[f"rows with more than {LONG_TEXT} characters"] += len(row["text"]) > LONG_TEXT
+
+    # Look for each image file once
     root = Path() if store.image_root is None else store.image_root
     problems["images that are missing"] = sum(not (root / name).is_file() for name in files)
     return Statistics(
@@ -82,8 +93,12 @@ def store_statistics(store: Store) -> Statistics:
 
 
 def _coverage(text: str, spans: list[list[list[int]]]) -> float:
-    held = {place for own in spans for start, end in own for place in range(start, end)}
-    return len(held) / max(1, len(text))
+    """Compute the fraction of the characters of a text in the spans of its boxes."""
+    covered: set[int] = set()
+    for spans_of_box in spans:
+        for start, end in spans_of_box:
+            covered.update(range(start, end))
+    return len(covered) / max(1, len(text))
 
 
 def _spread(values: list[int]) -> tuple[float, float, float]:

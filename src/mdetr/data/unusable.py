@@ -1,4 +1,4 @@
-"""Checks of a store against what a model can take."""
+"""Checks of a store against the limits of a model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ def unusable_texts(store: Store, processor: MdetrProcessor) -> dict[int, str]:
     """Find the records whose texts have more tokens than the model has positions.
 
     Args:
-        store: The records.
-        processor: The model's own.
+        store: Store to check.
+        processor: Processor of the model.
 
     Returns:
-        Row -> what is wrong with it.
+        Row -> description of the problem.
     """
     texts = store.columns(["text"])["text"]
-    # A token is a byte at least; only texts that could be too long are looked at one by one.
+
+    # Tokenize only texts that could be too long: a token has at least one byte
     added = processor.tokenizer.num_special_tokens_to_add() + 1
     long = pc.greater(pc.binary_length(texts), processor.max_text_tokens - added)
     reasons: dict[int, str] = {}
@@ -35,7 +36,7 @@ def unusable_texts(store: Store, processor: MdetrProcessor) -> dict[int, str]:
 
 
 def unusable_answers(store: Store, processor: MdetrProcessor) -> dict[int, str]:
-    """Find the records whose answers the model lacks, if it is one that answers. See `unusable_texts`."""
+    """Find the records whose answers are not in the vocabulary of the model, if it has one."""
     answers = processor.answers
     table = store.columns(["answer", "answer_type"])
     if not answers.vocabulary or table["answer"].null_count == len(table):
@@ -58,26 +59,26 @@ def unusable_answers(store: Store, processor: MdetrProcessor) -> dict[int, str]:
 
 
 def without_masks(store: Store) -> dict[int, str]:
-    """Find the records that have boxes but no masks. See `unusable_texts`."""
+    """Find the records with boxes but without masks."""
     table = store.columns(["boxes", "masks"])
     bare = pc.and_(pc.greater(pc.list_value_length(table["boxes"]), 0), pc.is_null(table["masks"]))
     return dict.fromkeys(_rows(bare), "It has boxes without masks, and the model learns masks.")
 
 
 def has_masks(store: Store) -> bool:
-    """Whether any record has masks."""
+    """Check whether any record has masks."""
     masks = store.columns(["masks"])["masks"]
     return masks.null_count < len(masks)
 
 
 def count_crowded(store: Store, num_queries: int) -> int:
-    """Count the records with more boxes than a model can give."""
+    """Count the records with more boxes than a model has queries."""
     counts = pc.list_value_length(store.columns(["boxes"])["boxes"])
     return int(pc.sum(pc.greater(counts, num_queries)).as_py() or 0)
 
 
 def scored_tasks(store: Store) -> list[str]:
-    """List the tasks that a store's records say enough for."""
+    """List the tasks for which a store has annotations."""
     table = store.columns(["boxes", "is_referred", "answer", "masks"])
     referring = pc.is_valid(table["is_referred"])
     boxes = pc.greater(pc.list_value_length(table["boxes"]), 0)
