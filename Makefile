@@ -18,7 +18,7 @@ help: ## show this list
 
 setup: $(STAMP) ## set up .venv with the locked dependencies and this package
 
-# What it takes to run the package, at the locked versions.
+# What running the package needs, at the locked versions.
 $(RUN_STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; found %s. Name one: make setup PYTHON=python3.12" % sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -27,12 +27,12 @@ $(RUN_STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m compileall -q src
 	@touch $@
 
-# And what it takes to train, test and check it.
+# What training, tests and linters need in addition.
 $(STAMP): $(RUN_STAMP)
 	$(UV) pip install -q --python $(BIN)/python --compile-bytecode -r requirements.lock
 	@touch $@
 
-demo: $(RUN_STAMP) ## find what texts mention in a photo and in a scene (sets up only what this needs)
+demo: $(RUN_STAMP) ## ground texts in a photo and in a scene (sets up only what this needs)
 	@mkdir -p demo
 	$(BIN)/mdetr ground --example --output demo/photo.png
 	$(BIN)/mdetr ground $(SCENE) "$(CAPTION)" --model clevr-tiny --output demo/scene.png
@@ -44,17 +44,18 @@ app: setup ## open the web page at http://127.0.0.1:7860/
 test: setup ## run the tests, two at a time; others: make test WORKERS=8 TESTS=tests/cli
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-lint: setup ## check style, types and the direction of imports
+lint: setup ## check style, types, the direction of imports and docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pydoclint -q src/mdetr
 
-format: setup ## put the code into the form that lint wants
+format: setup ## format the code, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Chosen once for every system and Python, and written down.
+# One file for every system and Python version.
 lock: $(UV) ## choose the versions of all dependencies anew (requirements.lock)
 	$(UV) pip compile pyproject.toml --universal --python-version 3.11 \
 		--extra dev --extra clevr --extra masks --no-emit-index-url --no-emit-find-links \
@@ -68,5 +69,5 @@ wheel: $(UV) ## build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(UV) build -q --out-dir dist
 
-clean: ## remove what these targets have made, but for .venv
+clean: ## remove what these targets have made, except .venv
 	rm -rf demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage

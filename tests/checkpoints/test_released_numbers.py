@@ -20,7 +20,7 @@ from mdetr.losses.matcher import assign, matching_cost
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processing.images import image_layouts
+from mdetr.processing.layouts import image_layouts
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.tokens import token_ranges, tokenized_texts
 from tests.model.reference import (

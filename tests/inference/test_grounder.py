@@ -20,7 +20,7 @@ from mdetr.inference import batching
 from mdetr.inference.detection import merge_classes
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.answers import CLEVR_VOCABULARY
-from mdetr.processing import images as processing_images
+from mdetr.processing import layouts as processing_layouts
 from mdetr.processing.detections import Detections
 from tests.model.models import small_model
 
@@ -590,7 +590,7 @@ def test_one_image_and_one_caption_are_loaded_tokenized_and_laid_out_once(
 
     count_calls(Image, "open")
     count_calls(type(bundled.processor.tokenizer), "__call__")
-    count_calls(processing_images, "ImageLayout")
+    count_calls(processing_layouts, "ImageLayout")
     if batched:
         (result,) = bundled.ground_batch([PICTURE], [CAPTION])
     else:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from mdetr.errors import InvalidInputError
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import as_list, image_size, load_image, resized_size
+from mdetr.processing.images import as_list, image_size, load_image
+from mdetr.processing.layouts import resized_size
 
 RED_LEFT = np.zeros((40, 60, 3), np.uint8)
 RED_LEFT[:, :20, 0] = 255

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import image_layouts
+from mdetr.processing.layouts import image_layouts
 from mdetr.processing.rle import decode_masks, encode_masks, run_lengths
 
 

@@ -17,7 +17,8 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
-from mdetr.processing.images import ImageInput, ImageLayout, image_layouts, is_single, load_image, unwrap
+from mdetr.processing.images import ImageInput, is_single, load_image, unwrap
+from mdetr.processing.layouts import ImageLayout, image_layouts
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.texts import as_texts, check_text
 from mdetr.processing.tokens import TokenizedText

@@ -8,7 +8,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import ImageFeatures
 from mdetr.modeling import MdetrForObjectDetection
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,10 @@ from typing import TypeVar, cast
 
 import torch
 
-from mdetr.checkpoints.abilities import check_ability
 from mdetr.checkpoints.loading import load
-from mdetr.checkpoints.registry import Task
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
-from mdetr.inference.batching import Batch, Predictor, check_single, check_single_image, encode_image
+from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.devices import choose_device
 from mdetr.inference.encoded_image import EncodedImage
@@ -25,7 +23,14 @@ from mdetr.inference.results import (
     ReferringResult,
     SegmentationResult,
 )
-from mdetr.model.interface import MdetrOutput
+from mdetr.inference.task_predictors import (
+    answer_predictor,
+    check_fraction,
+    grounding_predictor,
+    model_name,
+    referring_predictor,
+    segmentation_predictor,
+)
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.detections import MAX_OVERLAP
 from mdetr.processing.images import ImageInput, as_list, is_single
@@ -144,7 +149,7 @@ class Mdetr:
     def __repr__(self) -> str:
         millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         kind = str(self.model.dtype).removeprefix("torch.")
-        return f"Mdetr({self._name}: {millions:.1f} million parameters, {kind} on {self.device})"
+        return f"Mdetr({model_name(self.model)}: {millions:.1f} million parameters, {kind} on {self.device})"
 
     def ground(
         self,
@@ -172,7 +177,9 @@ class Mdetr:
         Source: arXiv 2104.12763, section 4.2.1.
         """
         check_single(image, text, "ground_batch")
-        return self._grounding_predictor(threshold, 1, channel_order).predict(image, text)
+        return grounding_predictor(self.model, self.processor, threshold, 1, channel_order).predict(
+            image, text
+        )
 
     predict = ground
 
@@ -197,7 +204,9 @@ class Mdetr:
         Source: arXiv 2104.12763, section 4.2.2.
         """
         check_single(image, text, "refer_batch")
-        return self._referring_predictor(threshold, 1, channel_order).predict(image, text)
+        return referring_predictor(self.model, self.processor, threshold, 1, channel_order).predict(
+            image, text
+        )
 
     def answer(
         self,
@@ -223,7 +232,7 @@ class Mdetr:
         Source: arXiv 2104.12763, section 4.2.3.
         """
         check_single(image, text, "answer_batch")
-        return self._answer_predictor(threshold, 1, channel_order).predict(image, text)
+        return answer_predictor(self.model, self.processor, threshold, 1, channel_order).predict(image, text)
 
     def segment(
         self,
@@ -249,7 +258,9 @@ class Mdetr:
         Source: arXiv 2104.12763, section 4.2.2 (PhraseCut).
         """
         check_single(image, text, "segment_batch")
-        return self._segmentation_predictor(threshold, 1, channel_order).predict(image, text)
+        return segmentation_predictor(self.model, self.processor, threshold, 1, channel_order).predict(
+            image, text
+        )
 
     def detect(
         self,
@@ -313,7 +324,9 @@ class Mdetr:
             InvalidInputError: An image or a text cannot be used, or the numbers of images and texts differ;
                 the iterator raises it after the results for the pairs before.
         """
-        return self._grounding_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
+        return grounding_predictor(
+            self.model, self.processor, threshold, batch_size, channel_order
+        ).predict_batch(images, texts)
 
     def refer_batch(
         self,
@@ -324,7 +337,9 @@ class Mdetr:
         channel_order: str = "rgb",
     ) -> Iterator[ReferringResult]:
         """Find what any number of expressions refer to; see `refer` and `ground_batch`."""
-        return self._referring_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
+        return referring_predictor(
+            self.model, self.processor, threshold, batch_size, channel_order
+        ).predict_batch(images, texts)
 
     def answer_batch(
         self,
@@ -335,7 +350,9 @@ class Mdetr:
         channel_order: str = "rgb",
     ) -> Iterator[AnswerResult]:
         """Answer any number of questions; see `answer` and `ground_batch`."""
-        return self._answer_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
+        return answer_predictor(
+            self.model, self.processor, threshold, batch_size, channel_order
+        ).predict_batch(images, texts)
 
     def segment_batch(
         self,
@@ -350,7 +367,9 @@ class Mdetr:
         The default batch size is 1, because the masks of one photo with a hundred queries take gigabytes
         while they are computed.
         """
-        return self._segmentation_predictor(threshold, batch_size, channel_order).predict_batch(images, texts)
+        return segmentation_predictor(
+            self.model, self.processor, threshold, batch_size, channel_order
+        ).predict_batch(images, texts)
 
     def detect_batch(
         self,
@@ -382,65 +401,6 @@ class Mdetr:
         several = as_list(images) if is_single(images) else cast(Iterable[ImageInput], images)
         return (detect(image, False) for image in several)
 
-    @property
-    def _name(self) -> str:
-        return Path(self.model.name_or_path or "").name or "unnamed"
-
-    def _grounding_predictor(
-        self, threshold: float | None, batch_size: int, channel_order: str
-    ) -> Predictor[GroundingResult]:
-        threshold = self.processor.threshold_or_default(threshold)
-
-        def to_results(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
-            detections = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
-            return list(map(GroundingResult, batch.images, batch.captions, detections))
-
-        return self._predictor(to_results, batch_size, channel_order)
-
-    def _referring_predictor(
-        self, threshold: float, batch_size: int, channel_order: str
-    ) -> Predictor[ReferringResult]:
-        _check_fraction("threshold", threshold)
-
-        def to_results(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
-            detections = self.processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
-            return list(map(ReferringResult, batch.images, batch.captions, detections))
-
-        return self._predictor(to_results, batch_size, channel_order)
-
-    def _answer_predictor(
-        self, threshold: float | None, batch_size: int, channel_order: str
-    ) -> Predictor[AnswerResult]:
-        threshold = self.processor.threshold_or_default(threshold)
-        self._require(Task.ANSWERING)
-
-        def to_results(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
-            answers = self.processor.post_process_answers(output)
-            detections = self.processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
-            rows = zip(batch.images, batch.captions, detections, answers, strict=True)
-            return [AnswerResult(image, text, found, *answer) for image, text, found, answer in rows]
-
-        return self._predictor(to_results, batch_size, channel_order)
-
-    def _segmentation_predictor(
-        self, threshold: float | None, batch_size: int, channel_order: str
-    ) -> Predictor[SegmentationResult]:
-        threshold = self.processor.threshold_or_default(threshold)
-        self._require(Task.SEGMENTATION)
-
-        def to_results(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
-            detections = self.processor.post_process_segmentation(
-                output, batch.captions, batch.layouts, threshold
-            )
-            return list(map(SegmentationResult, batch.images, batch.captions, detections))
-
-        return self._predictor(to_results, batch_size, channel_order)
-
-    def _predictor(
-        self, to_results: Callable[[MdetrOutput, Batch], list[R]], batch_size: int, channel_order: str
-    ) -> Predictor[R]:
-        return Predictor(self.model, self.processor, to_results, batch_size, channel_order)
-
     def _detector(
         self,
         names: Sequence[str] | ClassPrompts,
@@ -451,7 +411,7 @@ class Mdetr:
     ) -> Callable[[ImageInput | EncodedImage, bool], DetectionResult]:
         """A function from an image, and whether to keep its pixels, to the objects of some classes in it."""
         minimum = self.processor.threshold_or_default(threshold)
-        _check_fraction("max_overlap", max_overlap)
+        check_fraction("max_overlap", max_overlap)
         if isinstance(names, str):
             raise InvalidInputError(f"Expected a list of class names, got the text {names!r}.")
         prompts = names
@@ -466,15 +426,7 @@ class Mdetr:
 
         return detect
 
-    def _require(self, task: Task) -> None:
-        check_ability(self.model.config.to_dict(), task, self._name)
-
 
 def _check_dtype(dtype: torch.dtype | str) -> None:
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise InvalidInputError(f"Expected {name} between 0 and 1, got {value}.")

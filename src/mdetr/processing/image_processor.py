@@ -15,7 +15,8 @@ from transformers.image_processing_base import BatchFeature
 
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.images import ImageInput, as_list, load_image, resized_size
+from mdetr.processing.images import ImageInput, as_list, load_image
+from mdetr.processing.layouts import resized_size
 from mdetr.processing.post_processing import TargetSizes, post_process_object_detection
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

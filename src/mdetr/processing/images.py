@@ -7,9 +7,8 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
@@ -17,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Num, UInt8
+from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
@@ -63,33 +62,6 @@ _TRANSPOSITIONS = MappingProxyType(
 
 _TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _ROTATED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-
-
-@dataclass(frozen=True)
-class ImageLayout:
-    """Sizes of an image on its way into a batch.
-
-    Attributes:
-        given: (height, width) of the original image.
-        resized: (height, width) after resizing.
-        padded: (height, width) of the batch.
-    """
-
-    given: Size
-    resized: Size
-    padded: Size
-
-
-def image_layouts(
-    given: Sequence[Size], pixel_mask: Int64[Tensor, "images height width"]
-) -> list[ImageLayout]:
-    """Compute the layouts of images from their original sizes and the batch's mask (1 = image)."""
-    height, width = pixel_mask.shape[-2:]
-    heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
-    layouts: list[ImageLayout] = []
-    for size, resized_height, resized_width in zip(given, heights, widths, strict=True):
-        layouts.append(ImageLayout(size, (int(resized_height), int(resized_width)), (height, width)))
-    return layouts
 
 
 def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 height width"]:
@@ -197,32 +169,6 @@ def image_size(image: str | os.PathLike[str] | bytes) -> Size:
         if isinstance(opened, TiffImagePlugin.TiffImageFile):
             width, height = (opened.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
         return (width, height) if _orientation(opened) in _ROTATED else (height, width)
-
-
-def resized_size(size: Size, shortest: int, longest: int | None) -> Size:
-    """Compute the size of an image after resizing.
-
-    Args:
-        size: (height, width) of the image.
-        shortest: Length that the shortest side becomes.
-        longest: Maximum length of the longest side, for which the shortest side may become shorter; None for
-            no maximum.
-
-    Returns:
-        (height, width) after resizing.
-
-    Source: DETR; the shortest side is rounded if `longest` applies, and the other side is truncated.
-    """
-    height, width = size
-    small, large = min(size), max(size)
-    target = shortest
-    if longest is not None and large / small * target > longest:
-        target = round(longest * small / large)
-        if target == 0:  # an extremely thin image keeps one pixel
-            return (longest, 1) if width < height else (1, longest)
-    if width < height:
-        return int(target * height / width), target
-    return target, int(target * width / height)
 
 
 def is_single(images: object) -> bool:

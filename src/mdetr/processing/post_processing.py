@@ -19,7 +19,7 @@ from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size, Span, Spans
 from mdetr.processing.detections import GAP, MAX_OVERLAP, Detections
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import TokenizedText
 from mdetr.processing.words import Words

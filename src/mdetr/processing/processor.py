@@ -27,7 +27,8 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import MAX_OVERLAP, Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import ImageInput, ImageLayout, as_list, image_layouts, load_image
+from mdetr.processing.images import ImageInput, as_list, load_image
+from mdetr.processing.layouts import ImageLayout, image_layouts
 from mdetr.processing.post_processing import (
     TargetSizes,
     post_process_boxes,

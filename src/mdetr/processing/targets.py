@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from mdetr.errors import InvalidInputError
 from mdetr.model.answers import AnswerSpace
 from mdetr.model.interface import Targets
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.rle import decode_masks
 from mdetr.processing.tokens import TokenizedText, exact_token_ranges, token_ranges
 

@@ -29,7 +29,7 @@ from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import resized_size
+from mdetr.processing.layouts import resized_size
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.settings import STRICT, Fraction
 from mdetr.training.datasets import DataSettings

@@ -11,7 +11,7 @@ import torch
 from mdetr.data.record import Record
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.image_processor import MdetrImageProcessor
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from mdetr.processing.tokens import token_ranges, tokenized_texts

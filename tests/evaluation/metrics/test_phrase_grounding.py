@@ -19,7 +19,7 @@ from mdetr.evaluation.metrics.phrase_grounding import (
     rank_for_phrase,
 )
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.tokens import tokenized_texts
 
 OFFICIAL = Path(__file__).parents[2] / "fixtures" / "official"

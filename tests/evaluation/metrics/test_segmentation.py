@@ -13,7 +13,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.evaluation.metrics.segmentation import SegmentationMetric
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.detections import Detections
-from mdetr.processing.images import ImageLayout
+from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.rle import encode_masks

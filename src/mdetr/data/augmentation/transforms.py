@@ -19,7 +19,7 @@ from mdetr.data.record import Record
 from mdetr.data.side_words import LANGUAGES, Language
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box
-from mdetr.processing.images import resized_size
+from mdetr.processing.layouts import resized_size
 
 _TRIES = 100  # number of regions that a crop tries
 

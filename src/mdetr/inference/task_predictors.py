@@ -1,0 +1,109 @@
+"""Predictors of the tasks that query an image with one text: what each makes of the model's output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mdetr.checkpoints.abilities import check_ability
+from mdetr.checkpoints.registry import Task
+from mdetr.errors import InvalidInputError
+from mdetr.inference.batching import Batch, Predictor
+from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
+from mdetr.model.interface import MdetrOutput
+from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.processor import MdetrProcessor
+
+
+def grounding_predictor(
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    threshold: float | None,
+    batch_size: int,
+    channel_order: str,
+) -> Predictor[GroundingResult]:
+    """Make the predictor of `Mdetr.ground`."""
+    threshold = processor.threshold_or_default(threshold)
+
+    def to_results(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
+        detections = processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+        return list(map(GroundingResult, batch.images, batch.captions, detections))
+
+    return Predictor(model, processor, to_results, batch_size, channel_order)
+
+
+def referring_predictor(
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    threshold: float,
+    batch_size: int,
+    channel_order: str,
+) -> Predictor[ReferringResult]:
+    """Make the predictor of `Mdetr.refer`."""
+    check_fraction("threshold", threshold)
+
+    def to_results(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
+        detections = processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
+        return list(map(ReferringResult, batch.images, batch.captions, detections))
+
+    return Predictor(model, processor, to_results, batch_size, channel_order)
+
+
+def answer_predictor(
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    threshold: float | None,
+    batch_size: int,
+    channel_order: str,
+) -> Predictor[AnswerResult]:
+    """Make the predictor of `Mdetr.answer`."""
+    threshold = processor.threshold_or_default(threshold)
+    _check_ability(model, Task.ANSWERING)
+
+    def to_results(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
+        answers = processor.post_process_answers(output)
+        detections = processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
+        rows = zip(batch.images, batch.captions, detections, answers, strict=True)
+        return [AnswerResult(image, text, boxes, *answer) for image, text, boxes, answer in rows]
+
+    return Predictor(model, processor, to_results, batch_size, channel_order)
+
+
+def segmentation_predictor(
+    model: MdetrForObjectDetection,
+    processor: MdetrProcessor,
+    threshold: float | None,
+    batch_size: int,
+    channel_order: str,
+) -> Predictor[SegmentationResult]:
+    """Make the predictor of `Mdetr.segment`."""
+    threshold = processor.threshold_or_default(threshold)
+    _check_ability(model, Task.SEGMENTATION)
+
+    def to_results(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
+        detections = processor.post_process_segmentation(output, batch.captions, batch.layouts, threshold)
+        return list(map(SegmentationResult, batch.images, batch.captions, detections))
+
+    return Predictor(model, processor, to_results, batch_size, channel_order)
+
+
+def model_name(model: MdetrForObjectDetection) -> str:
+    """Return the name of a model for messages."""
+    return Path(model.name_or_path or "").name or "unnamed"
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Check that an argument is between 0 and 1.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: Its value.
+
+    Raises:
+        InvalidInputError: It is not.
+    """
+    if not 0 <= value <= 1:
+        raise InvalidInputError(f"Expected {name} between 0 and 1, got {value}.")
+
+
+def _check_ability(model: MdetrForObjectDetection, task: Task) -> None:
+    check_ability(model.config.to_dict(), task, model_name(model))
