@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -81,10 +82,8 @@ class MdetrImageProcessor(BaseImageProcessor):
     def pad(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> BatchFeature:
         """Normalize images, and pad them at the right and bottom to the size of the largest."""
         # Allocate the batch
-        multiple = self.pad_to_multiple or 1
-        height, width = (
-            -(-max(image.shape[axis] for image in images) // multiple) * multiple for axis in (-2, -1)
-        )
+        height = self._round_up(max(image.shape[-2] for image in images))
+        width = self._round_up(max(image.shape[-1] for image in images))
         mean = torch.tensor(self.image_mean).view(3, 1, 1)
         std = torch.tensor(self.image_std).view(3, 1, 1)
         pixel_values = torch.zeros(len(images), 3, height, width)
@@ -96,6 +95,10 @@ class MdetrImageProcessor(BaseImageProcessor):
             values[:, :h, :w] = image.float().div_(255).sub_(mean).div_(std)
             mask[:h, :w] = 1
         return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
+
+    def _round_up(self, size: int) -> int:
+        multiple = self.pad_to_multiple or 1
+        return math.ceil(size / multiple) * multiple
 
     def post_process_object_detection(
         self,
