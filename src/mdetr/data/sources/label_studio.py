@@ -14,13 +14,13 @@ from urllib.parse import unquote, urlsplit
 from mdetr.data.phrase_search import locate_phrase
 from mdetr.data.record import Record
 from mdetr.data.sources.class_records import ClassBox, class_records
-from mdetr.data.sources.converting import LeftOut, convert_entries
+from mdetr.data.sources.converting import LeftOut, convert_entries, numbered
 from mdetr.data.sources.fields import Fields, describe, inside, to_finite, to_list, to_text
 from mdetr.data.sources.image_sizes import ImageSizes, find_image, is_image_name
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.processing.coordinates import Box
+from mdetr.processing.coordinates import Box, Spans
 
 TEXTS = ("caption", "text", "question", "expression")  # fields that are a task's text, in this order
 RECTANGLES = frozenset({"rectanglelabels", "rectangle"})
@@ -32,12 +32,13 @@ _SHAPES = frozenset(
         *("keypointlabels", "keypoint", "vectorlabels", "vector"),
     }
 )
+_IMAGE_WORDS = re.compile("image|img|photo|picture", re.IGNORECASE)
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """A region: its box in pixels, and its words."""
+class _Region:
+    """A region of an image: its box in pixels, and its words."""
 
     box: Box
     words: str
@@ -64,7 +65,7 @@ def read_label_studio(
     annotation, or with other shapes only, are left out.
 
     Args:
-        root: The file, or a folder that holds SPLIT.json. split: the name of the part.
+        root: The file, or a folder that holds SPLIT.json.
         split: Name of the split.
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder in which images are looked for; the file's own if left out.
@@ -89,10 +90,12 @@ def read_label_studio(
         results = _last_results(task)
         if results is None:
             return [LeftOut("tasks without an annotation")]
-        image, width, height = sizes.locate(_find_image_of(task, folder), where)
-        named = _named_boxes(results, width, height)
+
+        # Read the image and its regions
+        image, width, height = sizes.locate(_find_task_image(task, folder), where)
+        regions = _read_regions(results, width, height)
         others = sum(result.value("type", None) in _SHAPES for result in results)
-        if not named:
+        if not regions:
             return [LeftOut("tasks with other shapes only" if others else "tasks without a rectangle")]
         base = Record(
             source=file.stem,
@@ -102,54 +105,65 @@ def read_label_studio(
             image_id=image,
             width=width,
             height=height,
-            text=_text_of(task.object("data"), results),
+            text=_find_text(task.object("data"), results),
         )
-        if not all(region.words for region in named):
-            raise InvalidInputError("one of its regions has neither a label nor a text of its own")
-        passed_over = LeftOut("shapes that are neither rectangles nor polygons", others)
-        if base.text:
-            return [_with_boxes(base, named), passed_over]
-        boxes = [ClassBox(region.words, region.box) for region in named]
-        return [*class_records(base, boxes), passed_over]
+        for region in regions:
+            if not region.words:
+                raise InvalidInputError("one of its regions has neither a label nor a text of its own")
 
-    entries = enumerate(iterate_entries(file))
-    places = ((f"{file}, task {number}", entry) for number, entry in entries)
-    yield from convert_entries(places, convert, on_bad, left_out)
+        # Make one record for the text, or one for each class
+        skipped = LeftOut("shapes that are neither rectangles nor polygons", others)
+        if base.text:
+            return [_with_boxes(base, regions), skipped]
+        class_boxes = [ClassBox(region.words, region.box) for region in regions]
+        return [*class_records(base, class_boxes), skipped]
+
+    yield from convert_entries(numbered(iterate_entries(file), f"{file}, task"), convert, on_bad, left_out)
 
 
 def _last_results(task: Fields) -> list[Fields] | None:
-    """What the last annotation that counts consists of; None if there is no such annotation."""
+    """Return the results of the last annotation that was not canceled; None if there is none."""
     if "annotations" not in task:
         raise InvalidInputError(
             'a field is missing: "annotations"; export the project as JSON (not as JSON-MIN)'
         )
-    annotations = [Fields(entry) for entry in task.items("annotations")]
-    kept = [annotation for annotation in annotations if not annotation.flag("was_cancelled")]
-    return [Fields(result) for result in kept[-1].items("result")] if kept else None
+    last: Fields | None = None
+    for annotation in map(Fields, task.items("annotations")):
+        if not annotation.flag("was_cancelled"):
+            last = annotation
+    return None if last is None else list(map(Fields, last.items("result")))
 
 
-def _find_image_of(task: Fields, folder: Path) -> str:
-    """The file of a task's image, relative to the folder."""
+def _find_task_image(task: Fields, folder: Path) -> str:
+    """Find the file of a task's image, relative to the folder."""
     data = task.value("data")
     if not isinstance(data, Mapping):
         raise InvalidInputError(f'its "data" must be an object with fields, got {describe(data)}')
-    named = [key for key, value in data.items() if key != "image" and _names_image(value)]
-    named.sort(key=lambda key: not any(word in key.lower() for word in ("image", "img", "photo", "picture")))
-    keys = ["image", *named] if "image" in data else named
+    keys = _image_keys(data)
     if not keys:
         raise InvalidInputError(
             f"none of the fields of its data ({', '.join(map(str, data))}) names an image"
         )
     for key in keys:
-        for candidate in _files_of(to_text(data[key], f'"{key}"')):
-            found = find_image(folder, candidate)
-            if found is not None:
-                return found
+        for candidate in _candidate_files(to_text(data[key], f'"{key}"')):
+            image = find_image(folder, candidate)
+            if image is not None:
+                return image
     name = _path_parts(data[keys[0]])[-1:] or [str(data[keys[0]])]
     raise InvalidInputError(
         f"its image {name[0]} is not in {folder}; put the images beside the export, or name their folder "
         "with --images"
     )
+
+
+def _image_keys(data: Mapping[str, Any]) -> list[str]:
+    """List the fields of a task's data that may name its image, the most likely first."""
+    likely: list[str] = ["image"] if "image" in data else []
+    others: list[str] = []
+    for key, value in data.items():
+        if key != "image" and _names_image(value):
+            (likely if _IMAGE_WORDS.search(key) else others).append(key)
+    return [*likely, *others]
 
 
 def _names_image(value: Any) -> bool:
@@ -158,8 +172,8 @@ def _names_image(value: Any) -> bool:
     )
 
 
-def _files_of(address: str) -> Iterator[str]:
-    """Where the file of an image may be, the likeliest place first."""
+def _candidate_files(address: str) -> Iterator[str]:
+    """Yield the paths at which the file of an image may be, the most likely first."""
     yield address.lstrip("/")
     parts = _path_parts(address)
     for start in range(len(parts)):
@@ -170,11 +184,14 @@ def _files_of(address: str) -> Iterator[str]:
 
 
 def _path_parts(address: str) -> list[str]:
-    """The folders and the file that an address names: a local one, an upload's, a web page's, a bucket's."""
+    """Split the path of an address (of a local file, an upload, a web page or a bucket) into its parts."""
     split = urlsplit(_slashes(address))
     path = split.path
     if "local-files" in path:  # such files are served as ?d=path
-        path = next((part[2:] for part in split.query.split("&") if part.startswith("d=")), path)
+        for part in split.query.split("&"):
+            if part.startswith("d="):
+                path = part[2:]
+                break
     return [part for part in unquote(path).replace("\\", "/").split("/") if part not in ("", ".", "..")]
 
 
@@ -182,26 +199,35 @@ def _slashes(address: str) -> str:
     return address.replace("\\", "/")
 
 
-def _text_of(data: Fields, results: Sequence[Fields]) -> str:
-    """What an annotator wrote for the whole image, or what the task says; "" if neither does.
+def _find_text(data: Fields, results: Sequence[Fields]) -> str:
+    """Return the text that an annotator wrote for the whole image, else that of the task; "" without both.
 
-    An annotator's text of another name than `TEXTS`, such as a comment, counts only where there is none of
-    these names.
+    A text that an annotator wrote under a name that is not in `TEXTS`, such as a comment, counts only where
+    no text has one of these names.
     """
-    regions = {result.value("id", None) for result in results if _is_shape(result)}
+    # Collect the texts of annotators that belong to no region
+    region_ids = {result.value("id", None) for result in results if _is_shape(result)}
     written: dict[str, str] = {}
     for result in results:
-        if result.value("type", None) == "textarea" and result.value("id", None) not in regions:
-            text = _joined(result.object("value").value("text"), "text")
+        if result.value("type", None) == "textarea" and result.value("id", None) not in region_ids:
+            text = _join(result.object("value").value("text"), "text")
             if text:
                 written.setdefault(str(result.value("from_name", "")), text)
-    given = {key: data.optional_text(key) or "" for key in TEXTS}
-    named = [written.get(key, "").strip() or given[key] for key in TEXTS]
-    return next((text for text in [*named, *written.values()] if text.strip()), "")
+
+    # Prefer the known names, in their order
+    candidates: list[str] = []
+    for key in TEXTS:
+        of_task = data.optional_text(key) or ""
+        candidates.append(written.get(key, "").strip() or of_task)
+    for text in [*candidates, *written.values()]:
+        if text.strip():
+            return text
+    return ""
 
 
-def _named_boxes(results: Sequence[Fields], width: int, height: int) -> list[_Named]:
-    """Each rectangle and polygon with its words: those of its own text field, else its label."""
+def _read_regions(results: Sequence[Fields], width: int, height: int) -> list[_Region]:
+    """Read each rectangle and polygon with its words: those of its text field, else its label."""
+    # A region's shape, text and label are separate results with the same id
     texts: dict[Any, str] = {}
     labels: dict[Any, str] = {}
     for result in results:
@@ -210,22 +236,24 @@ def _named_boxes(results: Sequence[Fields], width: int, height: int) -> list[_Na
         if not isinstance(content, Mapping) or not isinstance(key, str | int):
             continue  # a relation, or a choice for the whole image
         if result.value("type", None) == "textarea":
-            texts.setdefault(key, _joined(content.get("text"), "text"))
+            texts.setdefault(key, _join(content.get("text"), "text"))
         for name in _LABELS:
             if name in content:
-                labels.setdefault(key, _joined(content[name], name))
-    named = []
+                labels.setdefault(key, _join(content[name], name))
+
+    # Convert the shapes to boxes in pixels
+    regions = []
     for result in results:
         kind = result.value("type", None)
         if kind in RECTANGLES or kind in POLYGONS:
             key = result.value("id", None)
             content = result.object("value")
             with inside(f"region {key!r}"):
-                corners_of = _corners if kind in RECTANGLES else _points
-                box = _box_around(corners_of(content, width, height), width, height)
+                read_points = _read_corners if kind in RECTANGLES else _read_points
+                box = _box_around(read_points(content, width, height), width, height)
             words = texts.get(key) or labels.get(key) or ""
-            named.append(_Named(box, words))
-    return named
+            regions.append(_Region(box, words))
+    return regions
 
 
 def _is_shape(result: Fields) -> bool:
@@ -233,49 +261,60 @@ def _is_shape(result: Fields) -> bool:
     return kind in RECTANGLES or kind in POLYGONS or kind in _SHAPES
 
 
-def _joined(value: Any, name: str) -> str:
-    """A text, or texts put together; "" for null."""
+def _join(value: Any, name: str) -> str:
+    """Join a text, or several texts, with single spaces; "" for null."""
     if value is None:
         return ""
     parts = [value] if isinstance(value, str) else to_list(value, f'"{name}"')
     return " ".join(to_text(part, f'"{name}"').strip() for part in parts).strip()
 
 
-def _with_boxes(base: Record, named: Sequence[_Named]) -> Record:
-    return replace(
-        base,
-        boxes=tuple(region.box for region in named),
-        spans=tuple((locate_phrase(region.words, base.text),) for region in named),
-    )
+def _with_boxes(base: Record, regions: Sequence[_Region]) -> Record:
+    """Add the regions to a record, each with the span of its words in the text."""
+    boxes: list[Box] = []
+    spans: list[Spans] = []
+    for region in regions:
+        boxes.append(region.box)
+        spans.append((locate_phrase(region.words, base.text),))
+    return replace(base, boxes=tuple(boxes), spans=tuple(spans))
 
 
-def _corners(value: Fields, width: int, height: int) -> list[tuple[float, float]]:
-    """A rectangle, in per cent of the image, turned about its upper left corner -> its corners in pixels."""
-    x, y = (to_finite(value.value(name), name) for name in ("x", "y"))
-    w, h = (to_finite(value.value(name), name) for name in ("width", "height"))
-    x, w, y, h = x / 100 * width, w / 100 * width, y / 100 * height, h / 100 * height
+def _read_corners(value: Fields, width: int, height: int) -> list[tuple[float, float]]:
+    """Read the corners, in pixels, of a rectangle in percent that is turned about its upper left corner."""
+    x = to_finite(value.value("x"), "x") / 100 * width
+    y = to_finite(value.value("y"), "y") / 100 * height
+    w = to_finite(value.value("width"), "width") / 100 * width
+    h = to_finite(value.value("height"), "height") / 100 * height
     angle = math.radians(to_finite(value.value("rotation", None) or 0, "rotation"))
     cos, sin = math.cos(angle), math.sin(angle)
-    return [(x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx in (0, w) for dy in (0, h)]
+    corners = []
+    for dx, dy in ((0, 0), (0, h), (w, 0), (w, h)):
+        corners.append((x + dx * cos - dy * sin, y + dx * sin + dy * cos))
+    return corners
 
 
-def _points(value: Fields, width: int, height: int) -> list[tuple[float, float]]:
-    """A polygon, in per cent of the image -> its corners in pixels."""
-    points = [to_list(point, "point of a polygon") for point in value.items("points")]
-    if not points or any(len(point) != 2 for point in points):
+def _read_points(value: Fields, width: int, height: int) -> list[tuple[float, float]]:
+    """Read the points, in pixels, of a polygon in percent of the image."""
+    points = []
+    for point in value.items("points"):
+        pair = to_list(point, "point of a polygon")
+        if len(pair) != 2:
+            raise InvalidInputError('its "points" must be pairs of numbers')
+        x, y = (to_finite(number, "point of a polygon") for number in pair)
+        points.append((x / 100 * width, y / 100 * height))
+    if not points:
         raise InvalidInputError('its "points" must be pairs of numbers')
-    return [
-        (to_finite(x, "point of a polygon") / 100 * width, to_finite(y, "point of a polygon") / 100 * height)
-        for x, y in points
-    ]
+    return points
 
 
 def _box_around(points: Sequence[tuple[float, float]], width: int, height: int) -> Box:
-    """The upright box around some points, in pixels, cut at the border of the image."""
-    columns, rows = [x for x, _ in points], [y for _, y in points]
+    """Return the upright box around points, in pixels, clipped to the image."""
+    columns, rows = zip(*points, strict=True)
     box = (
-        *(max(min(columns), 0.0), max(min(rows), 0.0)),
-        *(min(max(columns), float(width)), min(max(rows), float(height))),
+        max(min(columns), 0.0),
+        max(min(rows), 0.0),
+        min(max(columns), float(width)),
+        min(max(rows), float(height)),
     )
     if not (box[0] < box[2] and box[1] < box[3]):
         raise InvalidInputError("it is outside its image, or empty")

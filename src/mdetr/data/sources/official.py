@@ -17,7 +17,7 @@ from mdetr.data.sources.fields import Fields, to_list, to_span
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.processing.coordinates import Spans
+from mdetr.processing.coordinates import Box, Spans
 
 # Ids that a protocol or a person may need, kept in `extra` under the names of the release.
 KEPT = (
@@ -33,13 +33,12 @@ def read_official(
     """Read a file of the release `mdetr_annotations`, entry by entry, in the order of the file.
 
     Boxes of crowds and boxes without area are left out, others cut at the border of the image, as the
-    published models were trained. Ids of images may be texts. Files of any size are read within little
+    released models were trained. Ids of images may be texts. Files of any size are read within little
     memory: the annotations go to a temporary database first.
 
     Args:
-        root: The JSON file, or the folder that holds it. split: its name without ".json", where root is a
-            folder; else the name of the part.
-        split: Name of the split.
+        root: The JSON file, or the folder that holds it.
+        split: Name of the split; where root is a folder, the name of the file in it without ".json".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         left_out: Counts what is left out on purpose, by kind.
 
@@ -54,8 +53,10 @@ def read_official(
     if file.is_dir():
         file = file / f"{split}.json"
         if not file.is_file():
-            found = ", ".join(sorted(path.stem for path in Path(root).glob("*.json"))) or "none"
-            raise InvalidInputError(f"There is no {file}; the JSON files of that folder are: {found}.")
+            names = sorted(path.stem for path in Path(root).glob("*.json"))
+            raise InvalidInputError(
+                f"There is no {file}; the JSON files of that folder are: {', '.join(names) or 'none'}."
+            )
     with EntryIndex(_annotations(file, on_bad)) as annotations:
         seen: set[str] = set()
 
@@ -73,16 +74,21 @@ def read_official(
 
 
 def _annotations(file: Path, on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
-    """Annotations with the id of their image."""
+    """Read the annotations, each with the id of its image."""
     entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
     return read_entries(entries, lambda entry: (Fields(entry).identifier("image_id"), entry), on_bad)
 
 
 def _to_records(entry: Fields, annotations: Sequence[Any], split: str) -> list[Record | LeftOut]:
-    """The record of an entry, and what is left out of it."""
+    """Convert an entry to its record, and count what is left out of it."""
     width, height = entry.size()
     kept, crowds, left_out = read_annotations(annotations, width, height)
-    spans = tuple(_to_spans(thing.fields.value("tokens_positive"), "tokens_positive") for thing in kept)
+    boxes: list[Box] = []
+    spans: list[Spans] = []
+    for annotation in kept:
+        boxes.append(annotation.box)
+        spans.append(_to_spans(annotation.fields.value("tokens_positive"), "tokens_positive"))
+
     name = entry.optional_text("dataset_name") or "official"
     answer = entry.label("answer")
     record = Record(
@@ -94,17 +100,21 @@ def _to_records(entry: Fields, annotations: Sequence[Any], split: str) -> list[R
         width=width,
         height=height,
         text=entry.text("caption"),
-        boxes=tuple(thing.box for thing in kept),
-        spans=spans,
+        boxes=tuple(boxes),
+        spans=tuple(spans),
         is_referred=_referred(kept, name),
         masks=masks_of(kept),
-        phrases=_phrases(entry.value("tokens_positive_eval", None), spans),
+        phrases=_read_phrases(entry.value("tokens_positive_eval", None), spans),
         answer=answer,
         answer_type=None if answer is None else _answer_type(answer, entry.optional_text("question_type")),
-        category_ids=tuple(thing.fields.whole("category_id") for thing in kept) if "lvis" in name else None,
+        category_ids=_category_ids(kept) if "lvis" in name else None,
         extra=json.dumps({key: entry.value(key) for key in KEPT if key in entry}),
     )
     return [record, LeftOut(CROWDS, len(crowds)), *left_out]
+
+
+def _category_ids(annotations: Sequence[Annotation]) -> tuple[int, ...]:
+    return tuple(annotation.fields.whole("category_id") for annotation in annotations)
 
 
 def _to_spans(tokens: Any, name: str) -> Spans:
@@ -112,28 +122,28 @@ def _to_spans(tokens: Any, name: str) -> Spans:
 
 
 def _referred(annotations: Sequence[Annotation], name: str) -> tuple[bool, ...] | None:
+    """Tell for each box whether the text refers to it; None if the file does not say for all."""
     if name.startswith(EXPRESSIONS):
-        return tuple(True for _ in annotations)
+        return (True,) * len(annotations)
     if annotations and all("isfinal" in annotation.fields for annotation in annotations):
         return tuple(annotation.fields.flag("isfinal") for annotation in annotations)
     return None
 
 
-def _phrases(asked: Any, spans: Sequence[Spans]) -> tuple[Phrase, ...] | None:
-    """What evaluation asks about: phrases, with the boxes whose spans include theirs."""
-    if asked is None:
+def _read_phrases(value: Any, spans: Sequence[Spans]) -> tuple[Phrase, ...] | None:
+    """Read the phrases to evaluate, each with the boxes whose spans include those of the phrase."""
+    if value is None:
         return None
     phrases = []
-    for tokens in to_list(asked, '"tokens_positive_eval"'):
-        wanted = _to_spans(tokens, "tokens_positive_eval")
-        phrases.append(
-            Phrase(wanted, tuple(place for place, own in enumerate(spans) if set(wanted) <= set(own)))
-        )
+    for tokens in to_list(value, '"tokens_positive_eval"'):
+        phrase_spans = _to_spans(tokens, "tokens_positive_eval")
+        boxes = tuple(index for index, box_spans in enumerate(spans) if set(phrase_spans) <= set(box_spans))
+        phrases.append(Phrase(phrase_spans, boxes))
     return tuple(phrases)
 
 
 def _answer_type(answer: str, question_type: str | None) -> str:
-    """GQA says of what type a question is; CLEVR's answers show it."""
+    """Return the type of an answer: GQA names that of the question, for CLEVR it follows from the answer."""
     if question_type in ("obj", "attr", "rel", "global", "cat"):
         return str(question_type)
     return answer_type(answer)

@@ -15,6 +15,7 @@ from mdetr.data.sources.fields import Fields, inside, to_list
 from mdetr.data.sources.json_lists import iterate_entries
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.processing.coordinates import Box
 from mdetr.processing.rle import encode_polygons
 
 SOURCE = "phrasecut"
@@ -60,8 +61,11 @@ def read_phrasecut(
 
 
 def _read_sizes(folder: Path, on_bad: OnBad | None) -> dict[str, tuple[int, int]]:
-    files = [folder / name for name in ("image_data_split3000.json", "image_data_split.json")]
-    file = next((file for file in files if file.is_file()), files[0])
+    """Read the width and height of each image, by its id."""
+    file = folder / "image_data_split3000.json"
+    other = folder / "image_data_split.json"
+    if not file.is_file() and other.is_file():
+        file = other
     return dict(read_entries(numbered(iterate_entries(file), f"{file}, entry"), _read_size, on_bad))
 
 
@@ -71,16 +75,22 @@ def _read_size(entry: Any) -> tuple[str, tuple[int, int]]:
 
 
 def _to_record(task: Fields, image: str, width: int, height: int, split: str) -> list[Record | LeftOut]:
+    """Convert a phrase to its record, and count its instances without area."""
     text = task.text("phrase")
     bboxes, outlines = task.items("instance_boxes"), task.items("Polygons")
     if len(bboxes) != len(outlines):
         raise InvalidInputError("it has not as many polygons as boxes")
-    things = []
-    for place, (bbox, polygons) in enumerate(zip(bboxes, outlines, strict=True)):
-        with inside(f"instance {place}"):
+
+    # Convert the instances that have an area in the image
+    boxes: list[Box] = []
+    masks: list[bytes] = []
+    for index, (bbox, polygons) in enumerate(zip(bboxes, outlines, strict=True)):
+        with inside(f"instance {index}"):
             box = clamp_box(bbox, width, height)
             if box is not None:
-                things.append((box, _mask(polygons, height, width)))
+                masks.append(_encode_mask(polygons, height, width))
+                boxes.append(box)
+
     record = Record(
         source=SOURCE,
         split=split,
@@ -90,20 +100,23 @@ def _to_record(task: Fields, image: str, width: int, height: int, split: str) ->
         width=width,
         height=height,
         text=text,
-        boxes=tuple(box for box, _ in things),
-        spans=tuple(((0, len(text)),) for _ in things),
-        masks=tuple(mask for _, mask in things),
+        boxes=tuple(boxes),
+        spans=(((0, len(text)),),) * len(boxes),
+        masks=tuple(masks),
         extra=json.dumps({key: task.value(key) for key in KEPT if key in task}),
     )
-    return [record, LeftOut(NO_AREA, len(bboxes) - len(things))]
+    return [record, LeftOut(NO_AREA, len(bboxes) - len(boxes))]
 
 
-def _mask(polygons: Any, height: int, width: int) -> bytes:
-    """Polygons of points x, y -> COCO compressed RLE counts; lines and points are left out."""
-    flat = []
+def _encode_mask(polygons: Any, height: int, width: int) -> bytes:
+    """Encode polygons of points x, y as COCO compressed RLE counts; lines and points are left out."""
+    outlines: list[list[Any]] = []
     for polygon in to_list(polygons, '"Polygons"'):
-        points = [to_list(point, "point") for point in to_list(polygon, "polygon")]
-        if any(len(point) != 2 for point in points):
-            raise InvalidInputError("a point of its polygons must be x, y")
-        flat.append([value for point in points for value in point])
-    return encode_polygons(flat, height, width)
+        coordinates: list[Any] = []
+        for point in to_list(polygon, "polygon"):
+            pair = to_list(point, "point")
+            if len(pair) != 2:
+                raise InvalidInputError("a point of its polygons must be x, y")
+            coordinates.extend(pair)
+        outlines.append(coordinates)
+    return encode_polygons(outlines, height, width)
