@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mdetr.app.handlers import IDLE_SECONDS, MAX_CHARACTERS, MAX_NAMES, START, Handlers, PageConfig
-from mdetr.app.predictor import CachedPredictor
+from mdetr.app.predictor import MASK_THRESHOLD, CachedPredictor
 from tests.app.conftest import DEMO
 
 SCENE, TEXT = str(DEMO / "shapes.png"), "two purple metal balls and a red cube"
@@ -99,6 +99,20 @@ def test_what_cannot_be_predicted_is_explained(
     _, view, _ = _predict(handlers, **changes)
     assert view["status"] == status
     assert message in view["message"]
+
+
+def test_a_model_with_masks_segments(
+    predictor: CachedPredictor, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    model = str(tiny_model_folder)
+    handlers = Handlers(PageConfig(model), predictor, tmp_path)
+    assert ("Segment", "segmentation") in handlers.task_choices(model)
+    assert handlers.choose_task("segmentation", model)[2].minimum == MASK_THRESHOLD
+    candidates, view, code = _predict(handlers, "segmentation", "the cube", model=model, threshold=0.1)
+    assert view["mask"].startswith("data:image/png;base64,")
+    assert len(view["boxes"]) == len(candidates.select(0.1, 0.7).masks) > 0
+    assert "model.segment('shapes.png', 'the cube', threshold=0.1)" in code.value
+    assert handlers.write_files(candidates, 0.1, 0.7)[1] is not None
 
 
 def test_only_listed_models_are_loaded_unless_any_is_allowed(
