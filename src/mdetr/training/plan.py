@@ -160,7 +160,7 @@ def make_plan(recipe: Recipe, folder: Path, num_processes: int = 1) -> Plan:
         timed=timed,
         peak_bytes=peak,
         start_fraction=None if recipe.ema is None else start_fraction(steps, recipe.ema),
-        notes=tuple(notes_of(recipe, data)),
+        notes=tuple(notes_of(recipe, components, data)),
     )
 
 

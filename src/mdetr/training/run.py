@@ -20,9 +20,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mdetr.data.augmentation.pipelines import FixedSizeAugmentation
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import MdetrError, RecipeError, TrainingError
-from mdetr.training.build import build_components
+from mdetr.training.build import Components, build_components
 from mdetr.training.datasets import import_own_data, make_sampler
 from mdetr.training.ema import start_fraction_warning
 from mdetr.training.loop import RunSettings, TrainingLoop
@@ -46,6 +47,10 @@ _SILENT = re.compile(r"Timed out waiting|Connection (closed|reset) by peer|Conne
 
 # OSError, and all errors of whichever HTTP library the Hub's client uses
 _HUB_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, ValueError)
+
+
+MAX_SIZE_DIFFERENCE = 0.1
+"""Largest relative difference between the image sizes of training and prediction without a warning."""
 
 
 def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
@@ -88,7 +93,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
         data = prepare_data(recipe.data, components, recipe.seed, broken)
     progress = Progress()
     if state.is_main_process:
-        for note in notes_of(recipe, data):
+        for note in notes_of(recipe, components, data):
             progress.note(note)
 
     # Set up the loop
@@ -139,11 +144,12 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     return output / MODEL_FOLDER
 
 
-def notes_of(recipe: Recipe, data: RunData) -> list[str]:
+def notes_of(recipe: Recipe, components: Components, data: RunData) -> list[str]:
     """Collect what a user should read before a run starts.
 
     Args:
         recipe: Settings of the run.
+        components: Model and processor of the run.
         data: Data of the run.
 
     Returns:
@@ -154,7 +160,33 @@ def notes_of(recipe: Recipe, data: RunData) -> list[str]:
         steps = total_steps(recipe.optimizer, len(data.mixture))
         warning = start_fraction_warning(steps, recipe.ema)
         notes += [] if warning is None else [warning]
-    return notes
+    warning = image_size_warning(recipe.data.augmentation, components)
+    return notes if warning is None else [*notes, warning]
+
+
+def image_size_warning(augmentation: object, components: Components) -> str | None:
+    """Return a warning if images are trained at another size than the model evaluates and predicts at.
+
+    A model that was trained at one size places boxes less precisely at another.
+
+    Args:
+        augmentation: Settings of the augmentation; only those with a fixed size are compared.
+        components: Model and processor of the run.
+
+    Returns:
+        The warning, or None if there is no reason for one.
+    """
+    if not isinstance(augmentation, FixedSizeAugmentation):
+        return None
+    trained = (augmentation.height, augmentation.width)
+    predicted = components.resized(trained)
+    if max(abs(a - b) / b for a, b in zip(trained, predicted, strict=True)) <= MAX_SIZE_DIFFERENCE:
+        return None
+    return (
+        f"Warning: images are trained at {trained[0]} x {trained[1]} pixels (height x width), but the model "
+        f"evaluates and predicts at {predicted[0]} x {predicted[1]}: set image.shortest_edge={min(trained)} "
+        f"and image.longest_edge={max(trained)}."
+    )
 
 
 def make_accelerator(model: nn.Module, settings: RunSettings, folder: Path) -> Accelerator:
