@@ -87,7 +87,7 @@ def test_what_is_not_read_is_counted(folder: Path) -> None:
     assert left_out == {
         "columns that are not read (confidence)": 1,
         "rows of other splits": 1,
-        "rows that are there twice": 1,
+        "duplicate rows": 1,
     }
 
 

@@ -120,7 +120,7 @@ def test_boxes_are_cut_at_the_border_and_repeated_ones_and_confidences_counted(f
     left_out = Counter[str]()
     (record,) = read_yolo(folder, "val", left_out=left_out)
     assert record.boxes == (pytest.approx((0, 30, 30, 70)), pytest.approx((80, 30, 120, 70)))
-    assert left_out == {"boxes that are there twice": 1, "confidences of boxes": 1}
+    assert left_out == {"duplicate boxes": 1, "confidences of boxes": 1}
 
 
 def test_fractions_are_of_the_upright_photo(folder: Path) -> None:

@@ -28,10 +28,10 @@ from mdetr.processing.coordinates import Box, Span, Spans
 
 SOURCE = "visual_genome"
 SAME_REGION = 0.5  # IoU over which two regions with the same words are one
-INSIDE = 0.5  # share of an object that lies in a region that may describe it
+INSIDE = 0.5  # fraction of an object's area in a region that may describe it
 UNINFORMATIVE = frozenset({"wall", "side", "building"})
 OUTSIDE = "regions outside their image"
-SAYS_NOTHING = "regions whose phrase is empty, or of nothing but wall, side or building"
+NO_CONTENT = "regions whose phrase is empty, or of nothing but wall, side or building"
 REPEATED = "regions that repeat another of their image"
 _WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(
@@ -60,7 +60,13 @@ _FILE = re.compile(r"VG_100K(?:_2)?/[^/]+$")
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """file: relative to the folder that holds VG_100K and VG_100K_2. width, height: in pixels."""
+    """An image.
+
+    Attributes:
+        file: Its path relative to the folder that holds VG_100K and VG_100K_2.
+        width: Its width in pixels.
+        height: Its height in pixels.
+    """
 
     file: str
     width: int
@@ -69,8 +75,14 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class _Region:
-    """id, cleaned phrase, own box; objects: box and spans of each thing that the phrase names, and how many
-    more there are that have no area in the image.
+    """A region of an image.
+
+    Attributes:
+        id: Its id.
+        text: Its phrase, cleaned.
+        box: The box of the region; None without area in the image.
+        objects: Box and spans of each object that the phrase names.
+        without_area: Number of further objects that have no area in the image.
     """
 
     id: str
@@ -87,9 +99,9 @@ def read_visual_genome(
 
     With region_graphs.json, a synset that a phrase has once ties the objects of that synset to its words.
     Without it, objects are tied by name: those of attributes.json (or objects.json) that lie in the region
-    and whose name the phrase says once; of several, those with an attribute that the phrase says. In both
-    cases objects that meet the root noun phrase are what the phrase is about; if there are none, it is the
-    region's own box. Boxes that agree are one. Of regions of one image with the same words and overlapping
+    and whose name the phrase mentions once; of several, those with an attribute that it mentions. In both
+    cases the phrase refers to the objects that overlap its root noun phrase; without any, it refers to the
+    box of the region. Boxes that agree are merged. Of regions of one image with the same words and overlapping
     boxes, the one with most boxes stands for all. Phrases of nothing but wall, side or building, empty ones,
     and regions outside their image are left out.
 
@@ -121,15 +133,14 @@ def read_visual_genome(
         def convert(entry: Any, where: str) -> list[Record | LeftOut]:
             fields = Fields(entry)
             regions = fields.items("regions")
-            number = _image_of(fields, regions)
+            number = _image_id(fields, regions)
             if number is None:  # an image without regions
                 return []
             if number not in images:
                 raise InvalidRecordError(f"{where}: image {number} is not in {folder / 'image_data.json'}.")
-            image, things = images[number], objects.of(number)
-            return _to_records(
-                [_to_region(region, things, image) for region in regions], number, image, split
-            )
+            image, objects_of_image = images[number], objects.of(number)
+            converted = [_to_region(region, objects_of_image, image) for region in regions]
+            return _to_records(converted, number, image, split)
 
         entries = numbered(iterate_entries(regions_file), f"{regions_file}, entry")
         yield from convert_entries(entries, convert, on_bad, left_out)
@@ -142,26 +153,28 @@ def _read_images(file: Path, on_bad: OnBad | None) -> dict[str, _Image]:
 def _read_image(entry: Any) -> tuple[str, _Image]:
     fields = Fields(entry)
     number = fields.identifier("image_id")
-    found = _FILE.search(fields.text("url"))
-    return number, _Image(found[0] if found else f"VG_100K/{number}.jpg", *fields.size())
+    match = _FILE.search(fields.text("url"))
+    return number, _Image(match[0] if match else f"VG_100K/{number}.jpg", *fields.size())
 
 
 def _objects(folder: Path, on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
-    """Objects with the id of their image; those of attributes.json also say how they look."""
-    name = next((name for name in ("attributes", "objects") if (folder / f"{name}.json").is_file()), None)
-    if name is None:
+    """Yield objects with the id of their image; those of attributes.json have attributes too."""
+    name = "attributes" if (folder / "attributes.json").is_file() else "objects"
+    file = folder / f"{name}.json"
+    if not file.is_file():
         return
 
     def read(entry: Any) -> tuple[str, list[Any]]:
         fields = Fields(entry)
         return fields.identifier("image_id"), fields.items(name)
 
-    file = folder / f"{name}.json"
-    for number, things in read_entries(numbered(iterate_entries(file), f"{file}, entry"), read, on_bad):
-        yield from ((number, thing) for thing in things)
+    entries = numbered(iterate_entries(file), f"{file}, entry")
+    for number, objects in read_entries(entries, read, on_bad):
+        for thing in objects:
+            yield number, thing
 
 
-def _image_of(entry: Fields, regions: Sequence[Any]) -> str | None:
+def _image_id(entry: Fields, regions: Sequence[Any]) -> str | None:
     if not regions:
         return None
     for fields, name in ((entry, "image_id"), (entry, "id"), (Fields(regions[0]), "image_id")):
@@ -174,79 +187,89 @@ def _to_region(entry: Any, things: Sequence[Any], image: _Image) -> _Region:
     with inside(f"region {entry.get('region_id')!r:.40}" if isinstance(entry, dict) else "a region"):
         fields = Fields(entry)
         phrase = fields.text("phrase")
-        text, places = _clean(phrase)
+        text, offsets = _clean(phrase)
         bbox = [fields.value(key) for key in ("x", "y", "width", "height")]
         box = clamp_box(bbox, image.width, image.height)
         if "synsets" in fields:
-            named = _named_by_synset(fields, phrase, places)
+            mentions = _match_synsets(fields, phrase, offsets)
         else:
-            named = _named_by_word(things, text, box)
+            mentions = _match_names(things, text, box)
+
+        # Keep the objects that have an area in the image
         objects = []
         without_area = 0
-        for thing, span in named:
-            own = clamp_box([thing.value(key) for key in "xywh"], image.width, image.height)
+        for thing, span in mentions:
+            object_box = clamp_box([thing.value(key) for key in "xywh"], image.width, image.height)
             spans = consolidate_spans([span], text)
-            if own is None:
+            if object_box is None:
                 without_area += 1
             elif spans:
-                objects.append((own, spans))
+                objects.append((object_box, spans))
         return _Region(fields.identifier("region_id"), text, box, objects, without_area)
 
 
 def _clean(phrase: str) -> tuple[str, list[int]]:
-    """Single spaces and no repeated punctuation; and where each character, and the end, went."""
+    """Reduce white space and repeated punctuation, and return the new offset of each character and the end."""
     text = ""
-    places = []
+    offsets = []
     for character in phrase:
-        places.append(len(text))
+        offsets.append(len(text))
         if character.isspace():
             text += " " if text and text[-1] != " " else ""
         elif character.isalnum() or text[-1:] != character:
             text += character
     text = text.rstrip()
-    return text, [min(place, len(text)) for place in (*places, len(text))]
+    return text, [min(offset, len(text)) for offset in (*offsets, len(text))]
 
 
-def _named_by_synset(entry: Fields, phrase: str, places: Sequence[int]) -> Iterator[tuple[Fields, Span]]:
-    synsets = [Fields(synset) for synset in entry.items("synsets")]
+def _match_synsets(entry: Fields, phrase: str, offsets: Sequence[int]) -> Iterator[tuple[Fields, Span]]:
+    """Yield the objects whose synset occurs once in a phrase, each with its span in the cleaned phrase."""
+    # Which of several words an object belongs to is unknown, so that only a synset's single word counts
+    synsets = list(map(Fields, entry.items("synsets")))
     counts = Counter(synset.text("synset_name") for synset in synsets)
-    spans = {
-        synset.text("synset_name"): (synset.whole("entity_idx_start"), synset.whole("entity_idx_end"))
-        for synset in synsets
-        if counts[synset.text("synset_name")] == 1
-    }
+    spans: dict[str, Span] = {}
+    for synset in synsets:
+        name = synset.text("synset_name")
+        if counts[name] == 1:
+            spans[name] = synset.whole("entity_idx_start"), synset.whole("entity_idx_end")
+
     for thing in map(Fields, entry.items("objects")):
         for name in thing.items("synsets"):
             start, end = spans.get(to_text(name, '"synsets"'), (0, 0))
             if 0 <= start < end <= len(phrase):
-                yield thing, (places[start], places[end])
+                yield thing, (offsets[start], offsets[end])
 
 
-def _named_by_word(things: Sequence[Any], text: str, region: Box | None) -> Iterator[tuple[Fields, Span]]:
+def _match_names(things: Sequence[Any], text: str, region: Box | None) -> Iterator[tuple[Fields, Span]]:
+    """Yield the objects in a region whose name occurs once in its text, each with the span of the name."""
     if region is None:
         return
-    words = [_lemma(word) for word in _WORD.findall(text.lower())]
-    named: dict[Span, list[Fields]] = defaultdict(list)
+
+    # Group the objects by the words that name them
+    candidates_by_span: dict[Span, list[Fields]] = defaultdict(list)
     for thing in map(Fields, things):
-        for name in (to_text(name, '"names"').strip() for name in thing.items("names")):
-            found = list(re.finditer(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)) if name else []
-            if len(found) == 1 and _share_inside(thing, region) >= INSIDE:
-                named[found[0].span()].append(thing)
-    for span, candidates in named.items():
-        described = [
-            thing for thing in candidates if any(look.strip().lower() in words for look in _looks_of(thing))
-        ]
-        yield from ((thing, span) for thing in described or candidates)
+        for value in thing.items("names"):
+            name = to_text(value, '"names"').strip()
+            matches = list(re.finditer(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)) if name else []
+            if len(matches) == 1 and _fraction_inside(thing, region) >= INSIDE:
+                candidates_by_span[matches[0].span()].append(thing)
+
+    # Of several objects, prefer those with an attribute that the text mentions
+    words = [_lemma(word) for word in _WORD.findall(text.lower())]
+    for span, candidates in candidates_by_span.items():
+        described = [thing for thing in candidates if _has_attribute_in(thing, words)]
+        for thing in described or candidates:
+            yield thing, span
 
 
-def _looks_of(thing: Fields) -> list[str]:
-    return [
-        to_text(look, '"attributes"')
-        for look in to_list(thing.value("attributes", None) or [], '"attributes"')
-    ]
+def _has_attribute_in(thing: Fields, words: Sequence[str]) -> bool:
+    for attribute in to_list(thing.value("attributes", None) or [], '"attributes"'):
+        if to_text(attribute, '"attributes"').strip().lower() in words:
+            return True
+    return False
 
 
-def _share_inside(thing: Fields, region: Box) -> float:
+def _fraction_inside(thing: Fields, region: Box) -> float:
     x, y, width, height = (to_finite(thing.value(key), f'"{key}"') for key in "xywh")
     shared_width = min(x + width, region[2]) - max(x, region[0])
     shared_height = min(y + height, region[3]) - max(y, region[1])
@@ -254,9 +277,13 @@ def _share_inside(thing: Fields, region: Box) -> float:
 
 
 def _to_records(regions: Sequence[_Region], number: str, image: _Image, split: str) -> list[Record | LeftOut]:
-    told = [region for region in regions if not _content(region.text) <= UNINFORMATIVE]
+    """Convert the regions of an image to records, and count those that are left out."""
+    # Find the root noun phrases of all texts in one batch
+    informative = [region for region in regions if not _content(region.text) <= UNINFORMATIVE]
+    roots = root_spans_of([region.text for region in informative])
+
     records = []
-    for region, root in zip(told, root_spans_of([region.text for region in told]), strict=True):
+    for region, root in zip(informative, roots, strict=True):
         boxes, spans = _boxes_of(region, root)
         if boxes:
             records.append(
@@ -270,59 +297,71 @@ def _to_records(regions: Sequence[_Region], number: str, image: _Image, split: s
                     height=image.height,
                     text=region.text,
                     boxes=tuple(boxes),
-                    spans=tuple(consolidate_spans(own, region.text) for own in spans),
+                    spans=tuple(consolidate_spans(box_spans, region.text) for box_spans in spans),
                 )
             )
-    kept = _without_repetitions(records, {region.id: region.box for region in told})
+
+    kept = _without_repetitions(records, {region.id: region.box for region in informative})
     return [
         *kept,
-        LeftOut(SAYS_NOTHING, len(regions) - len(told)),
-        LeftOut(OUTSIDE, len(told) - len(records)),
+        LeftOut(NO_CONTENT, len(regions) - len(informative)),
+        LeftOut(OUTSIDE, len(informative) - len(records)),
         LeftOut(REPEATED, len(records) - len(kept)),
-        LeftOut(NO_AREA, sum(region.without_area for region in told)),
+        LeftOut(NO_AREA, sum(region.without_area for region in informative)),
     ]
 
 
 def _boxes_of(region: _Region, root: Spans) -> tuple[list[Box], list[list[Span]]]:
-    """The boxes of what a phrase is about, with the words of its root; and of what else it names."""
-    about = [_meet(spans, root) for _, spans in region.objects]
-    boxes = [box for box, _ in region.objects]
-    spans: list[list[Span]] = [
-        [*own, *(root if is_root else ())] for (_, own), is_root in zip(region.objects, about, strict=True)
-    ]
-    if not any(about) and region.box is not None:
-        boxes, spans = [region.box, *boxes], [list(root), *spans]
+    """Return the boxes of the objects that a phrase refers to, with its root, and of others that it names."""
+    boxes: list[Box] = []
+    spans: list[list[Span]] = []
+    has_referent = False
+    for box, object_spans in region.objects:
+        is_referent = _overlap(object_spans, root)
+        boxes.append(box)
+        spans.append([*object_spans, *root] if is_referent else list(object_spans))
+        has_referent = has_referent or is_referent
+
+    # Without such an object, the phrase refers to the region as a whole
+    if not has_referent and region.box is not None:
+        boxes.insert(0, region.box)
+        spans.insert(0, list(root))
     return merge_same_boxes(boxes, spans)
 
 
-def _meet(first: Spans, second: Spans) -> bool:
-    return any(start < stop and begin < end for start, end in first for begin, stop in second)
+def _overlap(first: Spans, second: Spans) -> bool:
+    """Tell whether a span of the first overlaps one of the second."""
+    for start, end in first:
+        for other_start, other_end in second:
+            if start < other_end and other_start < end:
+                return True
+    return False
 
 
 def _without_repetitions(records: Sequence[Record], region_boxes: Mapping[str, Box | None]) -> list[Record]:
-    """Of records with the same content words and overlapping regions, only the one with most boxes."""
+    """Keep, of records with the same content words and overlapping regions, the one with most boxes."""
     groups: dict[frozenset[str], list[Record]] = defaultdict(list)
     for record in records:
         groups[_content(record.text)].append(record)
     kept: set[str] = set()
     for group in groups.values():
-        standing: list[Box] = []
+        kept_boxes: list[Box] = []
         for record in sorted(group, key=lambda record: -len(record.boxes)):
             box = region_boxes[record.id] or record.boxes[0]
-            if not standing or box_iou(tensor([box]), tensor(standing)).max() <= SAME_REGION:
-                standing.append(box)
+            if not kept_boxes or box_iou(tensor([box]), tensor(kept_boxes)).max() <= SAME_REGION:
+                kept_boxes.append(box)
                 kept.add(record.id)
     return [record for record in records if record.id in kept]
 
 
 def _content(text: str) -> frozenset[str]:
-    """The words that say something, without their endings."""
+    """Return the words of a text that are not stop words, as lemmas."""
     return frozenset(_lemma(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS)
 
 
 @cache
 def _lemma(word: str) -> str:
-    """A noun's singular, by its ending."""
+    """Return the singular of a noun, by its ending."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
     if len(word) <= 3 or not word.endswith("s") or word.endswith(_UNCHANGED):

@@ -107,7 +107,7 @@ def read_yolo(
         base = Record(folder.resolve().name, split, image, image, image, width, height, "")
         return [
             *class_records(base, list(boxes)),
-            LeftOut("boxes that are there twice", len(lines) - len(boxes)),
+            LeftOut("duplicate boxes", len(lines) - len(boxes)),
             LeftOut("confidences of boxes", confidences),
         ]
 
