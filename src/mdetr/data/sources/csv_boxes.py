@@ -198,7 +198,7 @@ def _find_columns(names: list[str], file: Path) -> _Columns:
 
 
 def _rows(file: Path, delimiter: str) -> Iterator[tuple[str, tuple[int, list[str] | dict[str, str]]]]:
-    """Yield each row that is not blank with its line: cells by name, or as a list if their number is wrong."""
+    """Yield each row that is not blank with its line: cells by name, or a list if their number is wrong."""
     csv.field_size_limit(_LARGEST_CELL)
     with open_text(file, errors="surrogateescape", newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter)
@@ -220,7 +220,7 @@ def _rows(file: Path, delimiter: str) -> Iterator[tuple[str, tuple[int, list[str
 def _key_of(
     row: list[str] | dict[str, str], columns: _Columns, split: str
 ) -> tuple[dict[str, str], str | None]:
-    """Return a row with its image and text as JSON, the key of its record; None for a row of another split."""
+    """Return a row with the key of its record (image and text as JSON); None for one of another split."""
     if isinstance(row, list):
         raise InvalidInputError(f"it has {len(row)} cells, but the header has another number")
     if _UNDECODED.search("".join(row.values())):

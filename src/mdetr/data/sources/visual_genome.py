@@ -101,9 +101,9 @@ def read_visual_genome(
     Without it, objects are tied by name: those of attributes.json (or objects.json) that lie in the region
     and whose name the phrase mentions once; of several, those with an attribute that it mentions. In both
     cases the phrase refers to the objects that overlap its root noun phrase; without any, it refers to the
-    box of the region. Boxes that agree are merged. Of regions of one image with the same words and overlapping
-    boxes, the one with most boxes stands for all. Phrases of nothing but wall, side or building, empty ones,
-    and regions outside their image are left out.
+    box of the region. Boxes that agree are merged. Of regions of one image with the same words and
+    overlapping boxes, the one with most boxes is kept. Phrases of nothing but wall, side or building, empty
+    phrases, and regions outside their image are left out.
 
     Args:
         root: The folder with image_data.json and region_graphs.json, or region_descriptions.json.
@@ -209,7 +209,7 @@ def _to_region(entry: Any, things: Sequence[Any], image: _Image) -> _Region:
 
 
 def _clean(phrase: str) -> tuple[str, list[int]]:
-    """Reduce white space and repeated punctuation, and return the new offset of each character and the end."""
+    """Reduce white space and repeated punctuation; also return each character's new offset, and the end's."""
     text = ""
     offsets = []
     for character in phrase:
