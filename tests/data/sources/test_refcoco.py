@@ -58,7 +58,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (copy / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps([{"split": _Foreign()}]))
-    with pytest.raises(InvalidInputError, match=r"holds only texts and numbers: it asks for .*mkdir"):
+    with pytest.raises(InvalidInputError, match=r"holds only texts and numbers: it imports .*mkdir"):
         list(read_refcoco(copy, "train"))
     assert not Path("made-by-the-pickle").exists()
 

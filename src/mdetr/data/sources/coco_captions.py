@@ -61,15 +61,18 @@ class ClassNames:
         self._pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE) if forms else None
 
     def find(self, text: str) -> dict[int, tuple[Span, ...]]:
-        """The number of each class that a text names -> the characters that name it, everywhere it does."""
-        found: dict[int, list[Span]] = {}
-        for match in self._pattern.finditer(text) if self._pattern else ():
-            found.setdefault(self._classes[_plain(match[0])], []).append(match.span())
-        return {number: tuple(spans) for number, spans in found.items()}
+        """Return the number of each class that a text names, with all spans of its names."""
+        if self._pattern is None:
+            return {}
+        spans: dict[int, tuple[Span, ...]] = {}
+        for match in self._pattern.finditer(text):
+            number = self._classes[_plain(match[0])]
+            spans[number] = (*spans.get(number, ()), match.span())
+        return spans
 
 
 def name_forms(name: str) -> tuple[str, ...]:
-    """A name as captions have it: "knife" -> "knife", "knives"; of several words, the last has the plural."""
+    """Return the singular and plurals of a name: "knife", "knives"; of several words, the last changes."""
     first, space, last = name.rpartition(" ")
     if last in _IRREGULAR:
         plurals = _IRREGULAR[last]
@@ -88,7 +91,7 @@ def _plain(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Caption:
-    """A caption with what the files say of its image and its objects."""
+    """A caption with the entries of its image and of its objects."""
 
     fields: Fields
     image: Any
@@ -107,7 +110,7 @@ def read_coco_captions(
 
     Args:
         root: A folder with annotations/captions_SPLIT.json and instances_SPLIT.json, and images in SPLIT/.
-        split: Train2017, val2017, ...
+        split: Name of the split, such as "train2017" or "val2017".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         left_out: Counts what is left out on purpose, by kind.
 
@@ -138,9 +141,10 @@ def read_coco_captions(
                 if number is None:
                     continue
                 waiting.pop(number, None)
-                own = instances.of(number)
+                annotations = instances.of(number)
                 for caption in captions.of(number):
-                    yield f"{captions_file}, {name_of(caption)}", _Caption(Fields(caption), image, own)
+                    where = f"{captions_file}, {name_of(caption)}"
+                    yield where, _Caption(Fields(caption), image, annotations)
 
         yield from convert_entries(entries(), convert, on_bad, left_out)
     if waiting:
@@ -154,12 +158,14 @@ def read_coco_captions(
 
 
 def _find_file(folder: Path, kind: str, split: str) -> Path:
-    for place in (folder / "annotations", folder):
-        if (place / f"{kind}_{split}.json").is_file():
-            return place / f"{kind}_{split}.json"
-    file = folder / "annotations" / f"{kind}_{split}.json"
-    found = ", ".join(sorted(path.stem for path in file.parent.glob(f"{kind}_*.json")))
-    raise InvalidInputError(f"There is no file {file}; its folder has {found or 'none of this kind'}.")
+    """Find the file of a kind in the folder annotations, or beside the images."""
+    name = f"{kind}_{split}.json"
+    for parent in (folder / "annotations", folder):
+        if (parent / name).is_file():
+            return parent / name
+    file = folder / "annotations" / name
+    others = ", ".join(sorted(path.stem for path in file.parent.glob(f"{kind}_*.json")))
+    raise InvalidInputError(f"There is no file {file}; its folder has {others or 'none of this kind'}.")
 
 
 def _read_category(entry: Any) -> tuple[int, str]:
@@ -170,7 +176,7 @@ def _read_category(entry: Any) -> tuple[int, str]:
 def _by_image(
     file: Path, on_bad: OnBad | None, seen: dict[str, None] | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """The annotations of a file with the id of their image, which is also added to `seen`."""
+    """Yield the annotations of a file with the id of their image, which is also added to `seen`."""
     entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
     for image, entry in read_entries(
         entries, lambda entry: (Fields(entry).identifier("image_id"), entry), on_bad
@@ -183,18 +189,26 @@ def _by_image(
 def _to_records(
     caption: _Caption, names: Mapping[int, str], finder: ClassNames, split: str
 ) -> list[Record | LeftOut]:
+    """Convert a caption to a record with the boxes of the classes that it names."""
     text, caption_id = caption.fields.text("caption").strip(), caption.fields.identifier("id")
     if not text:
         raise InvalidInputError('its "caption" is empty')
     with inside("its image"):
         image = Fields(caption.image)
         (width, height), file_name, image_id = image.size(), image.text("file_name"), image.identifier("id")
-    things, _, _ = read_annotations(caption.annotations, width, height)
-    shown = [(thing, _category_of(thing, names)) for thing in things]
-    named = finder.find(text)
-    tied = [(thing, category) for thing, category in shown if category in named]
-    if not tied:
+
+    # Keep the annotations of the classes that the caption names
+    spans_by_category = finder.find(text)
+    kept: list[Annotation] = []
+    categories: list[int] = []
+    for annotation in read_annotations(caption.annotations, width, height)[0]:
+        category = _read_category_id(annotation, names)
+        if category in spans_by_category:
+            kept.append(annotation)
+            categories.append(category)
+    if not kept:
         return [LeftOut(UNNAMED)]
+
     record = Record(
         source=SOURCE,
         split=split,
@@ -204,21 +218,21 @@ def _to_records(
         width=width,
         height=height,
         text=text,
-        boxes=tuple(thing.box for thing, _ in tied),
-        spans=tuple(named[category] for _, category in tied),
-        masks=masks_of([thing for thing, _ in tied]),
-        category_ids=tuple(category for _, category in tied),
-        extra=json.dumps({"annotation_ids": _ids(thing for thing, _ in tied)}),
+        boxes=tuple(annotation.box for annotation in kept),
+        spans=tuple(spans_by_category[category] for category in categories),
+        masks=masks_of(kept),
+        category_ids=tuple(categories),
+        extra=json.dumps({"annotation_ids": _annotation_ids(kept)}),
     )
     return [record]
 
 
-def _category_of(thing: Annotation, names: Mapping[int, str]) -> int:
-    category = thing.fields.whole("category_id")
+def _read_category_id(annotation: Annotation, names: Mapping[int, str]) -> int:
+    category = annotation.fields.whole("category_id")
     if category not in names:
         raise InvalidInputError(f"category {category} is not in the file")
     return category
 
 
-def _ids(things: Iterable[Annotation]) -> list[Any]:
-    return [thing.fields.value("id", None) for thing in things]
+def _annotation_ids(annotations: Iterable[Annotation]) -> list[Any]:
+    return [annotation.fields.value("id", None) for annotation in annotations]

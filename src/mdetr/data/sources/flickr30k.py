@@ -33,7 +33,7 @@ class _Mention:
 
 @dataclass(frozen=True)
 class _Picture:
-    """What an annotation file says: the size in pixels, and the boxes of each entity."""
+    """The content of an annotation file: the size in pixels, and the boxes of each entity."""
 
     width: int
     height: int
@@ -56,12 +56,12 @@ def read_flickr30k(
     """Read the sentences of one split, image after image.
 
     A sentence's record has a box for each thing that its phrases name; boxes that agree (IoU of 0.95 and
-    more, transitively) are one, with the spans of all their phrases. `phrases` are those that evaluation asks
-    about; their types, and their boxes as annotated, are in `extra`. Images are named ID.jpg.
+    more, transitively) are one, with the spans of all their phrases. `phrases` are those to
+    evaluate; their types, and their boxes as annotated, are in `extra`. Images are named ID.jpg.
 
     Args:
         root: The folder with Sentences, Annotations and train.txt, val.txt, test.txt.
-        split: Train, val or test.
+        split: "train", "val" or "test".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         merged_boxes: Whether an entity's boxes become the one box that encloses them (MERGED-BOXES).
 
@@ -94,7 +94,7 @@ def read_flickr30k(
 
 
 def _sentences(folder: Path, images: Iterable[str], on_bad: OnBad | None) -> Iterator[tuple[str, _Sentence]]:
-    """The sentences of each image with their lines; none of one whose files cannot be read."""
+    """Yield the sentences of each image with their lines; none of an image with unreadable files."""
     for image in images:
         annotations, file = folder / "Annotations" / f"{image}.xml", folder / "Sentences" / f"{image}.txt"
         picture = attempt(_read_picture, annotations, str(annotations), on_bad)
@@ -119,7 +119,7 @@ def _read_picture(file: Path) -> _Picture:
     except FileNotFoundError:
         raise InvalidInputError("it does not exist, though the split lists its image") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InvalidInputError(f"it is damaged ({error}); get the annotations again") from None
+        raise InvalidInputError(f"it is damaged ({error}); download the annotations again") from None
     width, height = (to_whole(_text(tree, f"size/{side}"), side) for side in ("width", "height"))
     if width <= 0 or height <= 0:
         raise InvalidInputError(f"its width and height must be positive, got {width} x {height}")
@@ -130,38 +130,45 @@ def _read_picture(file: Path) -> _Picture:
             continue
         x0, y0, x1, y1 = (to_finite(_text(corner, side), side) for side in ("xmin", "ymin", "xmax", "ymax"))
         for name in thing.iter("name"):
-            boxes.setdefault(to_text(name.text, "name of an object").strip(), []).append((x0, y0, x1, y1))
+            entity = to_text(name.text, "name of an object").strip()
+            boxes.setdefault(entity, []).append((x0, y0, x1, y1))
     return _Picture(width, height, boxes)
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
-    found = element.findtext(path)
-    if found is None:
+    text = element.findtext(path)
+    if text is None:
         raise InvalidInputError(f"it has no {path}")
-    return found.strip()
+    return text.strip()
 
 
 def _to_record(sentence: _Sentence, split: str, merged_boxes: bool) -> Record:
+    """Convert a sentence to its record."""
     picture, image, number = sentence.picture, sentence.image, sentence.number
     text, mentions = _parse(sentence.line)
-    seen = [m for m in mentions if m.entity != NOT_VISIBLE and picture.boxes.get(m.entity)]
+    visible = [m for m in mentions if m.entity != NOT_VISIBLE and picture.boxes.get(m.entity)]
+
+    # Merge the boxes that several phrases share
     boxes: list[Box] = []
     spans: list[list[Span]] = []
-    for mention in seen:
-        own = picture.boxes[mention.entity]
-        for box in [_enclosing(own)] if merged_boxes else own:
+    for mention in visible:
+        entity_boxes = picture.boxes[mention.entity]
+        for box in [_enclosing(entity_boxes)] if merged_boxes else entity_boxes:
             boxes.append(box)
             spans.append([mention.span])
     boxes, spans = merge_same_boxes(boxes, spans)
-    phrases = tuple(
-        Phrase((m.span,), tuple(place for place, of_box in enumerate(spans) if m.span in of_box))
-        for m in seen
-    )
+
+    # Look up the merged boxes of each phrase
+    phrases = []
+    for mention in visible:
+        indices = tuple(index for index, box_spans in enumerate(spans) if mention.span in box_spans)
+        phrases.append(Phrase((mention.span,), indices))
+
     extra = {
         "sentence_id": number,
         "original_id": image,
-        "phrase_types": [list(m.types) for m in seen],
-        "phrase_boxes": [[list(box) for box in picture.boxes[m.entity]] for m in seen],
+        "phrase_types": [mention.types for mention in visible],
+        "phrase_boxes": [picture.boxes[mention.entity] for mention in visible],
     }
     return Record(
         source=SOURCE,
@@ -173,15 +180,15 @@ def _to_record(sentence: _Sentence, split: str, merged_boxes: bool) -> Record:
         height=picture.height,
         text=text,
         boxes=tuple(boxes),
-        spans=tuple(tuple(sorted(set(of_box))) for of_box in spans),
-        phrases=phrases,
+        spans=tuple(tuple(sorted(set(box_spans))) for box_spans in spans),
+        phrases=tuple(phrases),
         extra=json.dumps(extra),
     )
 
 
 def _parse(line: str) -> tuple[str, list[_Mention]]:
-    """A sentence with bracketed phrases -> the plain one, words joined by single spaces, and the phrases."""
-    text, place = "", 0
+    """Parse a sentence with bracketed phrases into its text, with single spaces, and the phrases."""
+    text, position = "", 0
     mentions: list[_Mention] = []
 
     def add(words: str) -> Span:
@@ -192,11 +199,11 @@ def _parse(line: str) -> tuple[str, list[_Mention]]:
         return start, len(text)
 
     for match in _PHRASE.finditer(line):
-        add(line[place : match.start()])
+        add(line[position : match.start()])
         types = tuple(kind for kind in (match[2] or "").split("/") if kind)
         mentions.append(_Mention(match[1], types, add(match[3])))
-        place = match.end()
-    add(line[place:])
+        position = match.end()
+    add(line[position:])
     return text, mentions
 
 

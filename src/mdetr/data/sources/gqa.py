@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mdetr.data.sources.json_lists import iterate_items
 from mdetr.data.spans import consolidate_spans
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.processing.coordinates import Box, Span
+from mdetr.processing.coordinates import Box, Span, Spans
 
 SOURCE = "gqa"
 QUESTION_WORDS = ("What", "what", "Who", "who", "Where", "where")  # in this order
@@ -29,7 +29,7 @@ _OBJECTS = re.compile(r"\(([\d,]+)\)")
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """An image's size, and its objects: id -> name, and box in the image (None where nothing of it is)."""
+    """The size of an image, and its objects: id -> name and box (None if it is outside the image)."""
 
     width: int
     height: int
@@ -43,7 +43,7 @@ def read_gqa(
     images: Path | None = None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """Read the questions of one part, in the order of their files.
+    """Read the questions of one split, in the order of their files.
 
     A question's record has its answer, the answer's type, and a box for each object that it names, that its
     program starts from, or that is its answer. Objects come from the scene graphs; where a part has none, as
@@ -54,7 +54,7 @@ def read_gqa(
         root: The folder with SPLIT_questions.json, or a folder SPLIT_questions of shards; the scene graphs
             (train_sceneGraphs.json, val_sceneGraphs.json); the images in images/ where sizes are needed; and,
             for validity and plausibility, val_choices.json or testdev_choices.json.
-        split: Train_balanced, val_balanced, train_all, testdev_balanced, ...
+        split: Name of the split, such as "train_balanced", "val_all" or "testdev_balanced".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that holds the images, or images/; `root` if left out.
         left_out: Counts what is left out on purpose, by kind.
@@ -92,40 +92,41 @@ def read_gqa(
                 graph = _Graph(width, height, {})
             if graph is None:
                 raise InvalidInputError(f"the scene graph of its image {image_id} breaks a rule")
-            facts = {"questionId": number}
+            extra = {"questionId": number}
             if is_scored:
-                facts |= _facts(fields) | next(iter(choices.of(number)), {})
-            record, without_area = _to_record(number, fields, facts, split, graph, image)
+                extra |= _score_fields(fields) | next(iter(choices.of(number)), {})
+            record, without_area = _to_record(number, fields, extra, split, graph, image)
             return [record, LeftOut(NO_AREA, without_area)]
 
-        questions = (
-            (f"{shard}, question {number}", (number, question))
-            for shard in shards
-            for number, question in iterate_items(shard)
-        )
-        yield from convert_entries(questions, convert, on_bad, left_out)
+        yield from convert_entries(_questions(shards), convert, on_bad, left_out)
+
+
+def _questions(shards: Iterable[Path]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """Yield the id and entry of each question with its place for messages."""
+    for shard in shards:
+        for number, question in iterate_items(shard):
+            yield f"{shard}, question {number}", (number, question)
 
 
 def _shards(folder: Path, split: str) -> list[Path]:
     whole = folder / f"{split}_questions.json"
     shards = [whole] if whole.is_file() else sorted((folder / f"{split}_questions").glob("*.json"))
     if not shards:
-        found = sorted(path.name for path in folder.glob("*_questions*"))
+        names = sorted(path.name for path in folder.glob("*_questions*"))
         raise InvalidInputError(
             f"There is neither {whole} nor a folder of that name with shards; the folder has "
-            f"{', '.join(found) or 'none'}."
+            f"{', '.join(names) or 'none'}."
         )
     return shards
 
 
 def _read_graphs(file: Path, on_bad: OnBad | None) -> dict[str, _Graph | None]:
-    """The graphs by their image; None for one that breaks a rule."""
-    if not file.is_file():
-        return {}
-    return {
-        image: attempt(_read_graph, graph, f"{file}, image {image}", on_bad)
-        for image, graph in iterate_items(file)
-    }
+    """Read the scene graphs by the id of their image; None for an invalid graph."""
+    graphs: dict[str, _Graph | None] = {}
+    if file.is_file():
+        for image, graph in iterate_items(file):
+            graphs[image] = attempt(_read_graph, graph, f"{file}, image {image}", on_bad)
+    return graphs
 
 
 def _read_graph(entry: Any) -> _Graph:
@@ -144,17 +145,22 @@ def _read_graph(entry: Any) -> _Graph:
 
 
 def _to_record(
-    number: str, question: Fields, facts: Mapping[str, Any], split: str, graph: _Graph, image: str
+    number: str, question: Fields, extra: Mapping[str, Any], split: str, graph: _Graph, image: str
 ) -> tuple[Record, int]:
-    """The record of a question, and how many of its objects have no area in the image."""
+    """Convert a question to its record, and count its objects without area in the image."""
     text, answer = question.text("question"), question.label("answer")
-    kind = _part(question, "types").optional_text("semantic")
+    kind = _object_or_empty(question, "types").optional_text("semantic")
     spans = _spans_of_objects(question, text, graph) if graph.objects else {}
-    placed: list[tuple[Box, list[Span]]] = []
-    for thing, own in spans.items():
+
+    # Keep the objects that have an area in the image
+    boxes: list[Box] = []
+    box_spans: list[Spans] = []
+    for thing, object_spans in spans.items():
         box = graph.objects[thing][1]
         if box is not None:
-            placed.append((box, own))
+            boxes.append(box)
+            box_spans.append(consolidate_spans(object_spans, text))
+
     record = Record(
         source=SOURCE,
         split=split,
@@ -164,55 +170,61 @@ def _to_record(
         width=graph.width,
         height=graph.height,
         text=text,
-        boxes=tuple(box for box, _ in placed),
-        spans=tuple(consolidate_spans(own, text) for _, own in placed),
+        boxes=tuple(boxes),
+        spans=tuple(box_spans),
         answer=answer,
         answer_type=None if answer is None else kind,
-        extra=json.dumps(facts),
+        extra=json.dumps(extra),
     )
-    return record, len(spans) - len(placed)
+    return record, len(spans) - len(boxes)
 
 
-def _part(fields: Fields, name: str) -> Fields:
-    """A field that is an object; one without fields where it is missing or null."""
+def _object_or_empty(fields: Fields, name: str) -> Fields:
+    """Return a field that is an object; an empty object where the field is missing or null."""
     return Fields({}) if fields.value(name, None) is None else fields.object(name)
 
 
-def _facts(question: Fields) -> dict[str, Any]:
-    """What GQA's scores need to know of a question beside its answer."""
-    facts = {
-        "structural": _part(question, "types").value("structural", None),
-        "group": _part(question, "groups").value("global", None),
+def _score_fields(question: Fields) -> dict[str, Any]:
+    """Return the fields that GQA's scores require beside the answer."""
+    values = {
+        "structural": _object_or_empty(question, "types").value("structural", None),
+        "group": _object_or_empty(question, "groups").value("global", None),
         "entailed": question.value("entailed", None),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _spans_of_objects(question: Fields, text: str, graph: _Graph) -> dict[str, list[Span]]:
-    """The objects that a question refers to, those of its image, and the characters of each."""
-    annotations = _part(question, "annotations")
+    """Return the spans of each object in the image that a question refers to."""
+    annotations = _object_or_empty(question, "annotations")
     spans: dict[str, list[Span]] = {}
-    for place, thing in (annotations.value("question", None) or {}).items():
-        spans.setdefault(to_identifier(thing, "object"), []).append(_span_of_words(place, text))
+
+    # Objects that words of the question name
+    for words, thing in (annotations.value("question", None) or {}).items():
+        spans.setdefault(to_identifier(thing, "object"), []).append(_span_of_words(words, text))
+
+    # Objects that the program of the question starts from
     for step in map(Fields, question.value("semantic", None) or ()):
         is_start = step.text("operation") == "select"
-        named = _OBJECTS.search(step.text("argument")) if is_start else None
-        for thing in named[1].split(",") if named else ():
+        match = _OBJECTS.search(step.text("argument")) if is_start else None
+        for thing in match[1].split(",") if match else ():
             if thing not in spans and thing in graph.objects:
                 name = graph.objects[thing][0]
                 start = text.find(name)
                 spans[thing] = [(start, start + len(name))]
+
+    # Objects of the answer, which the question word stands for
     for value in (annotations.value("answer", None) or {}).values():
         thing = to_identifier(value, "object")
         if thing not in spans:
             word = next((word for word in QUESTION_WORDS if word in text), None)
             spans[thing] = [] if word is None else [(text.index(word), text.index(word) + len(word))]
-    return {thing: own for thing, own in spans.items() if thing in graph.objects}
+    return {thing: object_spans for thing, object_spans in spans.items() if thing in graph.objects}
 
 
-def _span_of_words(place: str, text: str) -> Span:
-    """Words "i" or "i:j" (j exclusive) of a text split at spaces -> characters."""
-    first, _, last = place.partition(":")
+def _span_of_words(indices: str, text: str) -> Span:
+    """Return the characters of words "i" or "i:j" (j exclusive) of a text split at spaces."""
+    first, _, last = indices.partition(":")
     words = text.split(" ")
     begin = to_whole(first, "place of a word")
     end = to_whole(last, "place of a word") if last else begin + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class _Ref:
-    """A thing that is referred to: its image, its annotation, its numbers and sentences as in the file."""
+    """A referred object: its image, its annotation, and its ids and sentences as in the file."""
 
     image_id: str
     annotation_id: str
-    facts: dict[str, Any]
+    extra: dict[str, Any]
     sentences: list[Any]
 
 
@@ -49,9 +49,9 @@ def read_refcoco(
     Args:
         root: A folder that holds DATASET/refs(unc).p (refs(umd).p for RefCOCOg) and instances.json beside it,
             or COCO's coco/annotations/instances_train2014.json.
-        split: Train, val, testA, testB; or test.
+        split: "train", "val", "testA" or "testB"; for RefCOCOg "train", "val" or "test".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
-        dataset: Refcoco, refcoco+ or refcocog.
+        dataset: "refcoco", "refcoco+" or "refcocog".
 
     Returns:
         An iterator over valid records.
@@ -67,42 +67,49 @@ def read_refcoco(
     folder = Path(root)
     refs_file = folder / dataset / f"refs({SPLITS_BY[dataset]}).p"
     refs = _read_refs(refs_file)
-    wanted = [
-        (f"{refs_file}, reference {place}", ref)
-        for place, ref in enumerate(refs)
-        if ref.get("split") == split
-    ]
-    if not wanted:
+
+    # Read the references of the split
+    has_split = False
+    split_refs: list[tuple[str, _Ref]] = []
+    for where, entry in numbered(refs, f"{refs_file}, reference"):
+        if entry.get("split") == split:
+            has_split = True
+            ref = attempt(_read_ref, entry, where, on_bad)
+            if ref is not None:
+                split_refs.append((where, ref))
+    if not has_split:
         known = ", ".join(sorted({str(ref.get("split")) for ref in refs})) or "none"
         raise InvalidInputError(f"{refs_file} has no split {split!r}; its splits are: {known}.")
-    things = [(where, attempt(_read_ref, ref, where, on_bad)) for where, ref in wanted]
+
+    # Read the images and boxes that they refer to
     instances = _find_instances(folder, dataset)
     images = _read_images(instances, on_bad)
-    boxes = _read_boxes(instances, {ref.annotation_id for _, ref in things if ref is not None}, on_bad)
+    boxes = _read_boxes(instances, {ref.annotation_id for _, ref in split_refs}, on_bad)
 
     def convert(expression: tuple[_Ref, Any], where: str) -> list[Record]:
         return [_to_record(*expression, images, boxes, dataset, split)]
 
-    expressions = (
-        (f"{where}, sentence {place}", (ref, sentence))
-        for where, ref in things
-        if ref is not None
-        for place, sentence in enumerate(ref.sentences)
-    )
-    return convert_entries(expressions, convert, on_bad)
+    return convert_entries(_expressions(split_refs), convert, on_bad)
+
+
+def _expressions(refs: Iterable[tuple[str, _Ref]]) -> Iterator[tuple[str, tuple[_Ref, Any]]]:
+    """Yield each sentence with its reference and its place for messages."""
+    for where, ref in refs:
+        for place, sentence in numbered(ref.sentences, f"{where}, sentence"):
+            yield place, (ref, sentence)
 
 
 def _read_ref(entry: Any) -> _Ref:
     fields = Fields(entry)
-    facts = {"ref_id": fields.value("ref_id", None), "ann_id": fields.value("ann_id")}
-    return _Ref(fields.identifier("image_id"), fields.identifier("ann_id"), facts, fields.items("sentences"))
+    extra = {"ref_id": fields.value("ref_id", None), "ann_id": fields.value("ann_id")}
+    return _Ref(fields.identifier("image_id"), fields.identifier("ann_id"), extra, fields.items("sentences"))
 
 
 class _PlainUnpickler(pickle.Unpickler):
     """Reads containers, texts and numbers, and refuses everything that would have to be imported."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        raise pickle.UnpicklingError(f"it imports {module}.{name}")
 
 
 def _read_refs(file: Path) -> list[dict[str, Any]]:
@@ -115,22 +122,22 @@ def _read_refs(file: Path) -> list[dict[str, Any]]:
             f"{file} is not opened, since a file of references holds only texts and numbers: {error}."
         ) from None
     if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise InvalidInputError(f"{file} holds no list of references; get it again.")
+        raise InvalidInputError(f"{file} holds no list of references; download it again.")
     return refs
 
 
 def _find_instances(folder: Path, dataset: str) -> Path:
-    places = [
+    candidates = [
         folder / dataset / "instances.json",
         folder / "coco" / "annotations" / "instances_train2014.json",
         folder / "annotations" / "instances_train2014.json",
     ]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise InvalidInputError(
-            f"There is none of {', '.join(map(str, places))}; the boxes are in one of these."
-        )
-    return found
+    for file in candidates:
+        if file.is_file():
+            return file
+    raise InvalidInputError(
+        f"There is none of {', '.join(map(str, candidates))}; the boxes are in one of these."
+    )
 
 
 def _read_images(file: Path, on_bad: OnBad | None) -> dict[str, _Image]:
@@ -141,16 +148,20 @@ def _read_images(file: Path, on_bad: OnBad | None) -> dict[str, _Image]:
     return dict(read_entries(numbered(iterate_list(file, "images"), f"{file}, image"), read, on_bad))
 
 
-def _read_boxes(file: Path, wanted: Collection[str], on_bad: OnBad | None) -> dict[str, Any]:
-    """The boxes of the wanted annotations, x, y, width, height, as in the file."""
+def _read_boxes(file: Path, annotation_ids: Collection[str], on_bad: OnBad | None) -> dict[str, Any]:
+    """Read the boxes of some annotations: x, y, width, height, as in the file."""
 
     def read(entry: Any) -> tuple[str, Any]:
         fields = Fields(entry)
         number = fields.identifier("id")
-        return number, fields.value("bbox") if number in wanted else None
+        return number, fields.value("bbox") if number in annotation_ids else None
 
     entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
-    return {number: bbox for number, bbox in read_entries(entries, read, on_bad) if number in wanted}
+    boxes = {}
+    for number, bbox in read_entries(entries, read, on_bad):
+        if number in annotation_ids:
+            boxes[number] = bbox
+    return boxes
 
 
 def _to_record(
@@ -183,5 +194,5 @@ def _to_record(
         boxes=(box,),
         spans=(root_spans(text),),
         is_referred=(True,),
-        extra=json.dumps(ref.facts),
+        extra=json.dumps(ref.extra),
     )
