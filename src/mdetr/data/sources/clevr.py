@@ -14,7 +14,7 @@ from mdetr.data.record import Phrase, Record
 from mdetr.data.sources.annotations import NO_AREA
 from mdetr.data.sources.clevr_programs import find_mentions, function_of, run_program
 from mdetr.data.sources.clevr_scenes import ClevrScene, ClevrScenes
-from mdetr.data.sources.converting import LeftOut, convert_entries
+from mdetr.data.sources.converting import LeftOut, convert_entries, numbered
 from mdetr.data.sources.fields import Fields, to_list, to_span, to_whole
 from mdetr.data.sources.image_sizes import ImageSizes
 from mdetr.data.sources.json_lists import iterate_list
@@ -26,7 +26,7 @@ SOURCE = "clevr"
 NOT_MEDIUM = "questions that name an object more than once, or have no program"
 _KINDS = {"caption": "captions", "refexp": "refexps", "question": "questions"}
 Entry = tuple[int, str, int, Any]
-"""(image index, kind, number in its file, what the file says)."""
+"""(image index, kind, number in its file, content)."""
 
 
 def read_clevr(
@@ -38,18 +38,18 @@ def read_clevr(
     images: Path | None = None,
     left_out: Counter[str] | None = None,
 ) -> Iterator[Record]:
-    """Read the texts of one split, image after image: whatever there is of questions, captions, expressions.
+    """Read the texts of one split, image after image: questions, captions and referring expressions.
 
     A question's record has its answer, and a box for each object that its program refers to, with its noun
     phrase. A caption's has a box for each object that it mentions, in the order of mention. A referring
     expression's has the object that it singles out and those it uses to do so; `is_referred` is true for the
-    first only. Images are relative to `root`. Scenes say the boxes ("bbox"); for the published ones, which do
-    not, they are projected.
+    first only. Images are relative to `root`. Boxes come from the scenes ("bbox"); for the released scenes,
+    which have none, they are projected.
 
     Args:
         root: The folder with images/SPLIT, scenes, and questions, captions or refexps: CLEVR's, CLEVR-
             CoGenT's, or one of `mdetr data synthesize`.
-        split: Train, val, test; trainA, valA, valB, testA, testB.
+        split: "train", "val" or "test"; for CLEVR-CoGenT "trainA", "valA", "valB", "testA" or "testB".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         kinds: Which of "caption", "refexp" and "question" are read.
         medium: Only questions that name each object at most once (and none without a program).
@@ -66,15 +66,11 @@ def read_clevr(
     Source: arXiv 2104.12763, appendix D.
     """
     folder = Path(root)
-    files = {
-        kind: folder / _KINDS[kind] / f"CLEVR_{split}_{_KINDS[kind]}.json"
-        for kind in (("question",) if medium else kinds)
-    }
+    files: dict[str, Path] = {}
+    for kind in ("question",) if medium else kinds:
+        files[kind] = folder / _KINDS[kind] / f"CLEVR_{split}_{_KINDS[kind]}.json"
     scenes_file = folder / "scenes" / f"CLEVR_{split}_scenes.json"
     _check_layout(folder, split, scenes_file, files)
-    entries = heapq.merge(
-        *(_entries(file, kind) for kind, file in files.items() if file.exists()), key=lambda entry: entry[0]
-    )
     image_folder = (images or folder) / "images" / split
     size_of = ImageSizes(image_folder)
     scenes = ClevrScenes(scenes_file, image_folder, on_bad) if scenes_file.is_file() else nullcontext()
@@ -98,11 +94,7 @@ def read_clevr(
                 return [LeftOut(NOT_MEDIUM)]
             return [record, LeftOut(NO_AREA, outside)]
 
-        named = (
-            (f"{files[kind]}, entry {number}", (index, kind, number, fields))
-            for index, kind, number, fields in entries
-        )
-        yield from convert_entries(named, convert, on_bad, left_out)
+        yield from convert_entries(_merge_files(files), convert, on_bad, left_out)
 
 
 def read_clevr_humans(
@@ -111,8 +103,8 @@ def read_clevr_humans(
     """Read CLEVR-Humans: questions with answers, without boxes, about CLEVR's images.
 
     Args:
-        root: CLEVR's folder, in which CLEVR-Humans-SPLIT.json lies beside images/. split: train, val or test.
-        split: Name of the split.
+        root: CLEVR's folder, in which CLEVR-Humans-SPLIT.json lies beside images/.
+        split: "train", "val" or "test".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
         images: The folder that holds images/SPLIT; `root` if left out.
 
@@ -135,8 +127,9 @@ def read_clevr_humans(
         record, _ = _to_question(fields, "human", number, split, scene)
         return [record]
 
-    entries = enumerate(iterate_list(file, "questions"))
-    yield from convert_entries(((f"{file}, entry {entry[0]}", entry) for entry in entries), convert, on_bad)
+    entries = enumerate(numbered(iterate_list(file, "questions"), f"{file}, entry"))
+    questions = ((where, (number, entry)) for number, (where, entry) in entries)
+    yield from convert_entries(questions, convert, on_bad)
 
 
 def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[str, Path]) -> None:
@@ -145,9 +138,9 @@ def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[st
             f"There is no folder {folder}; give the folder that holds images, scenes and questions."
         )
     if not scenes_file.is_file() and not ("question" in files and files["question"].is_file()):
-        found = sorted(path.name.split("_")[1] for path in (folder / "scenes").glob("CLEVR_*_scenes.json"))
+        splits = sorted(path.name.split("_")[1] for path in (folder / "scenes").glob("CLEVR_*_scenes.json"))
         raise InvalidInputError(
-            f"There is no {scenes_file}; the splits found in {folder} are: {', '.join(found) or 'none'}."
+            f"There is no {scenes_file}; the splits found in {folder} are: {', '.join(splits) or 'none'}."
         )
     if not any(file.is_file() for file in files.values()):
         raise InvalidInputError(
@@ -157,34 +150,49 @@ def _check_layout(folder: Path, split: str, scenes_file: Path, files: Mapping[st
         )
 
 
+def _merge_files(files: Mapping[str, Path]) -> Iterator[tuple[str, Entry]]:
+    """Yield the entries of all files, image after image, each with its place for messages."""
+    sources = [_entries(file, kind) for kind, file in files.items() if file.exists()]
+    for entry in heapq.merge(*sources, key=lambda entry: entry[0]):
+        _, kind, number, _ = entry
+        yield f"{files[kind]}, entry {number}", entry
+
+
 def _entries(file: Path, kind: str) -> Iterator[Entry]:
     for number, entry in enumerate(iterate_list(file, _KINDS[kind])):
         try:
             yield Fields(entry).whole("image_index"), kind, number, entry
-        except InvalidInputError:  # it is refused when its turn comes: first
+        except InvalidInputError:  # sorted first, and refused when it is converted
             yield -1, kind, number, entry
 
 
 def _to_sentence(entry: Fields, kind: str, number: int, split: str, scene: ClevrScene) -> tuple[Record, int]:
-    """The record, and how many boxes are outside the picture."""
+    """Convert a caption or expression to its record, and count the boxes outside the image."""
     phrases = [_to_phrase(Fields(phrase)) for phrase in entry.items("phrases")]
     target = entry.whole("target") if kind == "refexp" else None
-    spans_of: dict[int, list[Span]] = {} if target is None else {target: []}
+
+    # Collect the spans of each object, the target first
+    object_spans: dict[int, list[Span]] = {} if target is None else {target: []}
     for spans, objects in phrases:
         for thing in objects:
-            spans_of.setdefault(thing, []).extend(spans)
-    place = {thing: box for box, thing in enumerate(spans_of)}
+            object_spans.setdefault(thing, []).extend(spans)
+
+    # Refer to the objects of a phrase by the indices of their boxes
+    box_indices = {thing: index for index, thing in enumerate(object_spans)}
+    indexed_phrases = []
+    for spans, objects in phrases:
+        indexed_phrases.append(Phrase(spans, tuple(map(box_indices.__getitem__, objects))))
     return _make_record(
         entry,
         kind,
         number,
         split,
         scene,
-        spans_of,
+        object_spans,
         text=entry.text("text"),
-        is_referred=None if target is None else tuple(thing == target for thing in spans_of),
-        phrases=tuple(Phrase(spans, tuple(place[thing] for thing in objects)) for spans, objects in phrases),
-        extra={"objects": list(spans_of)},
+        is_referred=None if target is None else tuple(thing == target for thing in object_spans),
+        phrases=tuple(indexed_phrases),
+        extra={"objects": list(object_spans)},
     )
 
 
@@ -194,28 +202,30 @@ def _to_phrase(phrase: Fields) -> tuple[Spans, list[int]]:
 
 
 def _to_question(entry: Fields, kind: str, number: int, split: str, scene: ClevrScene) -> tuple[Record, int]:
-    """The record, and how many boxes are outside the picture."""
+    """Convert a question to its record, and count the boxes outside the image."""
     text, answer = entry.text("question"), entry.label("answer")
     program = to_list(entry.value("program", None) or [], '"program"')
     question_index = entry.whole("question_index") if "question_index" in entry else number
-    spans_of: dict[int, list[Span]] = {}
-    if "phrases" in entry:  # generated questions say where their phrases are
+
+    # Collect the spans of each object, from the phrases of a synthetic question or else from the program
+    object_spans: dict[int, list[Span]] = {}
+    if "phrases" in entry:
         for spans, objects in map(_to_phrase, map(Fields, entry.items("phrases"))):
             for thing in objects:
-                spans_of.setdefault(thing, []).extend(spans)
+                object_spans.setdefault(thing, []).extend(spans)
     elif program and scene.objects:
         outputs = run_program(program, scene.objects, scene.relationships)
         for mention in find_mentions(program, outputs, text):
             if mention.span is not None:
                 for thing in mention.objects:
-                    spans_of.setdefault(thing, []).append(mention.span)
+                    object_spans.setdefault(thing, []).append(mention.span)
     return _make_record(
         entry,
         kind,
         question_index,
         split,
         scene,
-        spans_of,
+        object_spans,
         text=text,
         answer=answer,
         answer_type=None if answer is None else answer_type(answer),
@@ -233,19 +243,20 @@ def _make_record(
     number: int,
     split: str,
     scene: ClevrScene,
-    spans_of: Mapping[int, list[Span]],
+    object_spans: Mapping[int, list[Span]],
     extra: Mapping[str, Any],
     **fields: Any,
 ) -> tuple[Record, int]:
+    """Make a record of the objects in the image, and count those outside it."""
     boxes: list[Box] = []
     spans: list[Spans] = []
-    for thing, own in spans_of.items():
+    for thing, thing_spans in object_spans.items():
         if not 0 <= thing < len(scene.boxes):
             raise InvalidInputError(f"object {thing} is not among the {len(scene.boxes)} of its scene")
         box = scene.boxes[thing]
         if box is not None:
             boxes.append(box)
-            spans.append(tuple(sorted(set(own))))
+            spans.append(tuple(sorted(set(thing_spans))))
     image_index = entry.whole("image_index")
     record = Record(
         source=SOURCE,
@@ -260,18 +271,18 @@ def _make_record(
         extra=json.dumps({"kind": kind, "image_index": image_index, **extra}),
         **fields,
     )
-    return record, len(spans_of) - len(boxes)
+    return record, len(object_spans) - len(boxes)
 
 
 def answer_type(answer: str) -> str:
-    """Which of the published answer heads says an answer: yes and no, a number, or an attribute."""
+    """Return the answer head of the released models for an answer: yes and no, a number, or an attribute."""
     if answer in ("yes", "no"):
         return "binary"
     return "reg" if answer.isdigit() else "attr"
 
 
 def question_type(program: list[Mapping[str, Any]]) -> str:
-    """The family under which the paper reports a question: what its program does last."""
+    """Return the family under which the paper reports a question, by the last step of its program."""
     last = function_of(program[-1])
     if last in ("equal_integer", "less_than", "greater_than"):
         return "compare number"

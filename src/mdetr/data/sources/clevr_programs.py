@@ -25,12 +25,12 @@ _NOUN_PHRASE = re.compile(
 _ABOUT_IT = re.compile(r";[^;]*\bit\W*$")  # "There is a ball; how many cubes are behind it?"
 
 Output = Any
-"""What a step gives: indices of objects, one index, an attribute's value, a number, or true and false."""
+"""Output of a step: indices of objects, one index, the value of an attribute, a number, or true or false."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A set of objects that a program refers to; span: its noun phrase in the text, if one is found."""
+    """A set of objects that a program refers to, with the span of its noun phrase; None without a match."""
 
     objects: tuple[int, ...]
     span: Span | None
@@ -57,9 +57,11 @@ def run_program(
     outputs: list[Output] = []
     for number, step in enumerate(program):
         try:
-            if any(place < 0 for place in step["inputs"]):  # Python would count from the end
-                raise IndexError("an input is negative")
-            inputs = [outputs[place] for place in step["inputs"]]
+            inputs = []
+            for index in step["inputs"]:
+                if index < 0:  # Python would count from the end
+                    raise IndexError("an input is negative")
+                inputs.append(outputs[index])
             outputs.append(
                 step["_output"] if "_output" in step else _run(step, inputs, objects, relationships)
             )
@@ -89,8 +91,8 @@ def _run(
     if name == "relate":
         return list(relationships[values[0]][inputs[0]])
     if kind == "same":
-        own = objects[inputs[0]][attribute]
-        return [n for n, thing in enumerate(objects) if n != inputs[0] and thing[attribute] == own]
+        value = objects[inputs[0]][attribute]
+        return [n for n, thing in enumerate(objects) if n != inputs[0] and thing[attribute] == value]
     if kind == "query":
         return objects[inputs[0]][attribute]
     if kind == "equal":
@@ -109,18 +111,31 @@ def _run(
 def find_mentions(
     program: Sequence[Mapping[str, Any]], outputs: Sequence[Output], text: str
 ) -> list[Mention]:
-    """The sets of objects that a program refers to, each with its noun phrase.
+    """Match the sets of objects that a program refers to with their noun phrases.
 
-    A set is what all filters leave of a scene, a relation, a union or an intersection. The text names the
-    sets from the program's last step back to its first; each takes the next phrase that says its attributes.
+    A set is a scene, a relation, a union or an intersection after all its filters. The text names the sets
+    from the last step of the program back to the first; each is matched with the next phrase that has its
+    attributes.
+
+    Args:
+        program: Steps of the program: function, inputs and values.
+        outputs: The output of each step (`run_program`).
+        text: The text of the program.
+
+    Returns:
+        The sets in the order in which the text names them.
     """
     phrases = [(_meaning(match), match.span()) for match in _NOUN_PHRASE.finditer(text)]
-    if _ABOUT_IT.search(text):  # what is asked for comes behind what it is related to
+    if _ABOUT_IT.search(text):  # the queried set follows the set that it is related to
         phrases.sort(key=lambda phrase: phrase[1][0] < text.rindex(";"))
     mentions = []
     for end, attributes in _sets(program, len(program) - 1):
-        place = next((n for n, (meaning, _) in enumerate(phrases) if meaning == attributes), None)
-        span = None if place is None else phrases.pop(place)[1]
+        span = None
+        for index, (meaning, phrase_span) in enumerate(phrases):
+            if meaning == attributes:
+                span = phrase_span
+                del phrases[index]
+                break
         mentions.append(Mention(tuple(outputs[end]), span))
     return mentions
 
@@ -128,22 +143,23 @@ def find_mentions(
 def _sets(
     program: Sequence[Mapping[str, Any]], last: int, of: str | None = None
 ) -> list[tuple[int, frozenset[str]]]:
-    """The last step of each set with the values of its filters, depth first from `last`, an input of `of`."""
+    """List the last step of each set with the values of its filters, depth first from `last`.
+
+    `of` is the function of the step whose input `last` is.
+    """
     step = last
-    found: list[tuple[int, frozenset[str]]] = []
+    sets: list[tuple[int, frozenset[str]]] = []
     if _gives_set(program[last]):
         values: set[str] = set()
         while function_of(program[step]).startswith("filter_"):
             values.update(value for value in _values_of(program[step]) if value in VALUES.values())
             (step,) = program[step]["inputs"]
-        if step != last or of not in (
-            "intersect",
-            "union",
-        ):  # "right of it and left of it": no set of their own
-            found.append((last, frozenset(values)))
-    for place in program[step]["inputs"]:
-        found += _sets(program, place, function_of(program[step]))
-    return found
+        # In "right of it and left of it" the two relations are not sets with separate noun phrases
+        if step != last or of not in ("intersect", "union"):
+            sets.append((last, frozenset(values)))
+    for index in program[step]["inputs"]:
+        sets += _sets(program, index, function_of(program[step]))
+    return sets
 
 
 def _gives_set(step: Mapping[str, Any]) -> bool:
@@ -157,7 +173,7 @@ def _meaning(phrase: re.Match[str]) -> frozenset[str]:
 
 
 def function_of(step: Mapping[str, Any]) -> str:
-    """A step's function: CLEVR and CLEVR-Ref+ name the field differently."""
+    """Return the function of a step, whose field CLEVR and CLEVR-Ref+ name differently."""
     return str(step["function"] if "function" in step else step["type"])
 
 

@@ -35,8 +35,8 @@ def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) ->
 
     Args:
         root: The folder with scenes/clevr_ref+_SPLIT_scenes.json, refexps/clevr_ref+_SPLIT_refexps.json and
-            images/SPLIT. split: train or val.
-        split: Name of the split.
+            images/SPLIT.
+        split: "train" or "val".
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
 
     Yields:
@@ -66,29 +66,34 @@ def read_clevr_ref(root: str | Path, split: str, on_bad: OnBad | None = None) ->
                 raise InvalidRecordError(f"{where}: {scenes_file} has no scene of its image.")
             return [_to_record(expression, number, scene, split)]
 
-        expressions = enumerate(iterate_list(file, "refexps"))
-        yield from convert_entries(
-            ((f"{file}, entry {entry[0]}", entry) for entry in expressions), convert, on_bad
-        )
+        expressions = enumerate(numbered(iterate_list(file, "refexps"), f"{file}, entry"))
+        numbered_expressions = ((where, (number, entry)) for number, (where, entry) in expressions)
+        yield from convert_entries(numbered_expressions, convert, on_bad)
 
 
 def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str) -> Record:
+    """Convert a referring expression to its record."""
+    # Run the program; the objects of its last step are those that the expression denotes
     text, program = entry.text("refexp"), entry.items("program")
     fields = Fields(scene)
     outputs = run_program(program, fields.items("objects"), fields.value("relationships", {}))
     last = outputs[-1]
-    denoted = [int(thing) for thing in (last if isinstance(last, list) else [last])]
-    spans_of: dict[int, set[Span]] = {thing: set() for thing in denoted}
+    denoted = list(map(int, last if isinstance(last, list) else [last]))
+
+    # Collect the spans of each object, those that are denoted first
+    object_spans: dict[int, set[Span]] = {thing: set() for thing in denoted}
     for mention in find_mentions(program, outputs, text):
         if mention.span is not None:
             for thing in mention.objects:
-                spans_of.setdefault(thing, set()).add(mention.span)
+                object_spans.setdefault(thing, set()).add(mention.span)
+
+    # Read the boxes and masks
     boxes: dict[int, Box] = {}
     masks: list[Tensor] = []
     width = height = 0
-    for thing in spans_of:
+    for thing in object_spans:
         with inside(f"object {thing}"):
-            mask = _decode(fields.object("obj_mask").text(str(thing + 1)))
+            mask = _decode_mask(fields.object("obj_mask").text(str(thing + 1)))
             width, height = SIZES[mask.numel()]
             masks.append(mask.reshape(height, width))
             box = clamp_box(fields.object("obj_bbox").value(str(thing + 1)), width, height)
@@ -97,6 +102,7 @@ def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str)
             boxes[thing] = box
     if len({mask.shape for mask in masks}) != 1:
         raise InvalidInputError("its objects have no masks, or masks of different sizes")
+
     image = entry.whole("image_index")
     return Record(
         source=SOURCE,
@@ -108,17 +114,17 @@ def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str)
         height=height,
         text=text,
         boxes=tuple(boxes.values()),
-        spans=tuple(tuple(sorted(spans)) for spans in spans_of.values()),
-        is_referred=tuple(thing in denoted for thing in spans_of),
+        spans=tuple(tuple(sorted(spans)) for spans in object_spans.values()),
+        is_referred=tuple(thing in denoted for thing in object_spans),
         masks=encode_masks(torch.stack(masks)),
-        extra=json.dumps({"image_index": image, "objects": list(spans_of)}),
+        extra=json.dumps({"image_index": image, "objects": list(object_spans)}),
     )
 
 
-def _decode(runs: str) -> Tensor:
-    """Lengths of runs along the rows, of zeros and ones in turn, as text -> the pixels, uint8."""
+def _decode_mask(runs: str) -> Tensor:
+    """Decode the lengths of alternating runs of zeros and ones along the rows into (pixels,) uint8."""
     lengths = [to_whole(length, "mask's run lengths") for length in runs.strip().split(",")]
     if min(lengths) < 0 or sum(lengths) not in SIZES:
         sizes = " or ".join(f"{width} x {height}" for width, height in SIZES.values())
-        raise InvalidInputError(f"its mask has not the {sizes} pixels of a picture, but {sum(lengths)}")
+        raise InvalidInputError(f"expected a mask of {sizes} pixels, got {sum(lengths)} pixels")
     return torch.repeat_interleave(torch.arange(len(lengths)) % 2, torch.tensor(lengths)).to(torch.uint8)

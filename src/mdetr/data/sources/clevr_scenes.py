@@ -21,9 +21,9 @@ from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.processing.coordinates import Box
 
-WIDTH, HEIGHT = 480, 320  # of the published pictures
+WIDTH, HEIGHT = 480, 320  # of the released images
 FOCAL_LENGTH = WIDTH * 35 / 32  # pixels: Blender's camera of 35 mm and a sensor 32 mm wide
-CUBE = 0.95  # half a cube's width over half its height as the files tell it: its edges are rounded
+CUBE = 0.95  # width of a cube, whose edges are rounded, as a fraction of its height in the files
 _FARTHEST = 1e6  # pixels or units of the scene
 _NEEDED = (
     "a scene's objects each need a \"bbox\" of x0, y0, x1, y1 in pixels, or CLEVR's 3d_coords, pixel_coords, "
@@ -31,13 +31,20 @@ _NEEDED = (
 )
 _START = (2.43, 0.5, 11.4)  # of the camera before it was moved: azimuth and tilt in radians, distance
 _CIRCLE = [(math.cos(angle), math.sin(angle)) for angle in np.linspace(0, 2 * math.pi, 32, endpoint=False)]
-_CORNERS = [(x, y) for x in (-1, 1) for y in (-1, 1)]
+_CORNERS = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class ClevrScene:
-    """image: the picture's file name. width, height: its size in pixels. objects, relationships: as in the
-    file. boxes: one for each object; None if it is outside the picture.
+    """A scene and its objects.
+
+    Attributes:
+        image: File name of the image.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        objects: The objects as in the file.
+        relationships: The relations between the objects as in the file.
+        boxes: One for each object; None for an object outside the image.
     """
 
     image: str
@@ -49,7 +56,7 @@ class ClevrScene:
 
 
 class ClevrScenes(AbstractContextManager["ClevrScenes"]):
-    """The scenes of one split, by the number of their image; on disk but for the last."""
+    """The scenes of one split by the index of their image; only the last is held in memory."""
 
     def __init__(self, file: Path, image_folder: Path, on_bad: OnBad | None = None) -> None:
         """Read the file, and index its scenes on disk.
@@ -66,7 +73,7 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
         self._file = file
         self._size_of = ImageSizes(image_folder)
         scenes = numbered(iterate_list(file, "scenes"), f"{file}, entry")
-        self._index = EntryIndex(read_entries(scenes, _checked, on_bad))
+        self._index = EntryIndex(read_entries(scenes, _check_scene, on_bad))
         self._last: tuple[int, ClevrScene] | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -86,12 +93,12 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
             InvalidRecordError: There is no such scene, or its image is missing.
         """
         if self._last is None or self._last[0] != image_index:
-            found = self._index.of(image_index)
-            if not found:
+            entries = self._index.of(image_index)
+            if not entries:
                 raise InvalidRecordError(
                     f"{where}: {self._file} has no scene with image_index {image_index}."
                 )
-            self._last = image_index, self._to_scene(found[0], where)
+            self._last = image_index, self._to_scene(entries[0], where)
         return self._last[1]
 
     def _to_scene(self, entry: Mapping[str, Any], where: str) -> ClevrScene:
@@ -106,21 +113,30 @@ class ClevrScenes(AbstractContextManager["ClevrScenes"]):
 
 
 def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
-    """The box of each object of a published scene, hidden parts included; None for one outside the picture.
+    """Project the box of each object of a released scene, hidden parts included.
 
-    The files do not tell the camera, which was moved a little for each picture and looks at the middle of the
-    ground: its azimuth, tilt and distance are fitted to where the objects' centers are in the picture and in
-    depth. The outlines of the objects are then projected.
+    The files do not record the camera, which was moved a little for each image and looks at the middle of the
+    ground: its azimuth, tilt and distance are fitted to the positions of the objects' centers in the image
+    and in depth. The outlines of the objects are then projected.
 
-    An object's `rotation` is in radians, although CLEVR drew it from 0 to 360: its renderer took the number
-    as it was. The cubes' edges are rounded, so that a cube is a little narrower than it is said to be.
+    An object's `rotation` is in radians, although CLEVR drew it from 0 to 360: its renderer used the number
+    unchanged. The edges of cubes are rounded, which makes a cube a little narrower than its recorded size.
+
+    Args:
+        scene: A scene as in the file.
+
+    Returns:
+        One box in pixels for each object; None for an object outside the image.
     """
     from scipy.optimize import least_squares  # slow to load, and few scenes need it
 
+    # Fit the camera
     centers = np.array([thing["3d_coords"] for thing in scene["objects"]], dtype=np.float64)
     pixels = np.array([thing["pixel_coords"] for thing in scene["objects"]], dtype=np.float64)
-    scale = np.array([1, 1, FOCAL_LENGTH / _START[2]])  # depth counts like what it is in the picture
+    scale = np.array([1, 1, FOCAL_LENGTH / _START[2]])  # weights depth like a distance in the image
     fitted = least_squares(lambda camera: ((_project(centers, camera) - pixels) * scale).ravel(), _START)
+
+    # Project the outlines
     boxes = []
     for thing, center in zip(scene["objects"], centers, strict=True):
         outline = _outline(str(thing["shape"]), float(center[2]), float(thing["rotation"]))
@@ -131,7 +147,7 @@ def project_boxes(scene: Mapping[str, Any]) -> list[Box | None]:
 
 
 def _project(points: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """World points (n, 3) -> (n, 3): column and row in pixels, and depth."""
+    """Project world points (n, 3) to (n, 3): column and row in pixels, and depth."""
     azimuth, tilt, distance = camera
     behind = np.array([math.cos(azimuth), math.sin(azimuth), 0.0])
     right = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
@@ -153,24 +169,29 @@ def _outline(shape: str, half: float, turn: float) -> np.ndarray:
     Returns:
         (n, 3) points relative to the center of the object.
     """
+    points: list[tuple[float, float, float]] = []
     if shape == "sphere":
-        latitudes = np.linspace(-math.pi / 2, math.pi / 2, 17)
-        points = [(math.cos(t) * x, math.cos(t) * y, math.sin(t)) for t in latitudes for x, y in _CIRCLE]
+        # Circles of latitude
+        for latitude in np.linspace(-math.pi / 2, math.pi / 2, 17):
+            for x, y in _CIRCLE:
+                points.append((math.cos(latitude) * x, math.cos(latitude) * y, math.sin(latitude)))
     else:
-        around, side = (_CORNERS, CUBE) if shape == "cube" else (_CIRCLE, 1.0)
-        points = [(side * x, side * y, side * z) for x, y in around for z in (-1, 1)]
+        # The base and the top of a prism or cylinder
+        base, side = (_CORNERS, CUBE) if shape == "cube" else (_CIRCLE, 1.0)
+        for x, y in base:
+            points += [(side * x, side * y, -side), (side * x, side * y, side)]
     cos, sin = math.cos(turn), math.sin(turn)
     return half * np.array([(cos * x - sin * y, sin * x + cos * y, z) for x, y, z in points])
 
 
-def _checked(entry: Any) -> tuple[int, Any]:
-    """A scene with its number, when it has all that `ClevrScenes` needs."""
+def _check_scene(entry: Any) -> tuple[int, Any]:
+    """Return a scene with the index of its image after checking the fields that `ClevrScenes` requires."""
     fields = Fields(entry)
     number = fields.whole("image_index")
     objects = [Fields(thing) for thing in fields.items("objects")]
     has_boxes = all("bbox" in thing for thing in objects)
-    for place, thing in enumerate(objects):
-        with inside(f"object {place}"):
+    for index, thing in enumerate(objects):
+        with inside(f"object {index}"):
             if has_boxes:
                 _numbers(thing, "bbox", 4)
                 continue
@@ -188,7 +209,7 @@ def _checked(entry: Any) -> tuple[int, Any]:
 def _numbers(thing: Fields, name: str, count: int) -> list[float]:
     values = [to_finite(value, f'"{name}"') for value in to_list(thing.value(name), f'"{name}"')]
     if any(abs(value) > _FARTHEST for value in values):
-        raise InvalidInputError(f'its "{name}" is farther away than anything in a picture')
+        raise InvalidInputError(f'its "{name}" is farther away than anything in an image')
     if len(values) != count:
         raise InvalidInputError(f'its "{name}" must be {count} numbers, got {len(values)}')
     return values
