@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -20,21 +21,28 @@ DEMO = Path(str(resources.files("mdetr") / "assets" / "demo"))
 START_SECONDS = 120
 
 
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """Address of a server of the page, in a process of its own."""
+@contextmanager
+def running_server(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a server of the page; gives its process and its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mdetr", "app", "--port", str(port)]
-    environment = os.environ | {"NO_PROXY": "127.0.0.1,localhost"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
+    command = [sys.executable, "-m", "mdetr", "app", "--port", str(port), *options]
+    variables = os.environ | {"NO_PROXY": "127.0.0.1,localhost"} | environment
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as server:
         url = f"http://127.0.0.1:{port}/"
         try:
             _wait(server, url)
-            yield url
+            yield server, url
         finally:
             server.terminate()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """Address of a server of the page, in a process of its own."""
+    with running_server() as (_, url):
+        yield url
 
 
 def _wait(server: subprocess.Popen[str], url: str) -> None:

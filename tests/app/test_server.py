@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from mdetr.app.server import is_loopback
+from tests.app.conftest import running_server
 
 
 @pytest.fixture
@@ -71,6 +73,17 @@ def test_a_request_for_another_file_than_an_upload_is_refused(client: httpx.Clie
 def test_an_upload_that_is_too_large_is_refused(client: httpx.Client) -> None:
     files = {"files": ("large.png", b"\0" * 32_000_000, "image/png")}
     assert client.post("/gradio_api/upload", files=files).status_code == 413
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_uploads_are_deleted_when_the_server_stops(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    with running_server("--model", "clevr-tiny", TMPDIR=str(tmp_path)) as (server, url):
+        files = {"files": ("a.png", b"picture", "image/png")}
+        httpx.post(f"{url}gradio_api/upload", files=files, trust_env=False).raise_for_status()
+        assert len(list(tmp_path.rglob("a.png"))) == 1
+        server.send_signal(number)
+        assert server.wait(60) == code
+    assert list(tmp_path.glob("mdetr-app-*")) == []
 
 
 def test_a_port_that_is_in_use_is_explained(address: str) -> None:

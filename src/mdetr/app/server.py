@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import tempfile
 import threading
 import webbrowser
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import FrameType
 
 import gradio as gr
 import uvicorn
@@ -109,6 +111,7 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
         CheckpointError: The first model cannot be loaded.
     """
     _check_port(host, port)
+    signal.signal(signal.SIGTERM, _exit)
     with tempfile.TemporaryDirectory(prefix="mdetr-app-") as folder:
         app = create_app(config, host, Path(folder))
         if open_browser:
@@ -125,6 +128,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    """End the program when it is terminated, so that its temporary folder is deleted."""
+    raise SystemExit(128 + number)
 
 
 def _check_port(host: str, port: int) -> None:
