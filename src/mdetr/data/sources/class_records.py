@@ -33,20 +33,25 @@ def class_records(base: Record, boxes: Sequence[ClassBox]) -> list[Record]:
     Raises:
         InvalidInputError: The name of a class has no words.
     """
+    # Group the boxes by the name of their class
+    boxes_by_name: dict[str, list[ClassBox]] = {}
+    for box in boxes:
+        boxes_by_name.setdefault(box.name, []).append(box)
+
+    # Make one record for each class
     records = []
-    for name in dict.fromkeys(box.name for box in boxes):
+    for name, class_boxes in boxes_by_name.items():
         text = class_prompt(name)
         if not text.strip():
             raise InvalidInputError(f"the name of its class {name!r} has no words")
-        own = [box for box in boxes if box.name == name]
-        categories = tuple(box.category for box in own if box.category is not None)
+        categories = tuple(box.category for box in class_boxes if box.category is not None)
         records.append(
             replace(
                 base,
                 id=f"{base.id}-{name}",
                 text=text,
-                boxes=tuple(box.box for box in own),
-                spans=tuple(((0, len(text)),) for _ in own),
+                boxes=tuple(box.box for box in class_boxes),
+                spans=(((0, len(text)),),) * len(class_boxes),
                 category_ids=categories or None,
             )
         )

@@ -103,7 +103,7 @@ def _read_category(entry: Any) -> tuple[int, str]:
 
 
 def _annotations(file: Path, waiting: dict[str, None], on_bad: OnBad | None) -> Iterator[tuple[str, Any]]:
-    """Annotations with the id of their image, which is also added to `waiting`."""
+    """Yield annotations with the id of their image, which is also added to `waiting`."""
     entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
     for image, entry in read_entries(
         entries, lambda entry: (Fields(entry).identifier("image_id"), entry), on_bad
@@ -119,7 +119,7 @@ def _shown(
     on_bad: OnBad | None,
     left_out: Counter[str] | None,
 ) -> Iterator[tuple[str, _Shown]]:
-    """Each image with each class that it shows; images leave `waiting`."""
+    """Yield each image with each class that it shows, and remove the image from `waiting`."""
     seen: set[str] = set()
     for where, entry in numbered(iterate_list(file, "images"), f"{file}, image"):
         number = attempt(lambda entry: _read_new_id(entry, seen), entry, where, on_bad)
@@ -130,16 +130,20 @@ def _shown(
         image = attempt(_read_image, entry, where, on_bad)
         if image is None:
             continue
+
+        # Group the annotations by class
         classes: dict[int, list[Any]] = {}
         crowds: list[Any] = []
-        of_image = ((f"{where}, {name_of(own)}", own) for own in annotations.of(number))
-        for category, is_crowd, annotation in read_entries(of_image, _read_class, on_bad):
+        named = ((f"{where}, {name_of(annotation)}", annotation) for annotation in annotations.of(number))
+        for category, is_crowd, annotation in read_entries(named, _read_class, on_bad):
             if is_crowd:
                 crowds.append(annotation)
             else:
                 classes.setdefault(category, []).append(annotation)
         if left_out is not None and crowds:
             left_out[CROWDS] += len(crowds)
+
+        # The first class of an image carries its crowds
         for category, things in sorted(classes.items()):
             yield where, _Shown(image, category, things, crowds)
             crowds = []
@@ -163,18 +167,20 @@ def _read_class(entry: Any) -> tuple[int, bool, Any]:
 
 
 def _to_records(shown: _Shown, text: str, prefix: str, split: str) -> list[Record | LeftOut]:
-    """The record of a class, unless none of its boxes has an area; and what is left out."""
+    """Convert a class of an image to a record, if a box has an area, and count what is left out."""
     image = shown.image
     things, _, left_out = read_annotations(shown.things, image.width, image.height)
     _, crowds, _ = read_annotations(shown.crowds, image.width, image.height)
     if not things:
         return [*left_out]
-    facts: dict[str, Any] = {
+
+    # Add what the evaluation of detection requires
+    extra: dict[str, Any] = {
         "annotation_ids": [thing.fields.value("id", None) for thing in things],
         "areas": [thing.area for thing in things],
     }
     if crowds:
-        facts["crowds"] = [[crowd.fields.whole("category_id"), *crowd.box] for crowd in crowds]
+        extra["crowds"] = [[crowd.fields.whole("category_id"), *crowd.box] for crowd in crowds]
     record = Record(
         source=SOURCE,
         split=split,
@@ -185,9 +191,9 @@ def _to_records(shown: _Shown, text: str, prefix: str, split: str) -> list[Recor
         height=image.height,
         text=text,
         boxes=tuple(thing.box for thing in things),
-        spans=tuple(((0, len(text)),) for _ in things),
+        spans=(((0, len(text)),),) * len(things),
         masks=masks_of(things),
-        category_ids=tuple(shown.category for _ in things),
-        extra=json.dumps(facts),
+        category_ids=(shown.category,) * len(things),
+        extra=json.dumps(extra),
     )
     return [record, *left_out]

@@ -30,7 +30,7 @@ _NEGATIVE_EVERY = 10  # of the choice of a subset: one pick in ten is for a clas
 
 @dataclass(frozen=True, slots=True)
 class _Category:
-    """A class: its name as the file has it, how many images show it, its frequency (r, c, f) or None."""
+    """A class: its name as in the file, the number of its images, its frequency (r, c, f) or None."""
 
     id: int
     name: str
@@ -40,11 +40,17 @@ class _Category:
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """What the file says of an image.
+    """An image.
 
-    where: its place in the file, for errors. file_name: relative to COCO's folder:
-    train2017/000000000009.jpg. absent: the classes that it is known to lack. incomplete: those of which not
-    all is annotated. categories: those that it shows, in the order of the file.
+    Attributes:
+        id: Its id.
+        where: Its place in the file, for messages.
+        file_name: Path relative to COCO's folder, such as train2017/000000000009.jpg.
+        width: Its width in pixels.
+        height: Its height in pixels.
+        absent: Classes that it is known to lack.
+        incomplete: Classes of which some objects are not annotated.
+        categories: Classes that it shows, in the order of the file.
     """
 
     id: int
@@ -66,14 +72,14 @@ def read_lvis(
 ) -> Iterator[Record]:
     """Read LVIS as texts: every class that an image shows, with all its boxes, and every one it lacks.
 
-    A text is the class's name (`class_prompt`). `extra` says which class is asked for, its name and frequency
-    (r, c, f), and whether the image's boxes of it are all there, which the federated rule needs.
+    A text is the class's name (`class_prompt`). `extra` has the id, name and frequency (r, c, f) of the
+    class, and whether all its boxes in the image are annotated, which the federated rule requires.
 
     Args:
         root: The folder with lvis_v1_SPLIT.json or lvis_v0.5_SPLIT.json, or such a file.
-        split: Train, val, or minival: the images of val that are not in COCO's train2017.
+        split: "train", "val", or "minival": the images of val that are not in COCO's train2017.
         on_bad: Called with the error of each invalid entry, which is then skipped; None to raise it.
-        fraction: Of the images to take, balanced over the classes as the published 1 % and 10 % are.
+        fraction: Fraction of the images to read, balanced over the classes like the released 1 % and 10 %.
         left_out: Counts what is left out on purpose, by kind.
 
     Yields:
@@ -130,7 +136,8 @@ def choose_subset(
     Raises:
         InvalidInputError: There are too few images to cover every class.
     """
-    shown: dict[int, set[int]] = defaultdict(set)  # class -> images
+    # Group the images by class
+    shown: dict[int, set[int]] = defaultdict(set)
     incomplete: dict[int, set[int]] = defaultdict(set)
     absent: dict[int, set[int]] = defaultdict(set)
     for number, image in images.items():
@@ -140,16 +147,19 @@ def choose_subset(
             absent[category].add(number)
     for category in incomplete.keys() - shown.keys():
         shown[category] = incomplete[category]
+
+    # Draw one image after the other for the class that has the fewest
     order = sorted(categories, key=lambda number: (categories[number].image_count, number))
     present, lacking = _Coverage(shown, order), _Coverage(absent, order)
     draw = random.Random(_SEED)
     chosen: set[int] = set()
-    for place in range(int(len(images) * fraction)):
-        wanted = lacking if place % _NEGATIVE_EVERY == 0 else present
-        number = draw.choice(sorted(wanted.candidates(chosen)))
+    for step in range(int(len(images) * fraction)):
+        coverage = lacking if step % _NEGATIVE_EVERY == 0 else present
+        number = draw.choice(sorted(coverage.candidates(chosen)))
         chosen.add(number)
         present.count(number)
         lacking.count(number)
+
     missing = [number for number in order if not present.counts[number]]
     if missing:
         raise InvalidInputError(
@@ -160,12 +170,12 @@ def choose_subset(
 
 
 class _Coverage:
-    """How many chosen images there are of each class."""
+    """Counts of the chosen images of each class."""
 
     def __init__(self, images_of: Mapping[int, Collection[int]], order: Sequence[int]) -> None:
         self.counts = Counter[int](dict.fromkeys(order, 0))
         self._images_of = images_of
-        self._rank = {category: place for place, category in enumerate(order)}
+        self._rank = {category: rank for rank, category in enumerate(order)}
         self._left = set(order)
         self._classes_of: dict[int, list[int]] = defaultdict(list)
         for category, numbers in images_of.items():
@@ -173,12 +183,12 @@ class _Coverage:
                 self._classes_of[number].append(category)
 
     def candidates(self, chosen: Collection[int]) -> set[int]:
-        """The images, not yet chosen, of the class that is covered least and has any left."""
+        """Return the images, not yet chosen, of the least covered class that still has some."""
         while self._left:
             category = min(self._left, key=lambda number: (self.counts[number], self._rank[number]))
-            found = set(self._images_of.get(category, ())).difference(chosen)
-            if found:
-                return found
+            remaining = set(self._images_of.get(category, ())).difference(chosen)
+            if remaining:
+                return remaining
             self._left.remove(category)
         raise InvalidInputError("There are too few images for this fraction; take a smaller one.")
 
@@ -193,7 +203,7 @@ def _find(root: Path, split: str) -> Path:
     for file in files:
         if file.is_file():
             return file
-    raise InvalidInputError(f"There is neither {files[0]} nor {files[1].name}; get LVIS's annotations.")
+    raise InvalidInputError(f"There is neither {files[0]} nor {files[1].name}; download LVIS's annotations.")
 
 
 def _read_categories(file: Path, on_bad: OnBad | None) -> dict[int, _Category]:
@@ -208,7 +218,7 @@ def _read_category(entry: Any) -> _Category:
 
 
 def _read_images(file: Path, on_bad: OnBad | None) -> dict[int, _Image | None]:
-    """The images by their number; None for those that were refused."""
+    """Read the images by their id; None for an invalid image."""
     images: dict[int, _Image | None] = {}
     for where, entry in numbered(iterate_list(file, "images"), f"{file}, image"):
         number = attempt(lambda entry: Fields(entry).whole("id"), entry, where, on_bad)
@@ -219,12 +229,13 @@ def _read_images(file: Path, on_bad: OnBad | None) -> dict[int, _Image | None]:
 
 def _read_image(where: str, entry: Any) -> _Image:
     fields = Fields(entry)
-    absent = [to_whole(number, '"neg_category_ids"') for number in fields.items("neg_category_ids")]
-    incomplete = [
-        to_whole(number, _INCOMPLETE)
-        for number in to_list(fields.value("not_exhaustive_category_ids", None) or (), _INCOMPLETE)
-    ]
+    absent = _to_ids(fields.items("neg_category_ids"), '"neg_category_ids"')
+    incomplete = _to_ids(fields.value("not_exhaustive_category_ids", None) or (), _INCOMPLETE)
     return _Image(fields.whole("id"), where, _file_name(fields), *fields.size(), absent, incomplete)
+
+
+def _to_ids(values: Any, name: str) -> list[int]:
+    return [to_whole(value, name) for value in to_list(values, name)]
 
 
 def _file_name(fields: Fields) -> str:
@@ -237,7 +248,7 @@ def _file_name(fields: Fields) -> str:
 def _annotations(
     file: Path, categories: Mapping[int, Any], images: Mapping[int, _Image | None], on_bad: OnBad | None
 ) -> Iterator[tuple[int, Any]]:
-    """Annotations with the number of their image, which learns its classes in the order of the file."""
+    """Yield annotations with the id of their image, and add their classes to the image."""
 
     def read(entry: Any) -> tuple[int, int, Any]:
         fields = Fields(entry)
@@ -249,7 +260,7 @@ def _annotations(
     entries = numbered(iterate_list(file, "annotations"), f"{file}, annotation")
     for number, category, entry in read_entries(entries, read, on_bad):
         image = images[number]
-        if image is not None:  # else it was refused, and its annotations go with it
+        if image is not None:  # the annotations of an invalid image are skipped
             image.categories[category] = None
             yield number, entry
 
@@ -257,6 +268,7 @@ def _annotations(
 def _to_record(
     image: _Image, category: _Category, entries: Sequence[Any], split: str
 ) -> Iterator[Record | LeftOut]:
+    """Convert the annotations of one class in an image to a record, and count what is left out."""
     text = class_prompt(category.name)
     things, crowds, left_out = read_annotations(entries, image.width, image.height)
     extra = {
@@ -277,9 +289,9 @@ def _to_record(
         height=image.height,
         text=text,
         boxes=tuple(thing.box for thing in things),
-        spans=tuple(((0, len(text)),) for _ in things),
+        spans=(((0, len(text)),),) * len(things),
         masks=masks_of(things),
-        category_ids=tuple(category.id for _ in things),
+        category_ids=(category.id,) * len(things),
         extra=json.dumps(extra),
     )
     yield LeftOut(CROWDS, len(crowds))

@@ -24,7 +24,7 @@ from mdetr.data.sources.photo_files import (
 )
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
-from mdetr.processing.coordinates import Box
+from mdetr.processing.coordinates import Box, Span, Spans
 from mdetr.processing.images import load_image
 
 HELD_OUT = 10  # one photo in so many is for validation
@@ -91,22 +91,29 @@ def read_photos(
             f"There is no file {folder / RECORDS_FILE}; see docs/photo-tiny.md for the layout."
         )
     counts = Counter[str]() if left_out is None else left_out
-    chosen = (
-        (entry.where, entry)
-        for entry in read_photo_files(folder, on_bad, counts)
-        if is_held_out(entry.photo.image) is (split == "val")
-    )
+
+    def entries() -> Iterator[tuple[str, Entry]]:
+        for entry in read_photo_files(folder, on_bad, counts):
+            if is_held_out(entry.photo.image) is (split == "val"):
+                yield entry.where, entry
 
     def convert(entry: Entry, where: str) -> list[Record | LeftOut]:
         if split == "train":
             return _training_records(entry)
         return _composed_records(entry, images or folder) if composed else _validation_records(entry)
 
-    return convert_entries(chosen, convert, on_bad, counts)
+    return convert_entries(entries(), convert, on_bad, counts)
 
 
 def is_held_out(image: str) -> bool:
-    """Whether a photo is for validation, which depends on its name alone."""
+    """Tell whether a photo is for validation, which depends on its name alone.
+
+    Args:
+        image: File name of the photo.
+
+    Returns:
+        True for a validation photo.
+    """
     return zlib.crc32(image.encode()) % HELD_OUT == 0
 
 
@@ -128,12 +135,12 @@ def _validation_records(entry: Entry) -> list[Record | LeftOut]:
 
 
 def _composed_records(entry: Entry, folder: Path) -> list[Record | LeftOut]:
-    """Texts about a validation photo, the same each time since the name of the photo seeds them."""
+    """Compose texts about a validation photo, reproducibly because its name seeds them."""
     if entry.photo.source == CAPTIONS:
         return [LeftOut(NOT_CHECKED)]
     photo = entry.photo
-    made = _list_of_names(entry, _by_people(entry), "val")
-    if not made:
+    converted = _list_of_names(entry, _by_people(entry), "val")
+    if not converted:
         return [LeftOut(NO_BOX)]
     image = load_image(folder / photo.image)
     if image.shape[-2:] != (photo.height, photo.width):
@@ -142,56 +149,62 @@ def _composed_records(entry: Entry, folder: Path) -> list[Record | LeftOut]:
             f"{image.shape[-1]} x {image.shape[-2]} pixels"
         )
     records: list[Record | LeftOut] = []
-    for names in made:
-        if isinstance(names, Record):
-            scene, rng = scene_of(names, image), Random(zlib.crc32(photo.image.encode()))
-            records += [compose(names, scene, rng, number) for number in range(COMPOSED_TEXTS)]
+    for item in converted:
+        if isinstance(item, Record):
+            scene, rng = scene_of(item, image), Random(zlib.crc32(photo.image.encode()))
+            for number in range(COMPOSED_TEXTS):
+                records.append(compose(item, scene, rng, number))
         else:
-            records.append(names)
+            records.append(item)
     return records
 
 
 def _by_people(entry: Entry) -> tuple[Thing, ...]:
-    """The boxes that people drew, the parts of one garment put together."""
-    things = [thing for line in entry.lines for thing in line.things]
+    """Return the boxes that people drew, with the parts of one garment merged."""
+    things: list[Thing] = []
+    for line in entry.lines:
+        things += line.things
     if entry.photo.source != "ccp":
         return tuple(things)
-    joined: dict[str, Box] = {}
+    merged: dict[str, Box] = {}
     rest = []
     for thing in things:
         if thing.name in PAIRED:
             rest.append(thing)
         else:
-            joined[thing.name] = _enclosing(joined.get(thing.name, thing.box), thing.box)
-    return (*(Thing(name, box) for name, box in joined.items()), *rest)
+            merged[thing.name] = _enclosing(merged.get(thing.name, thing.box), thing.box)
+    return (*map(Thing, merged.keys(), merged.values()), *rest)
 
 
 def _by_teacher(entry: Entry, things: Sequence[Thing]) -> Iterator[Thing]:
-    """The detector's sure boxes of classes that people did not box in this photo."""
+    """Yield confident boxes of the detector, of classes that people did not box in this photo."""
     if entry.teacher is None:
         return
     boxed = entry.boxed
-    # Fashion has words for everything people wear, so the detector's word for one of them says nothing new.
+    # Fashion data has a class for everything people wear, so that similar classes of the detector add nothing
     others = boxed if entry.photo.source == "ccp" else frozenset[str]()
-    for found, score in zip(entry.teacher.things, entry.teacher.scores, strict=True):
-        is_new = all(thing.name != found.name or _iou(thing.box, found.box) < SAME_BOX for thing in things)
-        if (
-            score >= TEACHER_SCORE
-            and found.name not in boxed
-            and is_new
-            and not is_lookalike(found.name, others)
-        ):
-            yield found
+    for detection, score in zip(entry.teacher.things, entry.teacher.scores, strict=True):
+        if score < TEACHER_SCORE or detection.name in boxed or is_lookalike(detection.name, others):
+            continue
+        if not _is_duplicate(detection, things):
+            yield detection
+
+
+def _is_duplicate(detection: Thing, things: Sequence[Thing]) -> bool:
+    for thing in things:
+        if thing.name == detection.name and _iou(thing.box, detection.box) >= SAME_BOX:
+            return True
+    return False
 
 
 def _absent_names(entry: Entry, things: Sequence[Thing]) -> tuple[str, ...]:
-    """Names of what is not in the photo: neither people nor the detector saw it, or anything like it."""
+    """List classes that are not in the photo: neither people nor the detector boxed one or a similar one."""
     seen = frozenset(thing.name for thing in things)
     boxed = entry.boxed
     candidates = boxed
     if entry.teacher is not None:
         seen |= frozenset(thing.name for thing in entry.teacher.things)
-    if entry.teacher is not None or boxed.issuperset(COCO_NAMES):  # else nobody looked for them
+    if entry.teacher is not None or boxed.issuperset(COCO_NAMES):  # otherwise they may be unlabeled
         candidates |= (frozenset(COCO_NAMES) - OFTEN_MISSED) | {"raccoon"}
         if entry.photo.source != "ccp" and "person" not in seen:
             candidates |= GARMENTS - {"accessories", "bag", "ring", "watch", "tie"}
@@ -199,17 +212,31 @@ def _absent_names(entry: Entry, things: Sequence[Thing]) -> tuple[str, ...]:
 
 
 def _list_of_names(entry: Entry, things: Sequence[Thing], split: str) -> list[Record | LeftOut]:
-    """A record whose text lists the class names of a photo, each the words of its boxes; none without things.
+    """Make a record whose text lists the class names of a photo, each tied to its boxes; none without things.
 
     A class whose only boxes are too small stays in the text: the photo shows it.
     """
     if not things:
         return []
-    names = list(dict.fromkeys(thing.name for thing in things))
-    text = ". ".join(names) + "."
-    starts = {name: sum(len(other) + 2 for other in names[:index]) for index, name in enumerate(names)}
-    boxes = [_clipped(thing.box, entry.photo) for thing in things]
-    kept = [index for index, box in enumerate(boxes) if _is_large_enough(box)]
+
+    # List each name once, "dog. cat."
+    text = ""
+    name_spans: dict[str, Span] = {}
+    for thing in things:
+        if thing.name not in name_spans:
+            text += " " if text else ""
+            name_spans[thing.name] = len(text), len(text) + len(thing.name)
+            text += f"{thing.name}."
+
+    # Clip the boxes, and keep those that are large enough
+    boxes: list[Box] = []
+    spans: list[Spans] = []
+    for thing in things:
+        box = _clipped(thing.box, entry.photo)
+        if _is_large_enough(box):
+            boxes.append(box)
+            spans.append((name_spans[thing.name],))
+
     record = Record(
         source=entry.photo.source,
         split=split,
@@ -219,16 +246,22 @@ def _list_of_names(entry: Entry, things: Sequence[Thing], split: str) -> list[Re
         width=entry.photo.width,
         height=entry.photo.height,
         text=text,
-        boxes=tuple(boxes[index] for index in kept),
-        spans=tuple(((starts[things[i].name], starts[things[i].name] + len(things[i].name)),) for i in kept),
+        boxes=tuple(boxes),
+        spans=tuple(spans),
         extra=json.dumps({"absent": _absent_names(entry, things)}),
     )
-    return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
+    return [record, LeftOut(TOO_SMALL, len(things) - len(boxes))]
 
 
 def _caption(entry: Entry, line: Line, number: int) -> list[Record | LeftOut]:
-    boxes = [_clipped(thing.box, line) for thing in line.things]
-    kept = [index for index, box in enumerate(boxes) if _is_large_enough(box)]
+    """Convert a captioned photo with the boxes that are large enough."""
+    boxes: list[Box] = []
+    spans: list[Spans] = []
+    for thing, span in zip(line.things, line.spans, strict=True):
+        box = _clipped(thing.box, line)
+        if _is_large_enough(box):
+            boxes.append(box)
+            spans.append((span,))
     record = Record(
         source=line.source,
         split="train",
@@ -238,14 +271,14 @@ def _caption(entry: Entry, line: Line, number: int) -> list[Record | LeftOut]:
         width=line.width,
         height=line.height,
         text=line.text or "",
-        boxes=tuple(boxes[index] for index in kept),
-        spans=tuple((line.spans[index],) for index in kept),
+        boxes=tuple(boxes),
+        spans=tuple(spans),
     )
-    return [record, LeftOut(TOO_SMALL, len(boxes) - len(kept))]
+    return [record, LeftOut(TOO_SMALL, len(line.things) - len(boxes))]
 
 
 def _clipped(box: Box, photo: Line) -> Box:
-    """A box cut at the edges of its photo; one outside it has no area, or a negative one."""
+    """Clip a box to its photo; a box outside it gets no area, or a negative one."""
     x0, y0, x1, y1 = box
     return max(x0, 0.0), max(y0, 0.0), min(x1, float(photo.width)), min(y1, float(photo.height))
 

@@ -15,7 +15,15 @@ SAME_BOX = 0.95  # IoU from which two boxes of a text are one
 def merge_same_boxes(
     boxes: Sequence[Box], spans: Sequence[Sequence[Span]]
 ) -> tuple[list[Box], list[list[Span]]]:
-    """Boxes that agree, transitively, become the last of them, with the spans of all."""
+    """Merge boxes that agree, transitively, into the last of them, with the spans of all.
+
+    Args:
+        boxes: Boxes of a text.
+        spans: The spans of each box.
+
+    Returns:
+        The merged boxes, and the spans of each.
+    """
     if not boxes:
         return [], []
     corners = torch.tensor(boxes, dtype=torch.float64)
@@ -23,8 +31,9 @@ def merge_same_boxes(
     group = torch.arange(len(boxes))
     for first, second in same.nonzero().tolist():
         group[group == group[second]] = int(group[first])
-    merged: dict[int, tuple[Box, list[Span]]] = {}
-    for box, of_box, number in zip(boxes, spans, group.tolist(), strict=True):
-        _, before = merged.get(number, (box, []))
-        merged[number] = box, [*before, *of_box]
-    return [box for box, _ in merged.values()], [list(own) for _, own in merged.values()]
+    merged_boxes: dict[int, Box] = {}
+    merged_spans: dict[int, list[Span]] = {}
+    for box, box_spans, number in zip(boxes, spans, group.tolist(), strict=True):
+        merged_boxes[number] = box
+        merged_spans.setdefault(number, []).extend(box_spans)
+    return list(merged_boxes.values()), list(merged_spans.values())
