@@ -21,9 +21,11 @@ NO_AREA = "boxes without area in their image"
 class Annotation:
     """One annotation of an image.
 
-    fields: all that the file says of it. box: x0, y0, x1, y1 in pixels, cut at the border of the image. mask:
-    COCO compressed RLE counts, None where there is none. area: in pixels, that of the mask or the box where
-    the file says none.
+    Attributes:
+        fields: Its fields in the file.
+        box: x0, y0, x1, y1 in pixels, clipped to the image.
+        mask: COCO compressed RLE counts; None without a mask.
+        area: In square pixels; that of the mask or the box if the file has none.
     """
 
     fields: Fields
@@ -69,7 +71,14 @@ def read_annotations(
 
 
 def masks_of(annotations: Sequence[Annotation]) -> tuple[bytes, ...] | None:
-    """The masks of some annotations; None unless each has one."""
+    """Return the masks of annotations.
+
+    Args:
+        annotations: Annotations of one image.
+
+    Returns:
+        One mask for each annotation; None unless all have one.
+    """
     masks = tuple(annotation.mask for annotation in annotations if annotation.mask is not None)
     return masks if masks and len(masks) == len(annotations) else None
 
@@ -78,7 +87,7 @@ def clamp_box(bbox: Sequence[float], width: int, height: int) -> Box | None:
     """Convert a box of COCO, and clip it to the image.
 
     Args:
-        bbox: X, y, width, height, in pixels.
+        bbox: x, y, width, height, in pixels.
         width: Width of the image, in pixels.
         height: Height of the image, in pixels.
 
@@ -99,13 +108,20 @@ def clamp_box(bbox: Sequence[float], width: int, height: int) -> Box | None:
 
 
 def name_of(entry: Any) -> str:
-    """An annotation as errors name it, by its id where it has one."""
+    """Name an annotation for messages, by its id if it has one.
+
+    Args:
+        entry: The annotation as parsed.
+
+    Returns:
+        Such as "annotation 7".
+    """
     number = entry.get("id") if isinstance(entry, dict) else None
     return "an annotation" if number is None else f"annotation {number!r:.40}"
 
 
 def _area(fields: Fields, box: Box, mask: bytes | None, width: int, height: int) -> float:
-    """The area that the file says, where it says one; else that of the mask, else that of the box."""
+    """Return the area in the file, else that of the mask, else that of the box."""
     value = fields.value("area", None)
     area = 0.0 if value is None else to_finite(value, '"area"')
     if area < 0:

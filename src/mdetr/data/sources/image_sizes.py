@@ -14,8 +14,6 @@ from mdetr.processing.images import image_size
 IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
 )
-
-
 LOOKED_AT = 1000  # images of an import whose sizes are compared
 
 
@@ -74,29 +72,29 @@ def with_found_images(
     Yields:
         The records.
     """
-    asked, found, looked_at = "", None, 0
+    name, found, looked_at = "", None, 0
     for record in records:
         if isinstance(record.image, bytes):
             yield record
             continue
-        if record.image != asked:
-            asked, found = record.image, find_image(folder, record.image)
+        if record.image != name:
+            name, found = record.image, find_image(folder, record.image)
             if found is None:
-                missing[asked] = None
+                missing[name] = None
             elif looked_at < LOOKED_AT:
                 looked_at += 1
                 problem = _misfit_of(record, folder / found)
                 if problem is not None:
                     misfits[found] = problem
-        yield record if found is None or found == asked else replace(record, image=found)
+        yield record if found is None or found == name else replace(record, image=found)
 
 
 def _misfit_of(record: Record, image: Path) -> str | None:
-    """What is wrong with the size of a record's image; None if nothing is, or it cannot be read."""
+    """Describe how the size of an image differs from its record; None if it agrees or cannot be read."""
     try:
         height, width = image_size(image)
     except InvalidInputError:
-        return None  # training says so and goes on
+        return None  # training reports and skips it
     if (width, height) == (record.width, record.height):
         return None
     return f"{width} x {height} pixels instead of {record.width} x {record.height}"
@@ -107,7 +105,7 @@ class ImageSizes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._asked = ""
+        self._name = ""
         self._image = ""
         self._size = (0, 0)
 
@@ -124,7 +122,7 @@ class ImageSizes:
         Raises:
             InvalidRecordError: The image is missing or damaged.
         """
-        if image != self._asked or not image:
+        if image != self._name or not image:
             found = find_image(self._folder, image)
             if found is None:
                 raise InvalidRecordError(
@@ -138,7 +136,7 @@ class ImageSizes:
                 raise InvalidRecordError(
                     f"{where}: its image is missing or not an image: {error}", part="image"
                 ) from None
-            self._asked, self._image, self._size = image, found, (width, height)
+            self._name, self._image, self._size = image, found, (width, height)
         return self._image, *self._size
 
     def __call__(self, image: str, where: str) -> tuple[int, int]:

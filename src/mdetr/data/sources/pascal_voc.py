@@ -110,16 +110,16 @@ def _annotation_files(folder: Path, split: str) -> list[Path]:
             raise InvalidInputError(f"{file} is not UTF-8 text ({error}); save it in UTF-8.") from None
         names = dict.fromkeys(_FLAG.sub("", line.strip()) for line in lines if line.strip())
         return [annotations / f"{name}.xml" for name in names]
-    for place in (annotations, folder / split, folder):
-        files = sorted(place.rglob("*.xml") if place == annotations else place.glob("*.xml"))
+    for parent in (annotations, folder / split, folder):
+        files = sorted(parent.rglob("*.xml") if parent == annotations else parent.glob("*.xml"))
         if files:
             return files
     raise InvalidInputError(f"There is no XML file in {annotations}; give the folder that holds Annotations.")
 
 
 def _find_image(annotation: _Annotation, file: Path, image_root: Path) -> str:
-    """The file of an image, relative to the folder: the one that the XML names, else one named as the XML."""
-    named = PureWindowsPath(annotation.filename).name  # which takes both kinds of slashes
+    """Find the file that the XML names, else one with the name of the XML, relative to the folder."""
+    named = PureWindowsPath(annotation.filename).name  # accepts both kinds of slashes
     names = [named] if named else []
     names += [f"{file.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
     names += [f"{file.stem}{suffix.upper()}" for suffix in IMAGE_SUFFIXES]
@@ -128,10 +128,11 @@ def _find_image(annotation: _Annotation, file: Path, image_root: Path) -> str:
     except ValueError:  # images are elsewhere
         beside = ""
     for name in names:
-        for place in dict.fromkeys((*IMAGE_FOLDERS, beside)):
-            found = find_image(image_root, f"{place}/{name}" if place not in ("", ".") else name)
-            if found is not None:
-                return found
+        for subfolder in dict.fromkeys((*IMAGE_FOLDERS, beside)):
+            path = name if subfolder in ("", ".") else f"{subfolder}/{name}"
+            image = find_image(image_root, path)
+            if image is not None:
+                return image
     raise InvalidInputError(
         f"its image {named or file.stem} is not in {image_root}, nor in its JPEGImages or images; name the "
         "folder of the images with --images"
@@ -144,7 +145,7 @@ def _read_annotation(file: Path) -> _Annotation:
     except FileNotFoundError:
         raise InvalidInputError("it does not exist, though the list of its split names it") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InvalidInputError(f"it is not XML ({error}); get the annotations again") from None
+        raise InvalidInputError(f"it is not XML ({error}); download the annotations again") from None
     if tree.tag != "annotation":
         raise InvalidInputError(f"it must hold an <annotation>, found <{tree.tag}>")
     objects = []
@@ -152,9 +153,9 @@ def _read_annotation(file: Path) -> _Annotation:
         with inside(f"object {number}"):
             objects.append(_read_object(thing))
     size = tree.find("size")
-    width, height = (
-        (0, 0) if size is None else (to_whole(_text(size, side), side) for side in ("width", "height"))
-    )
+    width = height = 0
+    if size is not None:
+        width, height = to_whole(_text(size, "width"), "width"), to_whole(_text(size, "height"), "height")
     filename = (tree.findtext("filename") or "").strip()
     return _Annotation(filename, (width, height) if width and height else None, tuple(objects))
 
@@ -172,7 +173,7 @@ def _read_object(thing: ElementTree.Element) -> _Object:
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
-    found = element.findtext(name)
-    if found is None:
+    text = element.findtext(name)
+    if text is None:
         raise InvalidInputError(f"it has no {name}")
-    return found.strip()
+    return text.strip()

@@ -29,11 +29,11 @@ _TOLERANCE = 0.01  # by which a fraction may exceed 0 and 1, as rounding makes i
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    """What a data set says of itself.
+    """Settings of a data set.
 
     Attributes:
-        file: Where it says so.
-        folder: That its splits are relative to.
+        file: File with the settings.
+        folder: Folder that its splits are relative to.
         names: Number -> name of each class.
         splits: Name -> folders or lists of images.
         has_keypoints: Whether keypoints follow the boxes.
@@ -83,9 +83,9 @@ def read_yolo(
         InvalidInputError: The names of the classes or the split are missing.
         InvalidRecordError: An image or its label file breaks a rule, and `on_bad` is None.
     """
-    given = Path(root)
-    folder = given if given.is_dir() else given.parent
-    settings = _read_settings(given)
+    path = Path(root)
+    folder = path if path.is_dir() else path.parent
+    settings = _read_settings(path)
     image_root = images or folder
     sizes = ImageSizes(image_root)
 
@@ -116,13 +116,14 @@ def read_yolo(
     )
 
 
-def _read_settings(given: Path) -> _Settings:
-    file = given if given.is_file() else _find_settings(given)
+def _read_settings(path: Path) -> _Settings:
+    """Read data.yaml, or the list of classes, of a file or folder."""
+    file = path if path.is_file() else _find_settings(path)
     if file is not None and file.suffix.lower() in (".yaml", ".yml"):
         return _read_yaml(file)
     if file is None:
         raise InvalidInputError(
-            f"There are no names of classes in {given}: expected data.yaml with `names`, or classes.txt with "
+            f"There are no names of classes in {path}: expected data.yaml with `names`, or classes.txt with "
             "a name on each line."
         )
     names = [line.strip() for line in _read_text(file).splitlines()]
@@ -130,7 +131,7 @@ def _read_settings(given: Path) -> _Settings:
         names.pop()
     if not all(names):
         raise InvalidInputError(f"{file}: line {names.index('') + 1} has no name of a class.")
-    return _Settings(file, given if given.is_dir() else given.parent, dict(enumerate(names)))
+    return _Settings(file, path if path.is_dir() else path.parent, dict(enumerate(names)))
 
 
 def _find_settings(folder: Path) -> Path | None:
@@ -151,112 +152,124 @@ def _read_yaml(file: Path) -> _Settings:
     names = content["names"]
     with inside(str(file)):
         numbered = names.items() if isinstance(names, dict) else enumerate(names)
-        named = {
-            to_whole(number, "number of a class"): to_text(name, "name of a class")
-            for number, name in numbered
-        }
-        splits = {name: _to_places(content[name], name) for name in SPLITS if content.get(name)}
-    if isinstance(content.get("nc"), str) and content["nc"].strip() != str(len(named)):
-        raise InvalidInputError(f"{file} says nc: {content['nc']}, but names {len(named)} classes.")
+        classes: dict[int, str] = {}
+        for number, name in numbered:
+            classes[to_whole(number, "number of a class")] = to_text(name, "name of a class")
+        splits: dict[str, list[str]] = {}
+        for name in SPLITS:
+            if content.get(name):
+                splits[name] = _to_paths(content[name], name)
+    if isinstance(content.get("nc"), str) and content["nc"].strip() != str(len(classes)):
+        raise InvalidInputError(f"{file} says nc: {content['nc']}, but names {len(classes)} classes.")
     base = content.get("path")
     folder = file.parent / base if isinstance(base, str) else file.parent
     return _Settings(
-        file, folder if os.path.isdir(folder) else file.parent, named, splits, "kpt_shape" in content
+        file, folder if os.path.isdir(folder) else file.parent, classes, splits, "kpt_shape" in content
     )
 
 
-def _to_places(value: Any, split: str) -> list[str]:
-    places = [value] if isinstance(value, str) else to_list(value, split)
-    return [to_text(place, split) for place in places]
+def _to_paths(value: Any, split: str) -> list[str]:
+    paths = [value] if isinstance(value, str) else to_list(value, split)
+    return [to_text(path, split) for path in paths]
 
 
 def _labels(
     settings: _Settings, folder: Path, image_root: Path, split: str, on_bad: OnBad | None
 ) -> Iterator[tuple[str, _Labels]]:
-    """Each image of a split with its label file, then the label files that have no image."""
+    """Yield each image of a split with its label file, and report the label files that have no image."""
     used: set[Path] = set()
-    for place in _places_of(settings, folder, image_root, split):
-        for where, name in _images_of(place, settings, image_root, on_bad):
+    for source in _image_sources(settings, folder, image_root, split):
+        for where, name in _read_images(source, settings, image_root, on_bad):
             file = _label_file(name, folder, image_root, split)
             if file is not None:
                 used.add(file)
             yield (where if file is None else str(file)), _Labels(name, file)
-        if place.is_dir():
-            for file in _files_without_image(place, folder, image_root, used):
+        if source.is_dir():
+            for file in _files_without_image(source, folder, image_root, used):
                 attempt(_refuse_label_file, file, str(file), on_bad)
 
 
-def _places_of(settings: _Settings, folder: Path, image_root: Path, split: str) -> list[Path]:
-    """The folders or lists that hold the images of a split."""
+def _image_sources(settings: _Settings, folder: Path, image_root: Path, split: str) -> list[Path]:
+    """Find the folders or lists with the images of a split."""
     roots = list(dict.fromkeys((image_root, settings.folder, folder)))
-    same = (split, *next((names for names in _SAME_SPLITS if split in names), ()))
-    for name in same:
+    names = [split]
+    for synonyms in _SAME_SPLITS:
+        if split in synonyms:
+            names += synonyms
+
+    # Prefer the paths in the settings
+    for name in names:
         if name in settings.splits:
-            return [_place_of(place, roots, settings.file, name) for place in settings.splits[name]]
-    guesses = [
-        root / pattern.format(name)
-        for name in same
-        for pattern in ("images/{}", "{}/images", "{}", "{}.txt", "images/{}.txt")
-        for root in roots
-    ]
-    found = [place for place in guesses if (place.is_file() if place.suffix == ".txt" else place.is_dir())]
-    if not found and not settings.splits:
-        found = [place for root in roots for place in (root / "images", root) if _has_images(place)]
-    if not found:
-        known = ", ".join(settings.splits)
-        raise InvalidInputError(
-            f"There is no split {split!r} in {folder}: "
-            + (f"{settings.file} names {known}." if known else "there is no folder or list of this name.")
-        )
-    return found[:1]
+            return [_resolve(path, roots, settings.file, name) for path in settings.splits[name]]
+
+    # Try the usual layouts
+    for name in names:
+        for pattern in ("images/{}", "{}/images", "{}", "{}.txt", "images/{}.txt"):
+            for root in roots:
+                source = root / pattern.format(name)
+                if source.is_file() if source.suffix == ".txt" else source.is_dir():
+                    return [source]
+
+    # Without any splits, read all images
+    if not settings.splits:
+        for root in roots:
+            for source in (root / "images", root):
+                if _has_images(source):
+                    return [source]
+    known = ", ".join(settings.splits)
+    raise InvalidInputError(
+        f"There is no split {split!r} in {folder}: "
+        + (f"{settings.file} names {known}." if known else "there is no folder or list of this name.")
+    )
 
 
 def _has_images(folder: Path) -> bool:
     return folder.is_dir() and any(is_image_name(file.name) for file in folder.iterdir())
 
 
-def _place_of(place: str, roots: Sequence[Path], settings: Path, split: str) -> Path:
+def _resolve(path: str, roots: Sequence[Path], settings: Path, split: str) -> Path:
+    """Find the folder or list that the settings name for a split."""
     # Some tools write "../train/images" for a folder beside data.yaml.
-    for candidate in (place, place.removeprefix("../")):
+    for candidate in (path, path.removeprefix("../")):
         for root in roots:
-            if os.path.exists(root / candidate):  # which takes names that no file can have
+            if os.path.exists(root / candidate):  # unlike Path.exists, accepts names that no file can have
                 return root / candidate
-    raise InvalidInputError(f"{settings} names {place} for {split}, but there is no such file or folder.")
+    raise InvalidInputError(f"{settings} names {path} for {split}, but there is no such file or folder.")
 
 
-def _images_of(
-    place: Path, settings: _Settings, image_root: Path, on_bad: OnBad | None
+def _read_images(
+    source: Path, settings: _Settings, image_root: Path, on_bad: OnBad | None
 ) -> Iterator[tuple[str, str]]:
-    """Each image of a folder or a list, relative to the folder of images, with its place for errors."""
-    if place.is_dir():
-        for file in sorted(place.rglob("*")):
+    """Yield the place of each image of a folder or list, and its path relative to the folder of images."""
+    if source.is_dir():
+        for file in sorted(source.rglob("*")):
             if is_image_name(file.name) and file.is_file():
                 yield str(file), _relative(file, image_root)
         return
     seen: set[str] = set()
-    for number, line in enumerate(_read_text(place).splitlines(), start=1):
+    for number, line in enumerate(_read_text(source).splitlines(), start=1):
         if not line.strip():
             continue
-        where = f"{place}, line {number}"
+        where = f"{source}, line {number}"
         name = attempt(
-            lambda line: _listed(line, place, settings.folder, image_root), line.strip(), where, on_bad
+            lambda line: _find_listed(line, source, settings.folder, image_root), line.strip(), where, on_bad
         )
         if name is not None and name not in seen:
             seen.add(name)
             yield where, name
 
 
-def _listed(line: str, listed_in: Path, folder: Path, image_root: Path) -> str:
-    """The image that a line of a list names, relative to the folder of images."""
-    for root in (image_root, folder, listed_in.parent):
+def _find_listed(line: str, file: Path, folder: Path, image_root: Path) -> str:
+    """Find the image that a line of a list names, relative to the folder of images."""
+    for root in (image_root, folder, file.parent):
         if os.path.isfile(root / line):
             return _relative(root / line, image_root)
-    found = find_by_path(image_root, line)
-    if found is None:
+    image = find_by_path(image_root, line)
+    if image is None:
         raise InvalidInputError(
             f"there is no image {line} in {image_root}; name the folder of the images with --images"
         )
-    return found
+    return image
 
 
 def _relative(file: Path, image_root: Path) -> str:
@@ -264,7 +277,7 @@ def _relative(file: Path, image_root: Path) -> str:
 
 
 def _label_file(image: str, folder: Path, image_root: Path, split: str) -> Path | None:
-    """The label file of an image; None where there is none."""
+    """Find the label file of an image; None if there is none."""
     name = PurePosixPath(image).with_suffix(".txt")
     candidates = (
         _beside_images(image_root / name),
@@ -278,18 +291,18 @@ def _label_file(image: str, folder: Path, image_root: Path, split: str) -> Path 
 
 
 def _beside_images(path: Path) -> Path:
-    """The path with the last of its folders that is called "images" called "labels"."""
+    """Replace the last folder called "images" in a path by "labels"."""
     parts = list(path.parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            return Path(*parts[:place], "labels", *parts[place + 1 :])
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            return Path(*parts[:index], "labels", *parts[index + 1 :])
     return path
 
 
-def _files_without_image(place: Path, folder: Path, image_root: Path, used: set[Path]) -> list[Path]:
-    """Label files of a folder of images that belong to none of them."""
-    labels = _beside_images(place / "name.txt").parent
-    if labels == place or not labels.is_dir():
+def _files_without_image(source: Path, folder: Path, image_root: Path, used: set[Path]) -> list[Path]:
+    """List label files of a folder of images that belong to none of them."""
+    labels = _beside_images(source / "name.txt").parent
+    if labels == source or not labels.is_dir():
         return []
     lists = {Path(name).name for name in CLASS_LISTS}
     return [file for file in sorted(labels.rglob("*.txt")) if file not in used and file.name not in lists]
@@ -300,7 +313,7 @@ def _refuse_label_file(file: Path) -> None:
 
 
 def _read_lines(file: Path) -> list[tuple[int, str]]:
-    """The lines of a label file that are not blank, with their numbers."""
+    """Read the lines of a label file that are not blank, with their numbers."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -316,20 +329,24 @@ def _read_text(file: Path) -> str:
 
 
 def _read_box(line: str, settings: _Settings, width: int, height: int) -> tuple[ClassBox, bool]:
-    """A line's class and box in pixels, and whether a confidence follows."""
+    """Read the class and box, in pixels, of a line, and whether a confidence follows."""
     values = line.split()
-    numbers = [to_finite(value, f"number {place}") for place, value in enumerate(values)][1:]
+    numbers = [to_finite(value, f"number {index}") for index, value in enumerate(values)][1:]
     category = to_whole(values[0], "class")
     if category not in settings.names:
         raise InvalidInputError(
             f"its class {category} is not among the {len(settings.names)} of {settings.file.name}"
         )
+
+    # Four numbers are a box, which a confidence or keypoints may follow; others are a polygon
     is_box = len(numbers) in (4, 5) or (settings.has_keypoints and len(numbers) > 5)
     if not is_box and (len(numbers) < 6 or len(numbers) % 2):
         raise InvalidInputError(
             "it must be a class and four numbers x, y, width, height, or a class and the points of a "
             f"polygon, got {len(values)} numbers"
         )
+
+    # Convert fractions of the image to pixels
     fractions = numbers[:4] if is_box else numbers
     for value in fractions:
         if not -_TOLERANCE <= value <= 1 + _TOLERANCE:
