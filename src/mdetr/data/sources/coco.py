@@ -70,9 +70,9 @@ def read_coco(
     folder = Path(root)
     file = folder / "annotations" / f"instances_{split}.json" if folder.is_dir() else folder
     if not file.is_file():
-        found = sorted(path.stem for path in folder.glob("annotations/instances_*.json"))
+        names = sorted(path.stem for path in folder.glob("annotations/instances_*.json"))
         raise InvalidInputError(
-            f"There is no file {file}; its folder has {', '.join(found) or 'no annotations'}."
+            f"There is no file {file}; its folder has {', '.join(names) or 'no annotations'}."
         )
     prefix = f"{split}/" if folder.is_dir() else ""
     categories = numbered(iterate_list(file, "categories"), f"{file}, category")

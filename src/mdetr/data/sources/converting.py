@@ -48,11 +48,11 @@ def convert_entries(
     """
     for where, entry in entries:
         converted = attempt(partial(_convert, convert, where), entry, where, on_bad)
-        for found in converted or ():
-            if isinstance(found, Record):
-                yield found
-            elif left_out is not None and found.count:
-                left_out[found.kind] += found.count
+        for item in converted or ():
+            if isinstance(item, Record):
+                yield item
+            elif left_out is not None and item.count:
+                left_out[item.kind] += item.count
 
 
 def read_entries(
@@ -79,7 +79,8 @@ def read_entries(
 
 def numbered(entries: Iterable[Entry], name: str) -> Iterator[tuple[str, Entry]]:
     """Entries with their places: "instances.json, annotation 7" for the eighth, of the name up to 7."""
-    return ((f"{name} {place}", entry) for place, entry in enumerate(entries))
+    for index, entry in enumerate(entries):
+        yield f"{name} {index}", entry
 
 
 def attempt(read: Callable[[Entry], Value], entry: Entry, where: str, on_bad: OnBad | None) -> Value | None:
@@ -118,7 +119,7 @@ def _convert(
     convert: Callable[[Entry, str], Iterable[Record | LeftOut]], where: str, entry: Entry
 ) -> list[Record | LeftOut]:
     converted = list(convert(entry, where))
-    for found in converted:
-        if isinstance(found, Record):
-            validate_record(found, where)
+    for item in converted:
+        if isinstance(item, Record):
+            validate_record(item, where)
     return converted

@@ -24,10 +24,10 @@ def find_image(folder: Path, name: str) -> str | None:
     Accented letters may be composed in another way than in the file's name, as macOS changes them. Of a path
     from the root of another machine, as much of its end counts as there is in the folder.
     """
-    found = _find_as_named(folder, name)
-    if found is None and (name.startswith(("/", "\\")) or PureWindowsPath(name).drive):
+    path = _find_as_named(folder, name)
+    if path is None and (name.startswith(("/", "\\")) or PureWindowsPath(name).drive):
         return find_by_path(folder, name)
-    return found
+    return path
 
 
 def _find_as_named(folder: Path, name: str) -> str | None:
@@ -48,8 +48,11 @@ def find_by_path(folder: Path, path: str) -> str | None:
     Lists of images that were made elsewhere name them so: "/home/me/data/images/a.png", "C:\\data\\a.png".
     """
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    tails = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((found for tail in tails if (found := _find_as_named(folder, tail))), None)
+    for start in range(len(parts)):
+        image = _find_as_named(folder, "/".join(parts[start:]))
+        if image is not None:
+            return image
+    return None
 
 
 def is_image_name(name: str) -> bool:
@@ -72,21 +75,21 @@ def with_found_images(
     Yields:
         The records.
     """
-    name, found, looked_at = "", None, 0
+    name, path, looked_at = "", None, 0
     for record in records:
         if isinstance(record.image, bytes):
             yield record
             continue
         if record.image != name:
-            name, found = record.image, find_image(folder, record.image)
-            if found is None:
+            name, path = record.image, find_image(folder, record.image)
+            if path is None:
                 missing[name] = None
             elif looked_at < LOOKED_AT:
                 looked_at += 1
-                problem = _misfit_of(record, folder / found)
+                problem = _misfit_of(record, folder / path)
                 if problem is not None:
-                    misfits[found] = problem
-        yield record if found is None or found == name else replace(record, image=found)
+                    misfits[path] = problem
+        yield record if path is None or path == name else replace(record, image=path)
 
 
 def _misfit_of(record: Record, image: Path) -> str | None:
@@ -123,20 +126,20 @@ class ImageSizes:
             InvalidRecordError: The image is missing or damaged.
         """
         if image != self._name or not image:
-            found = find_image(self._folder, image)
-            if found is None:
+            path = find_image(self._folder, image)
+            if path is None:
                 raise InvalidRecordError(
                     f"{where}: {self._folder / image} is missing or not an image; name the folder that its "
                     "images are relative to with --images.",
                     part="image",
                 )
             try:
-                height, width = image_size(self._folder / found)
+                height, width = image_size(self._folder / path)
             except InvalidInputError as error:
                 raise InvalidRecordError(
                     f"{where}: its image is missing or not an image: {error}", part="image"
                 ) from None
-            self._name, self._image, self._size = image, found, (width, height)
+            self._name, self._image, self._size = image, path, (width, height)
         return self._image, *self._size
 
     def __call__(self, image: str, where: str) -> tuple[int, int]:

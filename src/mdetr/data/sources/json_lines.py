@@ -135,8 +135,10 @@ def _parse(line: str) -> Fields:
 
 def _to_record(entry: Fields, number: int, split: str, source: str, sizes: ImageSizes, where: str) -> Record:
     text, answer, answer_type = entry.text("text"), entry.label("answer"), entry.optional_text("answer_type")
-    boxes = tuple(to_box(box, f"box {place}") for place, box in enumerate(_items(entry, "boxes")))
-    spans = tuple(_to_spans(phrase, text, place) for place, phrase in enumerate(_items(entry, "phrases")))
+
+    # Read the boxes and the words of each
+    boxes = tuple(to_box(box, f"box {index}") for index, box in enumerate(_items(entry, "boxes")))
+    spans = tuple(_to_spans(phrase, text, index) for index, phrase in enumerate(_items(entry, "phrases")))
     if spans and len(spans) != len(boxes):
         raise InvalidInputError(
             f'it has {len(spans)} "phrases" and {len(boxes)} "boxes"; give the words of each box, [] for none'
@@ -161,14 +163,15 @@ def _to_record(entry: Fields, number: int, split: str, source: str, sizes: Image
 
 
 def _items(entry: Fields, name: str) -> list[Any]:
-    """A list; an empty one where the field is missing or null."""
+    """Return a list; an empty one if the field is missing or null."""
     return [] if entry.value(name, None) is None else entry.items(name)
 
 
-def _to_spans(phrase: Any, text: str, place: int) -> Spans:
+def _to_spans(phrase: Any, text: str, index: int) -> Spans:
+    """Read the spans of a phrase, which is words of the text or a list of spans."""
     if isinstance(phrase, str):
         return (locate_phrase(phrase, text),)
-    name = f"phrase {place}"
+    name = f"phrase {index}"
     if not isinstance(phrase, list) or not all(isinstance(span, list) and len(span) == 2 for span in phrase):
         raise InvalidInputError(
             f"its {name} must be words of its text, or spans [[start, end], ...], got {describe(phrase)}"

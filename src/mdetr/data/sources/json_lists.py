@@ -135,11 +135,11 @@ class _Reader:
             self._read_more()
 
     def _take(self, expected: str) -> str:
-        found = self._next()
-        if found not in expected:
-            raise ValueError(f"expected one of {expected!r}, got {found!r}")
+        character = self._next()
+        if character not in expected:
+            raise ValueError(f"expected one of {expected!r}, got {character!r}")
         self._place += 1
-        return found
+        return character
 
     def _value(self) -> Any:
         self._next()
