@@ -142,6 +142,8 @@ def test_models_are_listed_in_80_columns_those_of_the_package_first(
         "gqa-b5",
     ]
     assert max(map(len, lines)) <= 80
+    assert lines[-1] == "Figures and usage: mdetr models NAME"  # no line of the footer is broken
+    assert [line for line in lines if len(line.split()) == 1] == []
 
 
 def test_the_details_of_a_model_say_how_good_it_is_where_it_is_and_how_to_use_it(

@@ -70,8 +70,9 @@ def _list(console: Console) -> None:
         table.add_row(model.name, model.task, model.description, f"{model.gigabytes:.1f} GB", here)
     console.print(table, highlight=False)
     console.print(
-        "\nEvery command that takes a model takes these names. Models that are not local are\n"
-        "downloaded at first use, or with: mdetr download NAME. Details: mdetr models NAME",
+        "\nAll commands with --model take these names. Models that are not local are\n"
+        "downloaded at first use, or with: mdetr download NAME\n"
+        "Figures and usage: mdetr models NAME",
         highlight=False,
     )
 
