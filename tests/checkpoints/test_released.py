@@ -190,7 +190,7 @@ def test_a_damaged_model_in_the_cache_says_what_to_type(home: Path) -> None:
     folder = model_folder("clevr-r18")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"model_type": "mdetr"}')
-    with pytest.raises(CheckpointError, match="To get it again, type: mdetr download clevr-r18 --force"):
+    with pytest.raises(CheckpointError, match="To download it again, run: mdetr download clevr-r18 --force"):
         Mdetr.from_pretrained("clevr-r18", device="cpu")
 
 
@@ -198,7 +198,7 @@ def test_a_file_that_cannot_be_converted_is_kept_and_named(server: FileServer, h
     server.files[f"/{CLEVR.file}"] = _not_convertible()
     with pytest.raises(
         CheckpointError,
-        match=r"clevr-r18 was not converted\. .* to get it again, type: mdetr download clevr-r18",
+        match=r"clevr-r18 was not converted\. .* to download it again, run: mdetr download clevr-r18",
     ):
         get_released(CLEVR, f"{server.address}/{CLEVR.file}")  # the address of the file itself
     assert _files(home) == ["downloads/clevr_checkpoint.pth"]

@@ -88,7 +88,7 @@ def _damaged(name: str | Path, error: Exception) -> CheckpointError:
 
 def _advice(name: str | Path) -> str:
     if released_model(str(name)) is not None:
-        return f"To get it again, type: mdetr download {name} --force"
+        return f"To download it again, run: mdetr download {name} --force"
     return "Get or convert the model again."
 
 
