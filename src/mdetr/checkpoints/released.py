@@ -179,8 +179,8 @@ def _convert(model: ReleasedModel, file: Path, folder: Path, answers: str | Path
             os.replace(made, folder)
     except (CheckpointError, OSError) as error:
         raise CheckpointError(
-            f"{model.name} was not converted. {error} The download is kept: {file}; to download it again, run: "
-            f"mdetr download {model.name} --force"
+            f"{model.name} was not converted. {error} The download is kept: {file}; to download it again, "
+            f"run: mdetr download {model.name} --force"
         ) from None
     if has_numbered_answers(folder):
         _LOG.warning(
