@@ -14,12 +14,12 @@ from mdetr.visualization.plot import (
     HEADING,
     PALETTE,
     WHITE,
-    _font,
     _luminance,
     contact_sheet,
     draw_boxes,
     draw_comparison,
     draw_groundings,
+    load_font,
     text_color,
 )
 
@@ -38,8 +38,8 @@ def image() -> Image.Image:
 
 def test_letters_beyond_ascii_are_drawn() -> None:
     text = "Würfel, groß, красный, Σ"
-    missing = bytes(_font(20, text).getmask("\uffff"))
-    drawn = {bytes(_font(20, text).getmask(letter)) for letter in "üßкрΣ"}
+    missing = bytes(load_font(20, text).getmask("\uffff"))
+    drawn = {bytes(load_font(20, text).getmask(letter)) for letter in "üßкрΣ"}
     assert len(drawn) == 5
     assert missing not in drawn
 

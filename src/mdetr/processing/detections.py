@@ -102,19 +102,21 @@ class Detections(Sequence[Grounding]):
         names = self.labels if self.labels is not None else self.phrases
         return ("",) * len(self) if names is None else names
 
-    def with_nms(self, max_overlap: float) -> Detections:
-        """Remove boxes that overlap a better one of the same name (non-maximum suppression).
+    def with_nms(self, max_overlap: float, across_names: bool = False) -> Detections:
+        """Remove boxes that overlap a better one (non-maximum suppression).
 
         Args:
             max_overlap: Maximum intersection over union with a better box, from 0 to 1; 1 keeps all boxes.
+            across_names: Whether boxes of other names count too, for data sets in which each object has one
+                class; by default only boxes of the same name are compared.
 
         Returns:
             The remaining boxes, best first.
         """
         numbers = _numbered(self.names, 0)
-        classes = torch.tensor([numbers[name] for name in self.names], dtype=torch.long)
+        classes = torch.tensor([0 if across_names else numbers[name] for name in self.names])
         boxes, scores = torch.from_numpy(self.boxes_xyxy), torch.from_numpy(self.scores)
-        return self[batched_nms(boxes, scores, classes, max_overlap).numpy()]
+        return self[batched_nms(boxes, scores, classes.long(), max_overlap).numpy()]
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -53,8 +53,16 @@ class _Word:
     joined: bool
 
 
-def _font(size: int, text: str) -> Font:
-    """Load Pillow's own font for ASCII, or Matplotlib's font for texts with other letters."""
+def load_font(size: int, text: str) -> Font:
+    """Load a font for a text: Pillow's own for ASCII, or Matplotlib's for other letters.
+
+    Args:
+        size: Size of the letters, in pixels.
+        text: The text.
+
+    Returns:
+        The font.
+    """
     if text.isascii():
         return ImageFont.load_default(size)
     from matplotlib import get_data_path
@@ -81,12 +89,12 @@ def draw_groundings(image: Image.Image, text: str, groundings: Sequence[Groundin
 
     # Draw the boxes, best last, then the labels and the text
     size = max(15, round(canvas.width / 42))
-    font = _font(size, text)
+    font = load_font(size, text)
     colors = phrase_colors([grounding.spans for grounding in groundings])
     draw = ImageDraw.Draw(canvas)
     for grounding, color in sorted(zip(groundings, colors, strict=True), key=lambda pair: pair[0].score):
         _draw_box(draw, grounding, color, scale, max(2, size // 6))
-    _draw_labels(draw, groundings, colors, scale, _font(round(size * 0.8), text), canvas.size)
+    _draw_labels(draw, groundings, colors, scale, load_font(round(size * 0.8), text), canvas.size)
     return _stack(canvas, _caption(text, groundings, colors, canvas.width, font))
 
 
@@ -128,7 +136,7 @@ def draw_comparison(
     for title, (text, groundings) in (("Truth", truth), ("Prediction", prediction)):
         panel = draw_groundings(image, text, groundings)
         panel = panel.resize((width, round(panel.height * width / panel.width)), Image.Resampling.LANCZOS)
-        panels.append(_stack(_heading(title, width), panel))
+        panels.append(with_heading(title, panel))
     return contact_sheet(panels, columns=2)
 
 
@@ -168,6 +176,23 @@ def contact_sheet(
             sheet.paste(image, (column * (cell + gap), top))
         top += height + gap
     return sheet
+
+
+def with_heading(title: str, picture: Image.Image) -> Image.Image:
+    """Add a heading above a picture, in white on a dark strip.
+
+    Args:
+        title: The heading.
+        picture: The picture.
+
+    Returns:
+        A new picture of the same width.
+    """
+    size = min(max(15, picture.width // 28), 24)
+    strip = Image.new("RGB", (picture.width, size * 2), HEADING)
+    draw = ImageDraw.Draw(strip)
+    draw.text((MARGIN, size), title, fill=WHITE, font=load_font(size, title), anchor="lm")
+    return _stack(strip, picture)
 
 
 def phrase_colors(spans: Sequence[Spans]) -> list[Color]:
@@ -350,14 +375,6 @@ def _pieces(word: _Word, measure: ImageDraw.ImageDraw, font: Font, width: float)
             start, used = end, 0.0
         used += length
     yield _Word(word.text[start:], word.colors[start:], word.joined and not start)
-
-
-def _heading(title: str, width: int) -> Image.Image:
-    size = max(15, width // 28)
-    strip = Image.new("RGB", (width, size * 2), HEADING)
-    draw = ImageDraw.Draw(strip)
-    draw.text((MARGIN, size), title, fill=WHITE, font=_font(size, title), anchor="lm")
-    return strip
 
 
 def _stack(upper: Image.Image, lower: Image.Image) -> Image.Image:
