@@ -147,3 +147,14 @@ def test_a_line_in_latin_1_is_refused_or_left_out(folder: Path) -> None:
 def test_a_missing_file_is_refused(folder: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"There is no file .*val\.jsonl"):
         list(read_json_lines(folder, "val"))
+
+
+def test_scores_of_a_model_are_kept_with_their_boxes(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    line = '{"image": "a.png", "text": "a cat", "boxes": [[1, 2, 30, 20]], "scores": %s}\n'
+    (tmp_path / "train.jsonl").write_text(line % "[0.75]")
+    (record,) = read_json_lines(tmp_path, "train")
+    assert record.extra == '{"scores": [0.75]}'
+    (tmp_path / "train.jsonl").write_text(line % "[0.75, 1]")
+    with pytest.raises(InvalidRecordError, match='2 "scores" and 1 "boxes"'):
+        list(read_json_lines(tmp_path, "train"))

@@ -17,7 +17,9 @@ from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box, Spans
 
-FIELDS = frozenset({"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type"})
+FIELDS = frozenset(
+    {"id", "image", "text", "boxes", "phrases", "is_referred", "answer", "answer_type", "scores"}
+)
 
 
 def read_json_lines(
@@ -30,7 +32,8 @@ def read_json_lines(
 
     `boxes` are x0, y0, x1, y1 in pixels. `phrases` say, for each box, which words it belongs to: the words
     themselves, whose first occurrence in the text is meant, or spans [[start, end], ...] of characters.
-    Optional: id (the line's number if left out), is_referred (a list of true and false), answer, answer_type.
+    Optional: id (the line's number if left out), is_referred (a list of true and false), answer, answer_type,
+    and scores (of a model that made the boxes, kept in `extra`).
 
     Args:
         root: The file, or a folder that holds SPLIT.jsonl. split: the name of the part.
@@ -159,7 +162,18 @@ def _to_record(entry: Fields, number: int, split: str, source: str, sizes: Image
         is_referred=None if referred is None else tuple(map(_to_flag, referred)),
         answer=answer,
         answer_type=answer_type,
+        extra=_read_scores(entry, len(boxes)),
     )
+
+
+def _read_scores(entry: Fields, num_boxes: int) -> str | None:
+    """Read the scores of the boxes, as JSON for `Record.extra`."""
+    if entry.value("scores", None) is None:
+        return None
+    scores = [to_finite(score, f"score {index}") for index, score in enumerate(entry.items("scores"))]
+    if len(scores) != num_boxes:
+        raise InvalidInputError(f'it has {len(scores)} "scores" and {num_boxes} "boxes"; give one for each')
+    return json.dumps({"scores": scores})
 
 
 def _items(entry: Fields, name: str) -> list[Any]:
