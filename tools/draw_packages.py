@@ -16,7 +16,17 @@ import grimp
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 PACKAGES = (
-    *("cli", "app", "training", "baselines", "evaluation", "inference", "visualization", "synthetic_clevr"),
+    *(
+        "cli",
+        "app",
+        "labeling",
+        "training",
+        "baselines",
+        "evaluation",
+        "inference",
+        "visualization",
+        "synthetic_clevr",
+    ),
     *("data", "checkpoints", "processing", "modeling", "losses", "model"),
 )
 DRAWING = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)

@@ -15,6 +15,7 @@ _OWN_PHOTOS = (
 )
 _LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101"
 _GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
+_LABEL = "mdetr label photos labels --classes 'cat, dog, person, bicycle'"
 _SERVES = "serves until it is stopped; tests/app starts the page"
 _QUICK = "--set optimizer.batch_size=2 --dry-run"
 _QUICKEST = "--set optimizer.batch_size=1 --set data.texts_per_image=1 --dry-run"
@@ -64,6 +65,15 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
             f"{_GERMAN} --set optimizer.steps=1 --set run.workers=0 --set run.pictures=1",
         ),
         f"{_LARGE} --dry-run": Instead("times large batches", f"{_LARGE} {_QUICK}"),
+    },
+    "docs/labeling.md": {
+        "pip install 'mdetr[ray]'": Instead("changes the environment"),
+        f"torchrun --nproc-per-node 4 -m {_LABEL} --to coco": Instead(
+            "starts four processes; tests/cli/test_label.py starts two"
+        ),
+        f"{_LABEL} --to coco --engine ray --workers 2": Instead(
+            "starts a cluster; tests/labeling/test_engines.py starts one of two machines"
+        ),
     },
     "docs/photo-tiny.md": {
         "pip install '.[photo]'": Instead("changes the environment"),

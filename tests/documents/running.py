@@ -15,7 +15,7 @@ from mdetr.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PYTHON, SHELL, SESSION = "python", "bash", "console"
-OTHER = ("bibtex", "json", "csv", "mermaid", "text")  # what is only to be read
+OTHER = ("bibtex", "json", "csv", "yaml", "mermaid", "text")  # what is only to be read
 PROMPT = "$ "
 
 

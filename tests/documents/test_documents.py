@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 from PIL import Image
 
 from mdetr.cli.main import app
@@ -90,6 +91,8 @@ def test_every_block_says_what_it_is(document: str) -> None:
         elif block.language == "json":
             for line in block.text.splitlines():
                 json.loads(line)
+        elif block.language == "yaml":
+            assert isinstance(yaml.safe_load(block.text), dict)
         elif block.language == "csv":
             assert len({len(row) for row in csv.reader(block.text.splitlines())}) == 1
 

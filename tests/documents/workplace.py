@@ -130,6 +130,18 @@ def _for_evaluation(folder: Path) -> None:
     write_store(folder / "stores" / "gqa-submission", [question], folder)
 
 
+def _for_labeling(folder: Path) -> None:
+    """A folder of photos, with a caption for one and the page's phrases for classes."""
+    from tests.documents.running import blocks_of  # which imports this module
+
+    (folder / "photos").mkdir()
+    shutil.copy(folder / "cat.jpg", folder / "photos")
+    shutil.copy(folder / "street.jpg", folder / "photos")
+    write_lines(folder / "captions.jsonl", [{"image": "cat.jpg", "text": "a cat on a sofa"}])
+    (phrases,) = [block.text for block in blocks_of("docs/labeling.md") if block.language == "yaml"]
+    (folder / "phrases.yaml").write_text(phrases)
+
+
 def _for_photos(folder: Path) -> None:
     for name in ("photos", "mine"):
         write_photos(folder / name)
@@ -182,7 +194,9 @@ def _record(**changes: Any) -> Record:
 
 _OTHERS: dict[str, Callable[[Path], None]] = {
     "docs/coming-from-grounding-dino.md": _for_grounding_dino,
+    "README.md": _for_labeling,
     "docs/data.md": _for_data,
     "docs/evaluation.md": _for_evaluation,
+    "docs/labeling.md": _for_labeling,
     "docs/photo-tiny.md": _for_photos,
 }

@@ -25,6 +25,7 @@ from mdetr.cli.detect import detect
 from mdetr.cli.download import download
 from mdetr.cli.evaluate import evaluate
 from mdetr.cli.ground import ground
+from mdetr.cli.label import label
 from mdetr.cli.models import models
 from mdetr.cli.printing import printable
 from mdetr.cli.recipes import recipes
@@ -45,6 +46,7 @@ app.command()(refer)
 app.command()(answer)
 app.command()(detect)
 app.command()(segment)
+app.command()(label)
 app.command("app")(page)
 app.command()(train)
 app.command()(evaluate)

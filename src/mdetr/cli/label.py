@@ -1,0 +1,259 @@
+"""`mdetr label`: label a collection of images, as a data set in a common format."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mdetr.cli.options import GROUNDING_MODEL, Device, Dtype, ModelName, Precision, Threshold
+from mdetr.cli.printing import counted, plain, printable
+from mdetr.cli.progress import progress_bar
+from mdetr.errors import InvalidInputError
+from mdetr.files import is_address
+from mdetr.labeling.label_format import LabelFormat, check_format
+
+if TYPE_CHECKING:
+    from mdetr.labeling.class_phrases import ClassPhrase
+    from mdetr.labeling.plan import LabelPlan, LabelSettings, PlannedImage
+    from mdetr.labeling.report import LabelReport
+
+_LISTED_CLASSES = 30
+
+
+class Engine(StrEnum):
+    """What runs the labeling."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def label(
+    images_and_output: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES... OUTPUT",
+            help="Images, folders, lists (.txt), archives (.tar, .zip), Parquet files or addresses of these; "
+            "then the folder to create.",
+        ),
+    ],
+    classes: Annotated[str | None, typer.Option(help="Classes to detect, separated by commas.")] = None,
+    phrases: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file with the classes, each with its phrases."),
+    ] = None,
+    text_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON Lines file with the image and text of each caption."),
+    ] = None,
+    to: Annotated[list[LabelFormat] | None, typer.Option(help="Format to write; repeatable.")] = None,
+    model: ModelName = GROUNDING_MODEL,
+    threshold: Threshold = None,
+    overlap: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of two boxes of an image that overlap more (intersection over union), keep the better one, "
+            "whatever their classes.",
+        ),
+    ] = 0.7,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="List boxes whose score is this close to the threshold as unsure."),
+    ] = 0.1,
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Copy local images instead of linking them.")
+    ] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="local: this process, or those of torchrun; ray: a Ray cluster.")
+    ] = Engine.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of workers on the Ray cluster.",
+            show_default="one per GPU, or per two CPU cores",
+        ),
+    ] = None,
+    device: Device = None,
+    dtype: Dtype = Precision.FLOAT32,
+) -> None:
+    """Label a collection of images; repeat the command to continue after an interruption.
+
+    Example: mdetr label photos labels --classes "dog, cat" --to coco
+    """
+    # Check the arguments
+    if len(images_and_output) < 2:
+        raise InvalidInputError("Give at least one image or folder and then the folder for the labels.")
+    *sources, output = images_and_output
+    formats = to or [LabelFormat.COCO if text_from is None else LabelFormat.JSONL]
+    for label_format in formats:
+        check_format(label_format, text_from is not None)
+    if workers is not None and engine is Engine.LOCAL:
+        raise InvalidInputError(
+            "--workers is for --engine ray; on one machine, start several processes with torchrun instead."
+        )
+    class_phrases = _read_phrases(classes, phrases, text_from)
+
+    from mdetr.labeling.engines import ProcessGroup, label_locally, label_with_ray
+    from mdetr.labeling.plan import LabelSettings, check_output_folder
+
+    folder = Path(output).expanduser()
+    check_output_folder(folder)
+    group = ProcessGroup.from_environment()
+    settings = LabelSettings(
+        sources=tuple(_absolute(source) for source in sources),
+        model=_model_address(model),
+        phrases=tuple(class_phrases),
+        captions=None if text_from is None else str(text_from.absolute()),
+        threshold=_default_threshold(model) if threshold is None else threshold,
+        max_overlap=overlap,
+        margin=margin,
+        dtype=dtype.value,
+        copy_images=copy_images,
+    )
+    plan = _open_plan(folder, settings, is_first=group.rank == 0)
+
+    # Label the images
+    with progress_bar() as progress:
+        task = progress.add_task("Labeling", total=plan.num_images, visible=group.rank == 0)
+
+        def on_progress(images_done: int) -> None:
+            progress.update(task, completed=images_done)
+
+        if engine is Engine.RAY:
+            label_with_ray(plan, workers, device, on_progress)
+        else:
+            label_locally(plan, group, device, on_progress)
+    if group.rank == 0:
+        _export(plan, formats)
+
+
+def _read_phrases(classes: str | None, phrases: Path | None, text_from: Path | None) -> list[ClassPhrase]:
+    """Read the classes to detect.
+
+    Args:
+        classes: Value of `--classes`.
+        phrases: Value of `--phrases`.
+        text_from: Value of `--text-from`.
+
+    Returns:
+        The phrases of all classes; none if there are captions.
+
+    Raises:
+        InvalidInputError: Not exactly one of the three is given, or it is invalid.
+    """
+    from mdetr.labeling.class_phrases import ClassPhrase, check_phrases, read_class_phrases
+
+    given = [value is not None for value in (classes, phrases, text_from)]
+    if sum(given) != 1:
+        raise InvalidInputError(
+            'Give one of --classes "dog, cat", --phrases FILE (several phrases for a class) or '
+            "--text-from FILE (captions)."
+        )
+    if phrases is not None:
+        return read_class_phrases(phrases)
+    if classes is None:
+        return []
+    names = dict.fromkeys(name.strip() for name in classes.split(",") if name.strip())
+    class_phrases = [ClassPhrase(name, name) for name in names]
+    check_phrases(class_phrases)
+    return class_phrases
+
+
+def _open_plan(folder: Path, settings: LabelSettings, is_first: bool) -> LabelPlan:
+    """Open the plan of an earlier run or of the first process, or make a new one."""
+    from mdetr.labeling.plan import LabelPlan
+
+    if LabelPlan.exists(folder):
+        return LabelPlan.open(folder, settings)
+    if not is_first:
+        return LabelPlan.wait_for(folder, settings)
+    return LabelPlan.create(folder, settings, _list_images(settings))
+
+
+def _list_images(settings: LabelSettings) -> list[PlannedImage]:
+    """List the images, with their captions if there are any, and report what does not match."""
+    from mdetr.labeling.captions import match_captions, read_captions
+    from mdetr.labeling.image_list import list_images
+    from mdetr.labeling.plan import PlannedImage
+
+    # Read the captions first, since listing the images may take long
+    captions = None if settings.captions is None else read_captions(Path(settings.captions))
+    references = list_images(settings.sources)
+    if captions is None:
+        return [PlannedImage(reference) for reference in references]
+    captioned = match_captions(references, captions)
+    if captioned.num_without_caption:
+        missing = counted(captioned.num_without_caption, "image has", "images have")
+        typer.echo(f"{missing} no caption and will be left out.", err=True)
+    if captioned.unused:
+        unused = counted(len(captioned.unused), "image with a caption is", "images with captions are")
+        typer.echo(
+            f"{unused} not among the images, such as {printable(captioned.unused[0])}.",
+            err=True,
+        )
+    return captioned.images
+
+
+def _export(plan: LabelPlan, formats: list[LabelFormat]) -> None:
+    """Write the formats and the report, and print a summary."""
+    from mdetr.labeling.export import export_labels
+    from mdetr.labeling.labeled_data import LabeledData
+    from mdetr.labeling.report import write_report
+
+    data = LabeledData(plan)
+    report = write_report(data)
+    if not report.num_images:
+        name, error = report.failures[0]
+        raise InvalidInputError(f"None of the images could be used: {name}: {error}")
+    written = [export_labels(data, label_format) for label_format in dict.fromkeys(formats)]
+
+    _print_counts(report, data.class_names)
+    for name in written:
+        typer.echo(f"labels: {plan.folder / name}")
+    if report.sheets:
+        typer.echo(f"contact sheets: {plan.folder / 'sheets'}")
+    if report.num_unsure:
+        typer.echo(f"unsure boxes: {report.num_unsure:,}, in {plan.folder / 'unsure.csv'}")
+    if report.num_failed:
+        images = counted(report.num_failed, "image")
+        typer.echo(f"mdetr: {images} could not be used, see {plan.folder / 'failed.csv'}:", err=True)
+        for name, error in report.failures:
+            typer.echo(printable(f"  {name}: {error}"), err=True)
+
+
+def _print_counts(report: LabelReport, class_names: tuple[str, ...]) -> None:
+    """Print the number of boxes of each class, or of the most frequent phrases."""
+    names = list(class_names) or [name for name, _ in report.num_boxes.most_common(_LISTED_CLASSES)]
+    table = Table("class" if class_names else "phrase", "boxes", "images")
+    for name in names[:_LISTED_CLASSES]:
+        table.add_row(plain(name), f"{report.num_boxes[name]:,}", f"{report.num_images_with[name]:,}")
+    if len(names) > _LISTED_CLASSES:
+        table.add_row("...", "", "")
+    Console().print(table)
+    boxes = counted(report.num_boxes.total(), "box", "boxes")
+    typer.echo(f"{boxes} in {counted(report.num_images, 'image')}")
+
+
+def _absolute(source: str) -> str:
+    """Make a path absolute, since the command may continue in another folder."""
+    return source if is_address(source) else str(Path(source).expanduser().absolute())
+
+
+def _model_address(model: str) -> str:
+    """Make the path of a model's folder absolute; other names stay."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
+def _default_threshold(model: str) -> float:
+    """Read the default threshold of a model from its processor's configuration."""
+    from mdetr.checkpoints.finding import find_model
+    from mdetr.processing.processor import MdetrProcessor
+
+    return float(MdetrProcessor.from_pretrained(find_model(model)).default_threshold)

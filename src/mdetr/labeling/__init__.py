@@ -1,0 +1,1 @@
+"""Labeling of image collections: predictions become a data set in a common format."""

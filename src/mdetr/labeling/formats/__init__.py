@@ -1,0 +1,1 @@
+"""Data set formats that labels are written in."""
