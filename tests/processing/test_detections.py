@@ -129,3 +129,10 @@ def test_boxes_that_overlap_a_better_one_of_the_same_name_are_removed() -> None:
     assert detections.with_nms(0.7).scores.tolist() == pytest.approx([0.9, 0.4, 0.3])  # IoU 0.8
     assert detections.with_nms(0.85).scores.tolist() == pytest.approx([0.9, 0.5, 0.4, 0.3])
     assert len(detections[:0].with_nms(0.5)) == 0
+
+
+def test_suppression_across_names_keeps_the_best_of_overlapping_boxes() -> None:
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]
+    detections = Detections(np.array(boxes), np.array([0.8, 0.9, 0.7]), labels=("cat", "dog", "cat"))
+    assert detections.with_nms(0.7).labels == ("dog", "cat", "cat")
+    assert detections.with_nms(0.7, across_names=True).labels == ("dog", "cat")
