@@ -10,7 +10,7 @@ WORKERS ?= 2
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls and a red cube
 
-.PHONY: help setup demo app test lint format lock wheel clean
+.PHONY: help setup demo app docs test lint format lock wheel clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -39,6 +39,10 @@ demo: $(RUN_STAMP) ## ground texts in a photo and in a scene (sets up only what 
 
 app: setup ## open the web page at http://127.0.0.1:7860/
 	$(BIN)/mdetr app --open
+
+# NO_MKDOCS_2_WARNING: without the theme's announcement of its successor.
+docs: setup ## build the documentation site into site/, and fail on a broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Side by side, each with a thread of its own: two threads of one process make a test but little faster.
 test: setup ## run the tests, two at a time; others: make test WORKERS=8 TESTS=tests/cli
@@ -70,4 +74,4 @@ wheel: $(UV) ## build the wheel and the source distribution into dist/
 	$(UV) build -q --out-dir dist
 
 clean: ## remove what these targets have made, except .venv
-	rm -rf demo dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage
+	rm -rf demo dist build site .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage

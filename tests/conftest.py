@@ -18,7 +18,7 @@ from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 
-pytest_plugins = ["tests.small_training"]
+pytest_plugins = ["tests.browser", "tests.small_training"]
 
 
 @pytest.fixture(autouse=True)

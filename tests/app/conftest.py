@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 DEMO = Path(str(resources.files("mdetr") / "assets" / "demo"))
 START_SECONDS = 120
@@ -57,19 +55,3 @@ def _wait(server: subprocess.Popen[str], url: str) -> None:
     server.kill()
     assert server.stderr is not None
     pytest.fail(f"The server did not start: {server.stderr.read()}")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, as installed on this machine."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next((path for name in names if (path := shutil.which(name))), None)
-    if program is None:
-        message = "There is no Chromium; install it, for example with `apt-get install chromium`."
-        if os.environ.get("MDETR_REQUIRE_BROWSER"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()

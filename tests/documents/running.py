@@ -93,6 +93,16 @@ def all_commands(document: str) -> list[str]:
     return [command for block in blocks for _, command in commands_of(block)]
 
 
+def sessions_of(document: str) -> dict[str, str]:
+    """The command of each session of a document, with the output that the document shows."""
+    shown: dict[str, str] = {}
+    for block in blocks_of(document):
+        if block.language == SESSION:
+            command, _, output = block.text.removeprefix(PROMPT).partition("\n")
+            shown[shlex.join(shlex.split(command))] = output
+    return shown
+
+
 @dataclass(frozen=True)
 class Runner:
     """Runs a document in a folder that holds what it names.

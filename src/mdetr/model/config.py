@@ -27,51 +27,68 @@ EARLIER_NAMES = MappingProxyType({"attention_heads": "attention_heads", "feedfor
 class MdetrConfig(PreTrainedConfig):
     """The configuration of a model; the defaults are the paper's pre-trained ResNet-101 model.
 
-    Args:
-        backbone: name of any timm model that offers `features_only`.
-        backbone_norm: "frozen" (constants, as all published models), "batch" (trained) or "group" (replaced).
-        backbone_norm_eps: epsilon of the batch norms. Published models need 1e-5, EfficientNets included,
-            though timm's own weights for these were made with 1e-3.
-        backbone_stride: pixels per position of the feature map.
-        backbone_fixed_stages: how many of the backbone's first stages, and with them its first convolution,
-            do not train; left out, it is as published: 1 for a ResNet, 0 for others.
-        text_config: configuration of any Hugging Face text encoder; RoBERTa-base if left out.
-        hidden_size, encoder_layers, decoder_layers, dropout: of the joint transformer; `d_model` is another
-            name of hidden_size.
-        encoder_attention_heads, encoder_ffn_dim: of the encoder, the attention heads and the width of the
-            feed-forward layers.
-        decoder_attention_heads, decoder_ffn_dim: likewise of the decoder and of the heads that attend; as the
-            encoder's if left out. `num_attention_heads` is another name of the encoder's.
-        num_queries: boxes that the decoder proposes.
-        num_token_positions: positions of the soft token head; the last one means "no object".
-        alignment_size: size of the space in which queries and tokens are aligned; 0 for no such heads.
-        predict_referred: whether a head says which boxes the text as a whole denotes (CLEVR-Ref+).
-        answer_queries: for question answering: the names of the extra queries in order, "type" and the types,
-            or "answer" alone; empty for none.
-        answer_types: the types in the order of their ids; empty where one head gives all answers.
-        answer_vocabulary: type (or "answer") -> its answers, in the order of the head's outputs.
-        answer_layer: the decoder layer whose output the answer heads read; the first in published models.
-        answer_sums: whether the answers' queries add up what the boxes' queries hold, which helps to count.
-        predict_masks: whether queries have masks (PhraseCut).
-        freeze_detector: whether only the mask head is trained.
-        auxiliary_loss: whether the outputs of earlier decoder layers are returned and trained.
-        class_cost, bbox_cost, giou_cost: weights of the matching.
-        eos_coefficient: weight of "no object" in the soft token loss.
-        class_loss_coefficient, ...: weights of the losses.
-        alignment_temperature: temperature of the contrastive alignment.
-        token_targets: "binary" (1 for every token of the phrase, what trained the published models) or
-            "uniform" (a distribution over them, as the paper has it).
-        transformer_norm: "post" normalizes after each residual sum (published), "pre" before each attention
-            and feed-forward, and once more at the encoder's end.
-        image_norm: whether projected image features pass a LayerNorm, as the text's do.
-        query_type: "learned" embeddings (published), or "reference": every query has a box whose sine
-            encoding is its position and which each decoder layer refines.
-        token_head: "positions", a linear layer onto absolute token positions (published), or "dot_product":
-            a query's similarity to each token of the text.
-        proposals: whether the joint memory proposes the first reference boxes (needs "reference" queries).
-        feature_pyramid: whether the backbone's map of twice the stride, enlarged, is added to the projected
+    Attributes:
+        backbone: Name of any timm model that offers `features_only`.
+        backbone_norm: "frozen" (constants, as in all released models), "batch" (trained) or "group"
+            (replaced).
+        backbone_norm_eps: Epsilon of the batch norms. Released models need 1e-5, also with EfficientNets,
+            whose weights in timm were made with 1e-3.
+        backbone_stride: Pixels per position of the feature map.
+        backbone_fixed_stages: Number of the backbone's first stages that do not train, together with its
+            first convolution; None for the released setting, 1 for a ResNet and 0 for others.
+        text_config: Configuration of any Hugging Face text encoder; None for RoBERTa-base.
+        hidden_size: Width of the joint transformer; `d_model` is another name.
+        encoder_layers: Number of encoder layers; `num_hidden_layers` is another name.
+        encoder_attention_heads: Number of attention heads of the encoder; `num_attention_heads` is another
+            name.
+        encoder_ffn_dim: Width of the feed-forward layers of the encoder.
+        decoder_layers: Number of decoder layers.
+        decoder_attention_heads: Number of attention heads of the decoder and of the heads that attend; None
+            for the encoder's.
+        decoder_ffn_dim: Width of the feed-forward layers of the decoder; None for the encoder's.
+        dropout: Dropout of the joint transformer.
+        num_queries: Number of boxes that the decoder predicts.
+        num_token_positions: Positions of the soft token head; the last one means "no object".
+        alignment_size: Size of the space in which queries and tokens are aligned; 0 for no such heads.
+        predict_referred: Whether a head predicts which boxes the text as a whole refers to (CLEVR-Ref+).
+        answer_queries: Names of the extra queries for question answering in order, "type" and the types, or
+            "answer" alone; None for no answers.
+        answer_types: Types of answers in the order of their ids; None if one head predicts all answers.
+        answer_vocabulary: Type, or "answer" -> its answers in the order of the head's outputs.
+        answer_layer: Decoder layer whose output the answer heads read; the first in released models.
+        answer_sums: Whether the queries for answers sum the hidden states of the other queries, which helps
+            to count.
+        predict_masks: Whether queries have masks (PhraseCut).
+        freeze_detector: Whether only the mask head trains.
+        auxiliary_loss: Whether the outputs of earlier decoder layers are returned and trained.
+        class_cost: Weight of the soft tokens in the matching.
+        bbox_cost: Weight of the L1 distance in the matching.
+        giou_cost: Weight of the generalized IoU in the matching.
+        eos_coefficient: Weight of "no object" in the soft token loss.
+        class_loss_coefficient: Weight of the soft token loss.
+        bbox_loss_coefficient: Weight of the L1 loss of boxes.
+        giou_loss_coefficient: Weight of the generalized IoU loss.
+        alignment_loss_coefficient: Weight of the contrastive alignment loss.
+        referred_loss_coefficient: Weight of the loss of `predict_referred`.
+        answer_loss_coefficient: Weight of the losses of the answers.
+        answer_type_loss_coefficient: Weight of the loss of the answer type.
+        mask_loss_coefficient: Weight of the focal loss of masks.
+        dice_loss_coefficient: Weight of the Dice loss of masks.
+        alignment_temperature: Temperature of the contrastive alignment.
+        token_targets: "binary" (1 for every token of the phrase, as for the released models) or "uniform" (a
+            distribution over them, as in the paper).
+        transformer_norm: "post" normalizes after each residual sum (released), "pre" before each attention
+            and feed-forward layer, and once more after the encoder.
+        image_norm: Whether projected image features pass a LayerNorm, like those of the text.
+        query_type: "learned" embeddings (released), or "reference": each query has a box, whose sine encoding
+            is its position and which each decoder layer refines.
+        token_head: "positions", a linear layer onto absolute token positions (released), or "dot_product",
+            the similarity of a query to each token of the text.
+        proposals: Whether the first reference boxes are proposals of the joint memory (needs "reference"
+            queries).
+        proposal_targets_per_box: Number of proposals that learn to be the same box (one-to-many matching).
+        feature_pyramid: Whether the backbone's map of twice the stride, enlarged, is added to the projected
             features (arXiv 1612.03144).
-        proposal_targets_per_box: how many proposals learn to be the same box (one-to-many matching).
 
     Source: arXiv 2104.12763, section 3 and appendix A; the options from `transformer_norm` on are not in the
     paper.
