@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mdetr.app.handlers import IDLE_SECONDS, MAX_CHARACTERS, MAX_NAMES, START, Handlers, PageConfig
+from mdetr.app.handlers import IDLE_SECONDS, START, Handlers, PageConfig
 from mdetr.app.predictor import MASK_THRESHOLD, CachedPredictor
+from mdetr.inference.queries import MAX_CHARACTERS, MAX_NAMES
 from tests.app.conftest import DEMO
 
 SCENE, TEXT = str(DEMO / "shapes.png"), "two purple metal balls and a red cube"

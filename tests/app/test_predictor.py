@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mdetr import Mdetr
-from mdetr.app.predictor import CachedPredictor, Query
+from mdetr.app.predictor import CachedPredictor
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError
+from mdetr.inference.queries import Query
 from tests.app.conftest import DEMO
 
 SCENE = DEMO / "shapes.png"

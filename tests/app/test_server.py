@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mdetr.app.server import is_loopback
 from tests.app.conftest import running_server
 
 
@@ -93,14 +92,6 @@ def test_a_port_that_is_in_use_is_explained(address: str) -> None:
     assert run.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in run.stderr
     assert "choose another --port" in run.stderr
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("a.b", False)],
-)
-def test_loopback_addresses_are_recognized(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 def test_gradio_leaves_no_files_beside_the_modules() -> None:

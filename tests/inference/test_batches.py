@@ -44,6 +44,36 @@ def test_each_pair_is_answered_as_alone_and_in_order(
         np.testing.assert_allclose(result.scores, alone.scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("task", ["ground", "refer", "answer", "segment"])
+def test_encoded_images_share_batches_with_others_and_are_not_encoded_again(
+    model: Mdetr, arrays: list[np.ndarray], task: str
+) -> None:
+    images = [arrays[0], model.encode_image(arrays[1]), model.encode_image(arrays[2]), arrays[3]]
+    counts: list[int] = []
+    hook = model.model.backbone.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    results = list(getattr(model, f"{task}_batch")(images, TEXTS, threshold=0, batch_size=4))
+    hook.remove()
+    assert sum(counts) == 2
+    for image, text, result in zip(arrays, TEXTS, results, strict=True):
+        alone = getattr(model, task)(image, text, threshold=0)
+        assert result.text == text
+        np.testing.assert_allclose(result.boxes, alone.boxes, atol=1e-2)
+        np.testing.assert_allclose(result.scores, alone.scores, atol=1e-4)
+
+
+def test_images_are_encoded_in_batches_of_one_shape(model: Mdetr, arrays: list[np.ndarray]) -> None:
+    counts: list[int] = []
+    hook = model.model.backbone.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    loaded = [batching.load_for_model(model.processor, array) for array in arrays]
+    encoded = batching.encode_loaded(model.model, model.processor, loaded)
+    hook.remove()
+    assert sorted(counts) == [1, 3]
+    for array, image in zip(arrays, encoded, strict=True):
+        assert image.layout.given == array.shape[:2]
+        expected = model.encode_image(array).features.sequence
+        torch.testing.assert_close(image.features.sequence, expected, atol=1e-4, rtol=1e-4)
+
+
 def test_classes_are_looked_for_in_one_image_after_the_other(model: Mdetr, arrays: list[np.ndarray]) -> None:
     taken: list[int] = []
     results = model.detect_batch(_counted(arrays, taken), ["cube", "ball"], threshold=0)

@@ -16,16 +16,14 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from mdetr.app.predictor import MASK_THRESHOLD, CachedPredictor, Query
+from mdetr.app.predictor import MASK_THRESHOLD, CachedPredictor
 from mdetr.app.viewer import Candidates, view_message, view_result
 from mdetr.checkpoints.registry import BUNDLED, RELEASED, Task
 from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.inference.queries import Query
 from mdetr.processing.addresses import read_address
 from mdetr.processing.detections import MAX_OVERLAP
 from mdetr.processing.images import load_image
-
-MAX_NAMES = 200
-MAX_CHARACTERS = 2000
 
 IDLE_SECONDS = 3600
 """Results and uploads are deleted after this time."""
@@ -107,7 +105,7 @@ class Handlers:
         if missing is not None:
             return None, view_message(missing, is_error=False), hidden_code
         try:
-            _check_limits(query)
+            query.check_limits()
             self._check_model(model)
             candidates = Candidates.from_result(self._predictor.predict(model, Path(picture), query))
         except MdetrError as error:
@@ -259,22 +257,6 @@ def _missing_input(query: Query) -> str | None:
     if query.task is Task.DETECTION:
         return None if query.names else "Enter the names of the classes to detect."
     return None if query.text else "Enter a text that says what to find."
-
-
-def _check_limits(query: Query) -> None:
-    """Check the length of the query.
-
-    Args:
-        query: The query of a visitor.
-
-    Raises:
-        InvalidInputError: The text is too long, or there are too many names.
-    """
-    if len(query.names) > MAX_NAMES:
-        raise InvalidInputError(f"Expected at most {MAX_NAMES} class names, got {len(query.names)}.")
-    longest = max((query.text, *query.names), key=len)
-    if len(longest) > MAX_CHARACTERS:
-        raise InvalidInputError(f"Expected at most {MAX_CHARACTERS:,} characters, got {len(longest):,}.")
 
 
 def _python_lines(model: str, picture: str, query: Query, threshold: float, overlap: float) -> str:

@@ -10,13 +10,13 @@ from gradio.data_classes import ImageData
 
 from mdetr.app.handlers import (
     IDLE_SECONDS,
-    MAX_CHARACTERS,
     TASK_FIELDS,
     Handlers,
     PageConfig,
 )
 from mdetr.app.viewer import make_viewer
 from mdetr.checkpoints.registry import Task
+from mdetr.inference.queries import MAX_CHARACTERS
 from mdetr.processing.detections import MAX_OVERLAP
 
 TITLE = "mdetr: find what a text mentions"

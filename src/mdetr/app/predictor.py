@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
@@ -13,6 +11,8 @@ from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.grounder import Mdetr
+from mdetr.inference.image_cache import EncodedImageCache, ImageKey
+from mdetr.inference.queries import Query
 from mdetr.inference.results import Result
 
 MAX_BOXES = 300
@@ -23,21 +23,6 @@ MASK_THRESHOLD = 0.1
 
 MAX_MASKS = 20
 """Maximum number of candidates with masks."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """What to predict for an image.
-
-    Attributes:
-        task: The task.
-        text: Caption, expression, question or phrase.
-        names: Class names, for detection.
-    """
-
-    task: Task
-    text: str = ""
-    names: tuple[str, ...] = ()
 
 
 class CachedPredictor:
@@ -52,8 +37,8 @@ class CachedPredictor:
     def __init__(self, device: str | None = None, max_models: int = 2, max_images: int = 16) -> None:
         self._device = device
         self._models: OrderedDict[str, Mdetr] = OrderedDict()
-        self._images: OrderedDict[tuple[str, str], EncodedImage] = OrderedDict()
-        self._max_models, self._max_images = max_models, max_images
+        self._images = EncodedImageCache(max_images)
+        self._max_models = max_models
         self._lock = RLock()  # predictions at the same time would only compete for the processor
 
     def load(self, name: str) -> Mdetr:
@@ -73,7 +58,7 @@ class CachedPredictor:
                 self._models[name] = Mdetr.from_pretrained(name, device=self._device)
                 if len(self._models) > self._max_models:
                     dropped, _ = self._models.popitem(last=False)
-                    self._drop_images_of(dropped)
+                    self._images.drop_model(dropped)
             self._models.move_to_end(name)
             return self._models[name]
 
@@ -105,17 +90,12 @@ class CachedPredictor:
         return _keep_best(result, MAX_MASKS if query.task is Task.SEGMENTATION else MAX_BOXES)
 
     def _encode(self, name: str, model: Mdetr, content: bytes) -> EncodedImage:
-        key = (name, hashlib.sha256(content).hexdigest())
-        if key not in self._images:
-            self._images[key] = model.encode_image(content)
-            if len(self._images) > self._max_images:
-                self._images.popitem(last=False)
-        self._images.move_to_end(key)
-        return self._images[key]
-
-    def _drop_images_of(self, name: str) -> None:
-        for key in [key for key in self._images if key[0] == name]:
-            del self._images[key]
+        key = ImageKey.of(name, content)
+        encoded = self._images.find(key)
+        if encoded is None:
+            encoded = model.encode_image(content)
+            self._images.add(key, encoded)
+        return encoded
 
 
 def _predict(model: Mdetr, image: EncodedImage, query: Query) -> Result:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
-import socket
 import tempfile
 import threading
 import webbrowser
@@ -21,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from mdetr.app.handlers import Handlers, PageConfig
 from mdetr.app.page import CSS, build_page
 from mdetr.app.predictor import CachedPredictor
-from mdetr.errors import InvalidInputError
+from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback
 
 MAX_UPLOAD = "30mb"
 MAX_WAITING = 64  # predictions in the queue
@@ -78,7 +76,7 @@ def create_app(config: PageConfig, host: str, folder: Path) -> FastAPI:
         return response
 
     if is_loopback(host):
-        server.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]"])
+        server.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK_NAMES))
     handlers = Handlers(config, CachedPredictor(config.device), results)
     page = build_page(config, handlers).queue(max_size=MAX_WAITING)
     # Gradio checks that a file in a request was uploaded only for pages that it has launched itself
@@ -110,7 +108,7 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
         InvalidInputError: The port is in use.
         CheckpointError: The first model cannot be loaded.
     """
-    _check_port(host, port)
+    check_port(host, port)
     signal.signal(signal.SIGTERM, _exit)
     with tempfile.TemporaryDirectory(prefix="mdetr-app-") as folder:
         app = create_app(config, host, Path(folder))
@@ -120,30 +118,9 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
         uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _exit(number: int, _: FrameType | None) -> None:
     """End the program when it is terminated, so that its temporary folder is deleted."""
     raise SystemExit(128 + number)
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.create_server((host, port), family=family):
-            pass
-    except OSError as error:
-        raise InvalidInputError(
-            f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port or --host."
-        ) from None
 
 
 def _make_theme() -> gr.themes.Base:

@@ -42,7 +42,8 @@ def app(
             "The page needs the package gradio; install it with `pip install 'mdetr[app]'`."
         )
     from mdetr.app.handlers import PageConfig
-    from mdetr.app.server import is_loopback, serve
+    from mdetr.app.server import serve
+    from mdetr.listening import is_loopback
 
     if device is not None:
         from mdetr.inference.devices import choose_device

@@ -78,7 +78,7 @@ class _Pair:
     """An image, its text, and their index in the input."""
 
     index: int
-    image: LoadedImage
+    image: LoadedImage | EncodedImage
     text: TokenizedText
 
 
@@ -129,12 +129,15 @@ class Predictor(Generic[R]):
         return result
 
     def predict_batch(
-        self, images: ImageInput | Iterable[ImageInput], texts: str | Iterable[str]
+        self,
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
+        texts: str | Iterable[str],
     ) -> Iterator[R]:
         """Predict the results for any number of pairs, in batches, reading a few batches ahead.
 
         Args:
-            images: An iterable of images, or one image, which is encoded once for all texts.
+            images: An iterable of images, or one image, which is encoded once for all texts. Encoded images
+                are not encoded again.
             texts: An iterable of texts, one for each image, or one text for all images.
 
         Returns:
@@ -155,12 +158,16 @@ class Predictor(Generic[R]):
 
         batches: Iterator[list[R]]
         if is_single(images):
-            batches = self._predict_texts(cast(ImageInput, images), tokenized)
+            batches = self._predict_texts(cast(ImageInput | EncodedImage, images), tokenized)
         elif isinstance(texts, str):
             shared = repeat(next(iter(tokenized)))
-            batches = self._predict_pairs(zip(cast(Iterable[ImageInput], images), shared, strict=False))
+            batches = self._predict_pairs(
+                zip(cast(Iterable[ImageInput | EncodedImage], images), shared, strict=False)
+            )
         else:
-            batches = self._predict_pairs(_match_lengths(cast(Iterable[ImageInput], images), tokenized))
+            batches = self._predict_pairs(
+                _match_lengths(cast(Iterable[ImageInput | EncodedImage], images), tokenized)
+            )
         return (result for results in batches for result in results)
 
     def _tokenize(self, texts: Iterable[str]) -> Iterator[TokenizedText]:
@@ -179,7 +186,9 @@ class Predictor(Generic[R]):
             batch = Batch([encoded.picture] * count, [encoded.layout] * count, batch_texts)
             yield self._predict_features(repeated, batch)
 
-    def _predict_pairs(self, pairs: Iterable[tuple[ImageInput, TokenizedText]]) -> Iterator[list[R]]:
+    def _predict_pairs(
+        self, pairs: Iterable[tuple[ImageInput | EncodedImage, TokenizedText]]
+    ) -> Iterator[list[R]]:
         """Results for pairs of image and text, in the order of the pairs, as they become ready."""
         groups: dict[Size, list[_Pair]] = {}  # incomplete batches by shape, the oldest first
         ready: dict[int, R] = {}  # results that wait for those of earlier pairs
@@ -219,16 +228,35 @@ class Predictor(Generic[R]):
         if failure is not None:
             raise failure
 
-    def _load_pairs(self, pairs: Iterable[tuple[ImageInput, TokenizedText]]) -> Iterator[_Pair]:
+    def _load_pairs(
+        self, pairs: Iterable[tuple[ImageInput | EncodedImage, TokenizedText]]
+    ) -> Iterator[_Pair]:
         for index, (image, text) in enumerate(pairs):
-            yield _Pair(index, load_for_model(self.processor, image, channel_order=self.channel_order), text)
+            if isinstance(image, EncodedImage):
+                image.check_model(self.model)
+                yield _Pair(index, image, text)
+            else:
+                loaded = load_for_model(self.processor, image, channel_order=self.channel_order)
+                yield _Pair(index, loaded, text)
 
     def _predict_group(self, group: Sequence[_Pair]) -> dict[int, R]:
         """Results for pairs with images of one shape, by their indices."""
-        layouts, features = encode_images(self.model, self.processor, [pair.image for pair in group])
+        layouts, features = self._encode_group([pair.image for pair in group])
         batch = Batch([pair.image.picture for pair in group], layouts, [pair.text for pair in group])
         results = self._predict_features(features, batch)
         return {pair.index: result for pair, result in zip(group, results, strict=True)}
+
+    def _encode_group(
+        self, images: Sequence[LoadedImage | EncodedImage]
+    ) -> tuple[list[ImageLayout], ImageFeatures]:
+        """Features of images of one shape; those that are encoded are not encoded again."""
+        loaded = [image for image in images if isinstance(image, LoadedImage)]
+        if len(loaded) == len(images):
+            return encode_images(self.model, self.processor, loaded)
+        fresh = iter(encode_loaded(self.model, self.processor, loaded))
+        encoded = [image if isinstance(image, EncodedImage) else next(fresh) for image in images]
+        features = ImageFeatures.concatenate([image.features for image in encoded])
+        return [image.layout for image in encoded], features
 
     @torch.inference_mode()
     def _predict_features(self, features: ImageFeatures, batch: Batch) -> list[R]:
@@ -246,8 +274,8 @@ def _pop_in_order(ready: dict[int, R], index: int) -> list[R]:
 
 
 def _match_lengths(
-    images: Iterable[ImageInput], texts: Iterable[TokenizedText]
-) -> Iterator[tuple[ImageInput, TokenizedText]]:
+    images: Iterable[ImageInput | EncodedImage], texts: Iterable[TokenizedText]
+) -> Iterator[tuple[ImageInput | EncodedImage, TokenizedText]]:
     """Pairs of image and text; an error at the end if one of the iterables is longer."""
     missing: Any = object()
     for index, (image, text) in enumerate(zip_longest(images, texts, fillvalue=missing)):
@@ -321,8 +349,7 @@ def encode_image(
         image.check_model(model)
         return image
     loaded = load_for_model(processor, image, keep, channel_order)
-    (layout,), features = encode_images(model, processor, [loaded])
-    return EncodedImage(loaded.picture, layout, features, model)
+    return encode_loaded(model, processor, [loaded])[0]
 
 
 def load_for_model(
@@ -366,6 +393,35 @@ def encode_images(
     layouts = image_layouts([image.given for image in images], inputs["pixel_mask"])
     inputs = inputs.to(model.device)
     return layouts, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
+
+
+@torch.inference_mode()
+def encode_loaded(
+    model: MdetrForObjectDetection, processor: MdetrProcessor, images: Sequence[LoadedImage]
+) -> list[EncodedImage]:
+    """Encode images of any shapes; those of one shape are encoded together.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        images: The images.
+
+    Returns:
+        The encoded images, in the same order.
+    """
+    # Group the images by shape, because padding would change the predictions
+    groups: dict[Size, list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.resized, []).append(index)
+
+    # Encode each group, and give each image its own features
+    encoded: dict[int, EncodedImage] = {}
+    for group in groups.values():
+        layouts, features = encode_images(model, processor, [images[index] for index in group])
+        for row, index in enumerate(group):
+            own = features.select(torch.tensor([row], device=model.device))
+            encoded[index] = EncodedImage(images[index].picture, layouts[row], own, model)
+    return [encoded[index] for index in range(len(images))]
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import ImageFeatures
 from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.coordinates import Size
 from mdetr.processing.layouts import ImageLayout
 
 
@@ -26,6 +27,11 @@ class EncodedImage:
     layout: ImageLayout
     features: ImageFeatures = field(repr=False)
     model: MdetrForObjectDetection = field(repr=False)
+
+    @property
+    def resized(self) -> Size:
+        """(height, width) after resizing, in pixels."""
+        return self.layout.resized
 
     def check_model(self, model: MdetrForObjectDetection) -> None:
         """Check that the image was encoded by this model.

@@ -298,7 +298,7 @@ class Mdetr:
 
     def ground_batch(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
         texts: str | Iterable[str],
         threshold: float | None = None,
         batch_size: int = 8,
@@ -311,7 +311,8 @@ class Mdetr:
 
         Args:
             images: An iterable of images, such as a generator, or an array (N, H, W, C) or a tensor
-                (N, C, H, W) of several; or one image, which is encoded once for all texts.
+                (N, C, H, W) of several; or one image, which is encoded once for all texts. Images from
+                `encode_image` are not encoded again.
             texts: An iterable of texts, one for each image; or one text for all images.
             threshold: As for `ground`.
             batch_size: Number of pairs of image and text that the model processes at once.
@@ -330,7 +331,7 @@ class Mdetr:
 
     def refer_batch(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
         texts: str | Iterable[str],
         threshold: float = 0,
         batch_size: int = 8,
@@ -343,7 +344,7 @@ class Mdetr:
 
     def answer_batch(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
         texts: str | Iterable[str],
         threshold: float | None = None,
         batch_size: int = 8,
@@ -356,7 +357,7 @@ class Mdetr:
 
     def segment_batch(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
         texts: str | Iterable[str],
         threshold: float | None = None,
         batch_size: int = 1,
@@ -373,7 +374,7 @@ class Mdetr:
 
     def detect_batch(
         self,
-        images: ImageInput | Iterable[ImageInput],
+        images: ImageInput | EncodedImage | Iterable[ImageInput | EncodedImage],
         names: Sequence[str] | ClassPrompts,
         threshold: float | None = None,
         max_overlap: float = MAX_OVERLAP,
@@ -398,7 +399,13 @@ class Mdetr:
                 results for the images before.
         """
         detect = self._detector(names, threshold, max_overlap, batch_size, channel_order)
-        several = as_list(images) if is_single(images) else cast(Iterable[ImageInput], images)
+        several: Iterable[ImageInput | EncodedImage]
+        if isinstance(images, EncodedImage):
+            several = [images]
+        elif is_single(images):
+            several = as_list(cast(ImageInput, images))
+        else:
+            several = cast(Iterable[ImageInput | EncodedImage], images)
         return (detect(image, False) for image in several)
 
     def _detector(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +49,17 @@ class ImageFeatures:
             self.positions[index],
             self.map_padding[index],
             tuple(features[index] for features in self.fine_maps),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Features of the images of all parts, in order; the images of all parts have one padded shape."""
+        fine_maps = zip(*(part.fine_maps for part in parts), strict=True)
+        return cls(
+            torch.cat([part.sequence for part in parts]),
+            torch.cat([part.positions for part in parts]),
+            torch.cat([part.map_padding for part in parts]),
+            tuple(torch.cat(maps) for maps in fine_maps),
         )
 
 
