@@ -26,9 +26,13 @@ def _png() -> bytes:
     return file.getvalue()
 
 
+received: list[tuple[str | None, str | None]] = []  # host and authorization of each request
+
+
 class _Server(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         place = self.path.partition("?")[0]
+        received.append((self.headers["Host"], self.headers["Authorization"]))
         if place == "/moved.png":
             self.send_response(302)
             self.send_header("Location", "/a.png")
@@ -91,6 +95,29 @@ def test_a_server_that_cannot_be_reached_is_told() -> None:
     for wrong in ("http://", "https://[::1/a.png", "http://a b/"):
         with pytest.raises(InvalidInputError, match="cannot be reached"):
             load_image(wrong)
+
+
+def test_a_limit_applies_to_one_call(server: str) -> None:
+    size = len(_png())
+    assert len(read_address(f"{server}/a.png", max_bytes=size)) == size
+    with pytest.raises(InvalidInputError, match="has more than"):
+        read_address(f"{server}/a.png", max_bytes=size - 1)
+    with pytest.raises(InvalidInputError, match="took longer than 0 s"):
+        read_address(f"{server}/slow", max_seconds=0.2)
+
+
+def test_headers_are_sent_to_the_first_server_only(server: str) -> None:
+    headers = {"Authorization": "Token secret"}
+    host = server.removeprefix("http://")
+    other = f"127.0.0.2:{host.rpartition(':')[2]}"
+    received.clear()
+    read_address(f"{server}/moved.png", headers=headers)
+    assert received == [(host, "Token secret"), (host, "Token secret")]
+    received.clear()
+    with pytest.raises(InvalidInputError, match="cannot be reached"):  # nothing listens there
+        read_address(f"{server}/inside.png", headers=headers)
+    assert received == [(host, "Token secret")]
+    assert other not in dict(received)
 
 
 def test_what_is_too_large_or_too_slow_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:

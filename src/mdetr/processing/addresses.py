@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
@@ -21,7 +22,13 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv6 addresses that stand for 
 _SILENCE_TIMEOUT = 10.0  # seconds without any data from the server
 
 
-def read_address(address: str, public_only: bool = False) -> bytes:
+def read_address(
+    address: str,
+    public_only: bool = False,
+    max_bytes: int | None = None,
+    max_seconds: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """Read the file at an address.
 
     Args:
@@ -29,33 +36,43 @@ def read_address(address: str, public_only: bool = False) -> bytes:
             "s3://bucket/cat.jpg".
         public_only: Whether to read from public web servers only. Programs that read addresses on behalf of
             others need this, since this machine may reach servers that the others may not.
+        max_bytes: Maximum size of the file, in bytes; `MAX_BYTES` if None.
+        max_seconds: Time limit for a download from the web, in seconds; `MAX_SECONDS` if None.
+        headers: Headers for a web server, such as a token; after a redirect to another server they are not
+            sent.
 
     Returns:
-        The content, at most `MAX_BYTES`.
+        The content.
 
     Raises:
         InvalidInputError: The file does not exist, cannot be reached, is too large, or takes too long; or the
             address is not that of a public web server, and `public_only` is set.
         MissingDependencyError: The address needs fsspec, which is not installed.
     """
+    max_bytes = MAX_BYTES if max_bytes is None else max_bytes
+    max_seconds = MAX_SECONDS if max_seconds is None else max_seconds
     if address.lower().startswith(("http://", "https://")):
-        return _read_web(address, public_only)
+        return _read_web(address, public_only, max_bytes, max_seconds, headers or {})
     if public_only:
         raise InvalidInputError(f"Expected an address with http:// or https://, got {address}.")
-    return _read_file_system(address)
+    return _read_file_system(address, max_bytes)
 
 
-def _read_web(address: str, public_only: bool) -> bytes:
+def _read_web(
+    address: str, public_only: bool, max_bytes: int, max_seconds: float, headers: Mapping[str, str]
+) -> bytes:
     """Download a file, following redirects; with `public_only`, every server on the way is checked."""
     import httpx
 
-    end = time.monotonic() + MAX_SECONDS
+    end = time.monotonic() + max_seconds
     content = bytearray()
     try:
-        url = httpx.URL(address)
+        url = first = httpx.URL(address)
         with httpx.Client(timeout=_SILENCE_TIMEOUT) as client:
             for _ in range(_MAX_REDIRECTS + 1):
                 request = _public_request(client, url) if public_only else client.build_request("GET", url)
+                if (url.scheme, url.netloc) == (first.scheme, first.netloc):
+                    request.headers.update(headers)
                 response = client.send(request, stream=True)
                 try:
                     if response.has_redirect_location:
@@ -72,11 +89,11 @@ def _read_web(address: str, public_only: bool) -> bytes:
                         )
                     for part in response.iter_bytes():
                         content += part
-                        if len(content) > MAX_BYTES:
-                            raise InvalidInputError(_too_large(address))
+                        if len(content) > max_bytes:
+                            raise InvalidInputError(_too_large(address, max_bytes))
                         if time.monotonic() > end:
                             raise InvalidInputError(
-                                f"{address} took longer than {MAX_SECONDS:.0f} s; download it and give "
+                                f"{address} took longer than {max_seconds:.0f} s; download it and give "
                                 "its path."
                             )
                     return bytes(content)
@@ -129,7 +146,7 @@ def _is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _read_file_system(address: str) -> bytes:
+def _read_file_system(address: str, max_bytes: int) -> bytes:
     try:
         import fsspec
     except ImportError:
@@ -139,16 +156,16 @@ def _read_file_system(address: str) -> bytes:
         ) from None
     try:
         with fsspec.open(address, "rb") as file:
-            content: bytes = file.read(MAX_BYTES + 1)
+            content: bytes = file.read(max_bytes + 1)
     except Exception as error:  # every file system raises its own exceptions
         raise InvalidInputError(
             f"{address} cannot be read ({error or type(error).__name__}); check the address, or give the "
             "path of a file."
         ) from None
-    if len(content) > MAX_BYTES:
-        raise InvalidInputError(_too_large(address))
+    if len(content) > max_bytes:
+        raise InvalidInputError(_too_large(address, max_bytes))
     return content
 
 
-def _too_large(address: str) -> str:
-    return f"The file at {address} has more than {MAX_BYTES / 1e6:.0f} MB; download it and give its path."
+def _too_large(address: str, max_bytes: int) -> str:
+    return f"The file at {address} has more than {max_bytes / 1e6:.0f} MB; download it and give its path."

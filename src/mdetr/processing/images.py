@@ -200,7 +200,7 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
     if isinstance(image, bytes):
         return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
     if is_data_address(image):
-        return io.BytesIO(_decode_data_address(str(image))), "the image in the data: URL"
+        return io.BytesIO(decode_data_address(str(image))), "the image in the data: URL"
     if is_address(image):
         return io.BytesIO(read_address(str(image))), str(image)
 
@@ -220,7 +220,18 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
     return path, str(path)
 
 
-def _decode_data_address(address: str) -> bytes:
+def decode_data_address(address: str) -> bytes:
+    """Decode the data of a data: URL.
+
+    Args:
+        address: The URL.
+
+    Returns:
+        The data.
+
+    Raises:
+        InvalidInputError: It is cut off, or its data are not base64 although it says so.
+    """
     header, comma, data = address.partition(",")
     if not comma:
         raise InvalidInputError(
