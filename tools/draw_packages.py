@@ -20,6 +20,7 @@ PACKAGES = (
         "cli",
         "app",
         "labeling",
+        "server",
         "training",
         "baselines",
         "evaluation",

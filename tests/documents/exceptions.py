@@ -17,6 +17,8 @@ _LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101
 _GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
 _LABEL = "mdetr label photos labels --classes 'cat, dog, person, bicycle'"
 _SERVES = "serves until it is stopped; tests/app starts the page"
+_SERVES_HTTP = "serves until it is stopped; tests/server starts the server"
+_REQUESTS = "needs the server; tests/server sends such requests"
 _QUICK = "--set optimizer.batch_size=2 --dry-run"
 _QUICKEST = "--set optimizer.batch_size=1 --set data.texts_per_image=1 --dry-run"
 
@@ -88,6 +90,17 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         "torchrun --nproc-per-node 8 -m mdetr train RECIPE": Instead(
             "starts eight processes; tests/training/test_distributed.py starts two"
         ),
+    },
+    "docs/serve.md": {
+        "pip install 'mdetr[serve]'": Instead("changes the environment"),
+        "mdetr serve --model clevr-tiny": Instead(_SERVES_HTTP),
+        "openssl rand -hex -out token 32": Instead("runs another program"),
+        "mdetr serve --host 0.0.0.0 --token-file token --rate 120": Instead(_SERVES_HTTP),
+        "mdetr serve --model photo-tiny --port 9090": Instead(_SERVES_HTTP),
+        "curl -F image=@picture.png -F 'text=a red cube' localhost:8000/ground": Instead(_REQUESTS),
+        "curl -F image=@picture.png -F 'names=cube, ball' localhost:8000/detect": Instead(_REQUESTS),
+        "export LABEL_STUDIO_URL=http://localhost:8080": Instead("needs Label Studio"),
+        "export LABEL_STUDIO_API_KEY=KEY": Instead("needs Label Studio"),
     },
     "docs/synthetic-clevr.md": {
         "pip install 'mdetr[clevr]'": Instead("changes the environment"),

@@ -31,6 +31,7 @@ from mdetr.cli.printing import printable
 from mdetr.cli.recipes import recipes
 from mdetr.cli.refer import refer
 from mdetr.cli.segment import segment
+from mdetr.cli.serve import serve
 from mdetr.cli.synthesize import synthesize
 from mdetr.cli.train import train
 from mdetr.errors import MdetrError
@@ -48,6 +49,7 @@ app.command()(detect)
 app.command()(segment)
 app.command()(label)
 app.command("app")(page)
+app.command()(serve)
 app.command()(train)
 app.command()(evaluate)
 app.command()(convert)

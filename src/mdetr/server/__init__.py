@@ -1,0 +1,1 @@
+"""The HTTP server of `mdetr serve`, made with LitServe (the extra `serve`)."""

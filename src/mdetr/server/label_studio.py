@@ -1,0 +1,199 @@
+"""Routes of an ML backend of Label Studio.
+
+Source: https://labelstud.io/guide/ml_create
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel, Field
+
+from mdetr.checkpoints.registry import Task
+from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.files import is_data_address
+from mdetr.inference.queries import Query
+from mdetr.server.bodies import read_json, validate
+from mdetr.server.config import LABEL_STUDIO_URL, ServerConfig
+from mdetr.server.images import check_image, decode_base64, download
+from mdetr.server.label_config import LabelConfig, parse_label_config
+from mdetr.server.label_regions import make_prediction
+from mdetr.server.predictor import Job
+from mdetr.server.routes import Service, within
+
+MAX_TASKS = 1000  # tasks of a request
+
+logger = logging.getLogger(__name__)
+
+
+class SetupRequest(BaseModel):
+    """What Label Studio sends when a project is connected or its labeling configuration changes."""
+
+    project: str | int | None = None
+    schema_: str = Field("", alias="schema")
+
+
+class LabelTask(BaseModel):
+    """A task of a project."""
+
+    id: int | str | None = None
+    data: dict[str, Any]
+
+
+class PredictRequest(BaseModel):
+    """What Label Studio sends to get predictions for tasks."""
+
+    tasks: list[LabelTask] = Field(max_length=MAX_TASKS)
+    label_config: str
+    project: str | int | None = None
+
+
+def label_studio_router(service: Service) -> APIRouter:
+    """Make the routes that Label Studio calls.
+
+    Args:
+        service: What the routes share.
+
+    Returns:
+        A router with /health, /setup, /predict, /webhook, /train, /versions and /metrics.
+    """
+    router = APIRouter(tags=["Label Studio"])
+    version = service.config.model
+
+    @router.get("")
+    @router.get("/")
+    @router.get("/health")
+    async def label_studio_health() -> dict[str, Any]:
+        return {"status": "UP", "model_class": "mdetr", "model_version": version}
+
+    @router.post("/setup", openapi_extra=_describe(SetupRequest))
+    async def label_studio_setup(request: Request) -> dict[str, Any]:
+        body = validate(SetupRequest, await _read(request, service.config))
+        if _has_tags(body.schema_):  # a new project has no labeling configuration yet
+            parse_label_config(body.schema_)
+        return {"model_version": version}
+
+    @router.post("/predict", openapi_extra=_describe(PredictRequest))
+    async def label_studio_predict(request: Request) -> dict[str, Any]:
+        body = validate(PredictRequest, await _read(request, service.config))
+        config = parse_label_config(body.label_config)
+        slots = asyncio.Semaphore(2 * service.config.batch_size)
+
+        async def predict(task: LabelTask) -> dict[str, Any] | MdetrError:
+            async with slots:  # a request with many tasks leaves room for others
+                return await _predict(service, config, task)
+
+        results = await asyncio.gather(*map(predict, body.tasks))
+        errors = [error for error in results if isinstance(error, MdetrError)]
+        if errors and len(errors) == len(results):
+            raise errors[0]
+        predictions: list[dict[str, Any]] = []
+        for task, result in zip(body.tasks, results, strict=True):
+            if isinstance(result, MdetrError):
+                logger.warning("Label Studio's task %s has no prediction: %s", task.id, result)
+                result = {"result": [], "score": 0.0, "model_version": version, "error": str(result)}
+            predictions.append(result)
+        return {"results": predictions, "model_version": version}
+
+    @router.post("/versions")
+    async def label_studio_versions() -> dict[str, Any]:
+        return {"versions": [version]}
+
+    @router.post("/webhook", status_code=HTTPStatus.CREATED)
+    @router.post("/train", status_code=HTTPStatus.CREATED)
+    async def label_studio_training() -> dict[str, Any]:
+        return {"detail": "This server does not train; export the project, and see mdetr train --help."}
+
+    @router.get("/metrics")
+    async def label_studio_metrics() -> dict[str, Any]:
+        return {}
+
+    return router
+
+
+async def _read(request: Request, config: ServerConfig) -> dict[str, Any]:
+    seconds = config.limits.seconds
+    return await within(
+        read_json(request),
+        seconds,
+        HTTPStatus.REQUEST_TIMEOUT,
+        f"The request was not complete within {seconds:g} s; send it again.",
+    )
+
+
+async def _predict(service: Service, config: LabelConfig, task: LabelTask) -> dict[str, Any] | MdetrError:
+    """Predict for a task; an error is returned, for the other tasks of the request."""
+    try:
+        query = _make_query(config, task.data)
+        if query is None:  # a task without a text has nothing to ground
+            return {"result": [], "score": 0.0, "model_version": service.config.model}
+        service.check_query(query)
+        content = await _read_task_image(task.data, config, service.config)
+        result = await service.predict(Job(query, content, config.threshold))
+    except MdetrError as error:
+        return error
+    except HTTPException as error:
+        return MdetrError(str(error.detail))
+    return make_prediction(config, result, service.config.model)
+
+
+def _make_query(config: LabelConfig, data: Mapping[str, Any]) -> Query | None:
+    """Ground the text of a task, or detect the labels in a project without a text."""
+    if config.text_field is None:
+        return Query(Task.DETECTION, names=config.class_names)
+    text = data.get(config.text_field)
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return None
+    if not isinstance(text, str):
+        raise InvalidInputError(f"Expected a text in the field {config.text_field} of the task's data.")
+    return Query(Task.GROUNDING, text)
+
+
+async def _read_task_image(data: Mapping[str, Any], config: LabelConfig, server: ServerConfig) -> bytes:
+    """Read the image of a task: at an address, a data: URL, or a file that was uploaded to Label Studio.
+
+    Args:
+        data: Data of the task.
+        config: Labeling configuration of the project.
+        server: Settings of the server.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        InvalidInputError: The image cannot be read, or is too large.
+    """
+    address = data.get(config.image_field)
+    if not isinstance(address, str):
+        raise InvalidInputError(f"Expected an address in the field {config.image_field} of the task's data.")
+    host = server.label_studio
+    if is_data_address(address):
+        content = decode_base64(address)
+    elif address.startswith("/"):
+        if host is None:
+            raise InvalidInputError(
+                f"The image {address} is in Label Studio; set {LABEL_STUDIO_URL} to its address, and "
+                "LABEL_STUDIO_API_KEY to an access token, where the server is started."
+            )
+        content = await download(host.url + address, server, host)
+    elif host is not None and address.startswith(f"{host.url}/"):
+        content = await download(address, server, host)
+    else:
+        content = await download(address, server)
+    await asyncio.to_thread(check_image, content, server.limits.max_pixels)
+    return content
+
+
+def _has_tags(xml: str) -> bool:
+    """Return whether a labeling configuration has any tag that has a name."""
+    return "name=" in xml
+
+
+def _describe(schema: type[BaseModel]) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,118 @@
+"""Application and processes of the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from litserve import LitServer
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mdetr import __version__
+from mdetr.checkpoints.abilities import read_config, supported_tasks
+from mdetr.checkpoints.finding import find_model
+from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback
+from mdetr.server.config import ServerConfig
+from mdetr.server.guard import Guard
+from mdetr.server.label_studio import label_studio_router
+from mdetr.server.metrics import Metrics
+from mdetr.server.routes import Service, add_error_handlers, task_router
+from mdetr.server.worker import JobQueue, MdetrAPI
+
+HOSTS = ("127.0.0.1", "0.0.0.0", "::")
+"""Addresses that LitServe can listen on."""
+
+
+def create_server(config: ServerConfig, host: str) -> LitServer:
+    """Create the server.
+
+    LitServe runs the model in a process of its own, which it starts again after a failure, and the HTTP
+    application in another. The routes are FastAPI's: those of LitServe take one path for each copy of the
+    model, while all tasks of this server share one model and its cache of images.
+
+    Args:
+        config: Settings of the server.
+        host: Address that it listens on. On a loopback address, only requests for this machine's own names
+            are answered.
+
+    Returns:
+        The server, which does not run yet.
+
+    Raises:
+        CheckpointError: The model does not exist, or cannot be downloaded.
+    """
+    # Find the model here, so that an error is reported before any process starts
+    model_config = read_config(find_model(config.model))
+    queue = JobQueue()
+    tasks = [task.command for task in supported_tasks(model_config)]
+    server = LitServer(
+        MdetrAPI(config, queue),
+        accelerator="cpu",  # LitServe counts workers by it; the worker chooses its device itself
+        timeout=config.limits.seconds,
+        restart_workers=True,
+        model_metadata={"name": config.model, "tasks": tasks, "version": __version__},
+    )
+
+    # Add the routes, and what every request passes before them
+    app = server.app
+    app.title, app.version = "mdetr", __version__
+    metrics = Metrics()
+    service = Service(config, model_config, queue, metrics)
+    app.include_router(task_router(service))
+    app.include_router(label_studio_router(service), prefix="/label-studio")
+    add_error_handlers(app)
+    app.add_middleware(Guard, limits=config.limits, token=config.token, metrics=metrics)
+    if is_loopback(host):
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK_NAMES))
+    return server
+
+
+def serve(config: ServerConfig, host: str, port: int) -> None:
+    """Serve until the program is interrupted or terminated.
+
+    Args:
+        config: Settings of the server.
+        host: Address to listen on, one of `HOSTS`.
+        port: Port to listen on, at least 1024.
+
+    Raises:
+        InvalidInputError: The server cannot listen on this address or port.
+        CheckpointError: The model does not exist, or cannot be downloaded.
+        MdetrError: The worker could not load the model.
+    """
+    host = "127.0.0.1" if host == "localhost" else host
+    if host not in HOSTS:
+        raise InvalidInputError(f"Expected a host of {', '.join(HOSTS)}, got {host}; use one of them.")
+    check_port(host, port)
+    server = create_server(config, host)
+    terminated = _Termination()
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        server.run(
+            host=host,
+            port=port,
+            num_api_servers=1,  # the rates and the metrics are those of all requests
+            generate_client_file=False,
+            log_level="warning",
+            access_log=False,
+        )
+    except RuntimeError as error:
+        raise MdetrError(f"The server did not start ({error}); the lines above say why.") from None
+    if terminated.number is not None:
+        raise SystemExit(128 + terminated.number)
+
+
+class _Termination:
+    """Handler of a signal that ends the server as Ctrl+C does, the one end that LitServe itself handles."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._process = os.getpid()
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a process that was forked off, with the same handler
+            raise SystemExit(128 + number)
+        self.number = number
+        raise KeyboardInterrupt
