@@ -95,11 +95,13 @@ def server() -> Iterator[RunningServer]:
         server.process.terminate()
         assert server.process.wait(60) == 128 + signal.SIGTERM
 
-    # All of its processes end with it
-    end = time.monotonic() + 10
-    while any(map(is_running, processes)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not [number for number in processes if is_running(number)]
+        # All of its processes end with it
+        end = time.monotonic() + 10
+        while any(map(is_running, processes)) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not [number for number in processes if is_running(number)]
+        assert server.process.stdout is not None
+        assert "Traceback" not in server.process.stdout.read()
 
 
 @pytest.fixture

@@ -203,7 +203,9 @@ def test_the_server_survives_clients_that_hang_up(client: httpx.Client, server: 
     end = time.monotonic() + 10
     while _read_metrics(client)["mdetr_requests_in_progress"] > 1 and time.monotonic() < end:
         time.sleep(0.1)
-    assert _read_metrics(client)["mdetr_requests_in_progress"] == 1  # the request for the metrics
+    metrics = _read_metrics(client)
+    assert metrics["mdetr_requests_in_progress"] == 1  # the request for the metrics
+    assert metrics['mdetr_requests_total{path="/ground",status="499"}'] == 2
 
 
 def test_metrics_are_in_the_format_of_prometheus(client: httpx.Client) -> None:

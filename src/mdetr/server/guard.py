@@ -171,7 +171,7 @@ def has_token(headers: Headers, token: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.encode("utf-8"))
 
 
-def refusal(status: HTTPStatus, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Make the response to a request that is refused.
 
     Args:

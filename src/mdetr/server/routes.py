@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from mdetr.checkpoints.abilities import check_ability
 from mdetr.checkpoints.registry import Task
@@ -25,7 +26,7 @@ from mdetr.server.images import read_image
 from mdetr.server.metrics import CONTENT_TYPE, Metrics
 from mdetr.server.predictor import Job, Outcome
 from mdetr.server.schemas import REQUESTS, RESPONSES, DetectRequest, ErrorResponse, TextRequest
-from mdetr.server.worker import JobQueue
+from mdetr.server.worker import JobQueue, WorkerError
 
 SUMMARIES = {
     Task.GROUNDING: "Find the objects that a caption mentions, and the words of each",
@@ -37,6 +38,9 @@ SUMMARIES = {
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse} for status in (400, 401, 408, 413, 415, 422, 429, 503, 504)
 }
+HUNG_UP = 499
+"""Status of a request that was not complete, for the metrics; a common extension of HTTP's own."""
+
 T = TypeVar("T")
 
 
@@ -67,15 +71,22 @@ class Service:
 
         Raises:
             InvalidInputError: The image or the text cannot be used.
-            HTTPException: It takes too long.
+            HTTPException: It takes too long, or the worker died.
         """
         seconds = self.config.limits.seconds
-        outcome: Outcome = await within(
-            self.queue.submit(job),
-            seconds,
-            HTTPStatus.GATEWAY_TIMEOUT,
-            f"There was no result within {seconds:g} s; send the request again later.",
-        )
+        try:
+            outcome: Outcome = await within(
+                self.queue.submit(job),
+                seconds,
+                HTTPStatus.GATEWAY_TIMEOUT,
+                f"There was no result within {seconds:g} s; send the request again later.",
+            )
+        except WorkerError:
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "The model stopped, and is started again; send the request again later.",
+                {"Retry-After": "10"},
+            ) from None
         self.metrics.count_outcome(outcome)
         if outcome.content is None:
             raise InvalidInputError(outcome.error)
@@ -199,7 +210,11 @@ def add_error_handlers(app: FastAPI) -> None:
             sentence = "There is no such path; see /docs or /openapi.json for those that there are."
         elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             sentence = f"The path does not take {request.method}; see /docs or /openapi.json."
-        return refusal(HTTPStatus(error.status_code), sentence, error.headers)
+        return refusal(error.status_code, sentence, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def hung_up(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return refusal(HUNG_UP, "The client hung up before the request was complete.")
 
     @app.exception_handler(Exception)
     async def failure(_: Request, error: Exception) -> JSONResponse:

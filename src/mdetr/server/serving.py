@@ -98,8 +98,8 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
             log_level="warning",
             access_log=False,
         )
-    except RuntimeError as error:
-        raise MdetrError(f"The server did not start ({error}); the lines above say why.") from None
+    except RuntimeError:  # the worker could not load the model
+        raise MdetrError("The server did not start; the line above says why.") from None
     if terminated.number is not None:
         raise SystemExit(128 + terminated.number)
 

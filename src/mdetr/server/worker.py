@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import signal
+import sys
 import time
 import uuid
 from queue import Empty
@@ -16,14 +18,20 @@ from litserve.loops import LitLoop
 from litserve.specs.base import LitSpec
 from litserve.utils import LitAPIStatus, LoopResponseType, ResponseBufferItem
 
+from mdetr.errors import MdetrError
 from mdetr.inference.grounder import Mdetr
 from mdetr.server.config import ServerConfig
 from mdetr.server.predictor import BatchPredictor, Job, Outcome
 
-_WAIT_SECONDS = 1.0
+_CHECK_SECONDS = 1.0  # after this time without an outcome, the worker is checked
+_WAIT_SECONDS = 0.1  # a job that comes this long after the death of a worker may be lost with it
 _STOP = (None, None, None, None)  # what LitServe puts into the queue of a worker that has to stop
 
 logger = logging.getLogger(__name__)
+
+
+class WorkerError(RuntimeError):
+    """The worker died while it had a job."""
 
 
 class JobQueue(LitSpec):
@@ -46,7 +54,8 @@ class JobQueue(LitSpec):
             Its outcome.
 
         Raises:
-            RuntimeError: The worker failed.
+            WorkerError: The worker died; another one is started.
+            RuntimeError: The model failed.
         """
         uid = str(uuid.uuid4())
         item = ResponseBufferItem(event=asyncio.Event())
@@ -54,12 +63,17 @@ class JobQueue(LitSpec):
         try:
             entry = (self.response_queue_id, uid, time.monotonic(), job)
             await asyncio.to_thread(self.request_queue.put, entry)
-            await item.event.wait()
+            while not item.event.is_set():
+                try:
+                    await asyncio.wait_for(item.event.wait(), _CHECK_SECONDS)
+                except TimeoutError:
+                    if item.worker_id is not None and not _is_alive(item.worker_id):
+                        raise WorkerError from None
         finally:
             self.response_buffer.pop(uid, None)
         outcome, status = item.response
         if status != LitAPIStatus.OK:
-            raise RuntimeError("The worker failed; its log has the traceback.")
+            raise RuntimeError("The model failed; the log of the worker has the traceback.")
         return outcome
 
 
@@ -69,6 +83,11 @@ class BatchLoop(LitLoop):
     LitServe's own loop for batches polls its queue all the time, and delays a request until a batch is full;
     this one sleeps until there is a job, and takes those that arrived while the model was busy.
     """
+
+    @property
+    def worker_id(self) -> int:
+        """Number of this process, by which the other one finds out whether it is alive."""
+        return os.getpid()
 
     def run(
         self,
@@ -87,6 +106,8 @@ class BatchLoop(LitLoop):
         entries = [entry for entry in entries if entry[2] >= oldest]
         if not entries:
             return
+        for consumer, uid, _, _ in entries:
+            self.put_response(transport, consumer, uid, (), LitAPIStatus.START, LoopResponseType.REGULAR)
 
         # Predict, and send the outcomes
         jobs = [job for _, _, _, job in entries]
@@ -117,13 +138,28 @@ class MdetrAPI(LitAPI):
     def setup(self, device: str) -> None:
         """Load the model; LitServe's choice of a device does not count, since the settings name it."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches all processes; the first one ends them
-        model = Mdetr.from_pretrained(self._config.model, device=self._config.device)
+        try:
+            model = Mdetr.from_pretrained(self._config.model, device=self._config.device)
+        except MdetrError as error:
+            print(f"mdetr: {error}", file=sys.stderr, flush=True)
+            logging.getLogger("litserve").setLevel(logging.CRITICAL)  # it would print the traceback
+            raise
         self._predictor = BatchPredictor(model, self._config.cached_images)
 
     def predict(self, x: list[Job], **_: Any) -> list[Outcome]:
         """Predict for several jobs."""
         assert self._predictor is not None
         return self._predictor.predict(x)
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # where there is no signal that does nothing
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _take_entries(request_queue: Any, count: int) -> list[Any]:
