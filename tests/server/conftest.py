@@ -30,9 +30,10 @@ from starlette.testclient import TestClient
 from mdetr import Mdetr
 from mdetr.server.config import ServerConfig
 from mdetr.server.guard import Guard
+from mdetr.server.jobs import Job, Outcome
 from mdetr.server.label_studio import label_studio_router
 from mdetr.server.metrics import Metrics
-from mdetr.server.predictor import BatchPredictor, Job, Outcome
+from mdetr.server.predictor import BatchPredictor
 from mdetr.server.routes import Service, add_error_handlers, task_router
 
 SCENE = Path(str(resources.files("mdetr") / "assets" / "demo" / "shapes.png"))

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from mdetr.errors import InvalidInputError
 from mdetr.server.config import Limits, read_token
 from mdetr.server.guard import RateLimiter
-from mdetr.server.predictor import Job, Outcome
+from mdetr.server.jobs import Job, Outcome
 from tests.server.conftest import SCENE, in_base64, make_png
 
 BODY = {"image": in_base64(SCENE.read_bytes()), "text": "a red cube"}

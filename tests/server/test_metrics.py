@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mdetr.server.jobs import Outcome
 from mdetr.server.metrics import Histogram, Metrics
-from mdetr.server.predictor import Outcome
 
 
 def test_ranges_of_histograms_are_cumulative_and_include_their_bounds() -> None:

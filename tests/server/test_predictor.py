@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torchvision.ops import box_iou
 
 from mdetr import Mdetr
 from mdetr.checkpoints.registry import Task
 from mdetr.inference.queries import Query
-from mdetr.server.predictor import BatchPredictor, Job
+from mdetr.server.jobs import Job
+from mdetr.server.predictor import BatchPredictor
 from tests.server.conftest import make_png
 
 IMAGES = [make_png(size, seed) for seed, size in enumerate([(90, 60), (60, 80), (90, 60)])]
@@ -82,3 +85,23 @@ def test_invalid_jobs_do_not_affect_the_others(tiny: Mdetr) -> None:
     alone = tiny.ground(IMAGES[2], "a red cube", threshold=0).to_dict()["groundings"]
     assert outcomes[3].content is not None
     assert len(outcomes[3].content["groundings"]) == len(alone)
+
+
+def test_of_the_boxes_of_an_object_under_several_names_the_best_stays(tiny: Mdetr) -> None:
+    query = Query(Task.DETECTION, names=("cube", "block", "ball"))
+    labels = (("cube", "Cube"), ("block", "Cube"), ("ball", "ball"))
+    predictor = BatchPredictor(tiny, 2)
+    plain, labeled = (
+        predictor.predict([Job(query, IMAGES[0], 0.0, max_overlap=0.5, labels=pairs)])[0].content
+        for pairs in ((), labels)
+    )
+    assert plain is not None and labeled is not None
+    boxes = {"Cube": [], "ball": []}
+    for entry in labeled["detections"]:
+        boxes[entry["name"]].append(entry["box"])
+    for own in boxes.values():
+        overlaps = box_iou(torch.tensor(own), torch.tensor(own)).fill_diagonal_(0)
+        assert overlaps.max() <= 0.5
+    names = [entry["name"] for entry in plain["detections"]]
+    assert len(boxes["Cube"]) < names.count("cube") + names.count("block")
+    assert len(boxes["ball"]) == names.count("ball")

@@ -58,22 +58,28 @@ class LabelConfig:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of all labels, each once."""
-        names: dict[str, None] = {}
+        return tuple(name for name, _ in self.names_and_labels)
+
+    @property
+    def names_and_labels(self) -> tuple[tuple[str, str], ...]:
+        """Each name of `class_names`, with its label."""
+        label_of: dict[str, str] = {}
         for label in self.labels:
-            names |= dict.fromkeys(label.names)
-        return tuple(names)
+            for name in label.names:
+                label_of.setdefault(name, label.value)
+        return tuple(label_of.items())
 
     def label_of(self, phrase: str) -> LabelChoice | None:
         """Find the label of a phrase: the one that occurs in it as whole words.
 
         Args:
-            phrase: The words of a box, or the name of its class.
+            phrase: The words of a box, or its label.
 
         Returns:
             The label; the only one if there is one; None if no label fits.
         """
         for label in self.labels:
-            if phrase in label.names:
+            if phrase == label.value or phrase in label.names:
                 return label
         for label in self.labels:
             for name in label.names:

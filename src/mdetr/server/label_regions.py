@@ -6,9 +6,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from mdetr.processing.detections import MAX_OVERLAP, Detections
 from mdetr.server.label_config import LabelConfig
 
 
@@ -27,12 +24,11 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
         The prediction: `result`, `score` (the mean of its boxes) and `model_version`.
     """
     is_grounded = "groundings" in content
-    entries = content["groundings"] if is_grounded else _merge_names(config, content["detections"])
     text_regions: dict[tuple[int, int], dict[str, Any]] = {}
     regions: list[dict[str, Any]] = []
     relations: list[dict[str, Any]] = []
     scores: list[float] = []
-    for entry in entries:
+    for entry in content["groundings" if is_grounded else "detections"]:
         phrase = entry["phrase" if is_grounded else "name"]
         label = config.label_of(phrase)
         if label is None and config.labels:  # the project has no label for these words
@@ -65,18 +61,6 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
         "score": sum(scores) / len(scores) if scores else 0.0,
         "model_version": version,
     }
-
-
-def _merge_names(config: LabelConfig, entries: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Of the boxes of a label's names, such as "man" and "person", keep the best one of each object."""
-    labels = [config.label_of(entry["name"]) for entry in entries]
-    detections = Detections(
-        np.array([entry["box"] for entry in entries], np.float32),
-        np.array([entry["score"] for entry in entries], np.float32),
-        labels=tuple("" if label is None else label.value for label in labels),
-    )
-    kept = detections.with_nms(MAX_OVERLAP).boxes_xyxy.tolist()
-    return [entry for entry, box in zip(entries, detections.boxes_xyxy.tolist(), strict=True) if box in kept]
 
 
 def _box_region(

@@ -21,9 +21,9 @@ from mdetr.inference.queries import Query
 from mdetr.server.bodies import read_json, validate
 from mdetr.server.config import LABEL_STUDIO_URL, ServerConfig
 from mdetr.server.images import check_image, decode_base64, download
+from mdetr.server.jobs import Job
 from mdetr.server.label_config import LabelConfig, parse_label_config
 from mdetr.server.label_regions import make_prediction
-from mdetr.server.predictor import Job
 from mdetr.server.routes import Service, within
 
 MAX_TASKS = 1000  # tasks of a request
@@ -134,7 +134,7 @@ async def _predict(service: Service, config: LabelConfig, task: LabelTask) -> di
             return {"result": [], "score": 0.0, "model_version": service.config.model}
         service.check_query(query)
         content = await _read_task_image(task.data, config, service.config)
-        result = await service.predict(Job(query, content, config.threshold))
+        result = await service.predict(Job(query, content, config.threshold, labels=config.names_and_labels))
     except MdetrError as error:
         return error
     except HTTPException as error:

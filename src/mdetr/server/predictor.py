@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import MdetrError
@@ -14,46 +13,12 @@ from mdetr.inference.detection import ClassPrompts
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.grounder import Mdetr
 from mdetr.inference.image_cache import EncodedImageCache, ImageKey
-from mdetr.inference.queries import Query
-from mdetr.inference.results import Result
+from mdetr.inference.results import DetectionResult, Result
 from mdetr.processing.detections import MAX_OVERLAP
+from mdetr.server.jobs import Job, Outcome
 
 MAX_PROMPTS = 8  # lists of class names whose encoding is kept
 PROMPT_BATCH = 32  # class names that the text encoder processes at once
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a client requests.
-
-    Attributes:
-        query: The task, and the text or the class names.
-        image: Content of the image's file.
-        threshold: Minimum score, from 0 to 1; None for the default of the task.
-        max_overlap: Maximum intersection over union of two boxes of a class, for detection.
-    """
-
-    query: Query
-    image: bytes = field(repr=False)
-    threshold: float | None = None
-    max_overlap: float = MAX_OVERLAP
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a job, or the reason why there is none.
-
-    Attributes:
-        content: The result, as its `to_dict` gives it.
-        error: One sentence, if the image or the text cannot be used.
-        is_cached: Whether the image was already encoded.
-        batch_size: Number of jobs that were processed together.
-    """
-
-    content: dict[str, Any] | None
-    error: str | None = None
-    is_cached: bool = False
-    batch_size: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,10 +29,12 @@ class _Settings:
     names: tuple[str, ...]
     threshold: float | None
     max_overlap: float
+    labels: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, job: Job) -> _Settings:
-        return cls(job.query.task, job.query.names, job.threshold, job.max_overlap)
+        max_overlap = MAX_OVERLAP if job.max_overlap is None else job.max_overlap
+        return cls(job.query.task, job.query.names, job.threshold, max_overlap, job.labels)
 
 
 class BatchPredictor:
@@ -171,7 +138,8 @@ class BatchPredictor:
                 return list(model.segment_batch(images, texts, threshold))
             case Task.DETECTION:
                 prompts = self._encode_names(settings.names)
-                return list(model.detect_batch(images, prompts, threshold, settings.max_overlap))
+                results = model.detect_batch(images, prompts, threshold, settings.max_overlap)
+                return [_with_labels(result, settings) for result in results]
 
     def _encode_names(self, names: tuple[str, ...]) -> ClassPrompts:
         """Class names for detection; those that were used last are not encoded again."""
@@ -182,3 +150,13 @@ class BatchPredictor:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(names)
         return self._prompts[names]
+
+
+def _with_labels(result: DetectionResult, settings: _Settings) -> DetectionResult:
+    """Replace names by labels; of the boxes of one object under several names, the best one stays."""
+    if not settings.labels:
+        return result
+    label_of = dict(settings.labels)
+    labels = tuple(label_of[name] for name in result.labels)
+    labeled = replace(result.detections, labels=labels)
+    return result.with_detections(labeled.with_nms(settings.max_overlap))

@@ -23,8 +23,8 @@ from mdetr.server.bodies import MULTIPART, read_body
 from mdetr.server.config import ServerConfig
 from mdetr.server.guard import refusal
 from mdetr.server.images import read_image
+from mdetr.server.jobs import Job, Outcome
 from mdetr.server.metrics import CONTENT_TYPE, Metrics
-from mdetr.server.predictor import Job, Outcome
 from mdetr.server.schemas import REQUESTS, RESPONSES, DetectRequest, ErrorResponse, TextRequest
 from mdetr.server.worker import JobQueue, WorkerError
 
@@ -168,13 +168,13 @@ def _make_endpoint(service: Service, task: Task) -> Callable[[Request], Awaitabl
             f"The request was not complete within {seconds:g} s; send it again.",
         )
         if isinstance(body, DetectRequest):
-            query, max_overlap = Query(task, names=tuple(body.names)), {"max_overlap": body.max_overlap}
+            query, max_overlap = Query(task, names=tuple(body.names)), body.max_overlap
         else:
             assert isinstance(body, TextRequest)
-            query, max_overlap = Query(task, body.text), {}
+            query, max_overlap = Query(task, body.text), None
         service.check_query(query)
         content = await read_image(image, body.image_url, service.config)
-        return JSONResponse(await service.predict(Job(query, content, body.threshold, **max_overlap)))
+        return JSONResponse(await service.predict(Job(query, content, body.threshold, max_overlap)))
 
     return endpoint
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mdetr.checkpoints.registry import Task
-from mdetr.processing.detections import MAX_OVERLAP
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PixelBox = Annotated[list[float], Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels")]
@@ -38,7 +37,9 @@ class DetectRequest(ImageRequest):
     """An image and class names."""
 
     names: list[str] = Field(description="Class names")
-    max_overlap: Fraction = Field(MAX_OVERLAP, description="Maximum overlap of two boxes of a class")
+    max_overlap: Fraction | None = Field(
+        None, description="Maximum intersection over union of two boxes of a class; by default 0.7"
+    )
 
 
 class RunLengths(_Body):
