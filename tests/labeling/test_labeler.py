@@ -8,9 +8,12 @@ import torch
 from torchvision.ops import box_iou
 
 from mdetr import Mdetr
+from mdetr.labeling.engines import ProcessGroup, label_locally
+from mdetr.labeling.image_list import list_images
 from mdetr.labeling.labeled_data import LabeledData
 from mdetr.labeling.labeler import _place_image
-from tests.labeling.conftest import CLASSES, SCENES
+from mdetr.labeling.plan import LabelPlan, PlannedImage
+from tests.labeling.conftest import CLASSES, SCENES, label_settings
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,19 @@ def test_captions_are_grounded_as_by_ground(captioned: LabeledData, model: Mdetr
         assert entry.accepted.phrases == expected.phrases
         assert entry.accepted.spans == expected.detections.spans
         np.testing.assert_allclose(entry.accepted.scores, expected.scores, atol=1e-4)
+
+
+def test_a_caption_that_is_too_long_costs_only_itself(tmp_path: Path) -> None:
+    settings = label_settings(SCENES, phrases=())
+    image = list_images(settings.sources)[0]
+    planned = PlannedImage(image, ("word " * 300, "a cylinder"))
+    plan = LabelPlan.create(tmp_path, settings, [planned])
+    label_locally(plan, ProcessGroup(), "cpu")
+    long, short = LabeledData(plan)
+    assert long.text == "word " * 300
+    assert "tokens" in (long.error or "")
+    assert short.error is None
+    assert set(short.accepted.phrases or ()) == {"a cylinder"}
 
 
 def test_local_images_are_linked_or_copied_with_their_permissions_unchanged(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -376,3 +377,9 @@ def test_a_data_address_holds_the_image_itself() -> None:
 def test_an_address_or_path_that_gives_no_image_is_refused(address: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         load_image(address)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InvalidInputError, match="got the pipe or socket"):
+        load_image(tmp_path / "pipe.png")

@@ -125,15 +125,21 @@ class Labeler:
         return ImageLabels(name, width, height, None, detections, limits)
 
     def _ground(self, name: str, pixels: Tensor, texts: Sequence[str]) -> list[ImageLabels]:
-        """Ground each caption; the image is encoded once."""
+        """Ground each caption; the image is encoded once, and a caption that cannot be used gets an entry."""
         settings = self._plan.settings
         height, width = pixels.shape[-2:]
         lowest = max(settings.threshold - settings.margin, 0.0)
+        encoded = self._model.encode_image(pixels)
         labels: list[ImageLabels] = []
-        for result in self._model.ground_batch(pixels, texts, lowest):
+        for text in texts:
+            try:
+                result = self._model.ground(encoded, text, lowest)
+            except MdetrError as error:
+                labels.append(failed_image(name, str(error), text))
+                continue
             detections = _clip(result.detections, pixels)
             limits = np.full(len(detections), settings.threshold, np.float32)
-            labels.append(ImageLabels(name, width, height, result.text, detections, limits))
+            labels.append(ImageLabels(name, width, height, text, detections, limits))
         return labels
 
 

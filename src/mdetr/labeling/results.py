@@ -44,7 +44,7 @@ class ImageLabels:
         text: The caption; None if classes are detected.
         detections: Boxes with scores down to the margin below their thresholds, best first.
         thresholds: (n,) float32, the threshold of each box.
-        error: Reason why the image cannot be used, which then has no boxes.
+        error: Reason why the image or the caption cannot be used, which then has no boxes.
     """
 
     image: str
@@ -70,18 +70,19 @@ class ImageLabels:
         return np.abs(self.detections.scores - self.thresholds) <= np.float32(margin)
 
 
-def failed_image(image: str, error: str) -> ImageLabels:
-    """Make the entry of an image that cannot be used.
+def failed_image(image: str, error: str, text: str | None = None) -> ImageLabels:
+    """Make the entry of an image, or of one of its captions, that cannot be used.
 
     Args:
         image: Path of the image within the data set.
         error: The reason.
+        text: The caption.
 
     Returns:
         An entry without boxes.
     """
     no_boxes = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), phrases=())
-    return ImageLabels(image, 0, 0, None, no_boxes, np.empty(0, np.float32), error)
+    return ImageLabels(image, 0, 0, text, no_boxes, np.empty(0, np.float32), error)
 
 
 def write_results(file: Path, labels: Iterable[ImageLabels]) -> None:

@@ -217,6 +217,8 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
         raise InvalidInputError(f"There is no image at {path}; check the path.")
     if path.is_dir():
         raise InvalidInputError(f"Expected an image file, got the folder {path}; choose a file in it.")
+    if path.is_fifo() or path.is_socket():  # opening one would wait for another program
+        raise InvalidInputError(f"Expected an image file, got the pipe or socket {path}; save it to a file.")
     return path, str(path)
 
 
