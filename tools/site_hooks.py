@@ -17,7 +17,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 sys.path.insert(0, str(Path(__file__).parent))
-from draw_figures import draw_graph
+from svg import draw_graph
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs/"
@@ -143,4 +143,4 @@ def _figure(svg: str, title: str) -> str:
     """A drawing with its description for screen readers; without empty lines, which would end its block."""
     start = re.sub(r"<svg", f'<svg role="img" aria-label="{html.escape(title)}"', svg, count=1)
     lines = [line.strip() for line in start.splitlines() if line.strip() and not line.startswith("<?xml")]
-    return f'<div class="figure figure--wide">{"".join(lines)}</div>'
+    return f'<div class="figure" tabindex="0">{"".join(lines)}</div>'

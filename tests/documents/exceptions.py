@@ -19,6 +19,7 @@ _LABEL = "mdetr label photos labels --classes 'cat, dog, person, bicycle'"
 _SERVES = "serves until it is stopped; tests/app starts the page"
 _SERVES_HTTP = "serves until it is stopped; tests/server starts the server"
 _REQUESTS = "needs the server; tests/server sends such requests"
+_REFCOCO = "mdetr data import refcoco ANNOTATIONS stores"
 _QUICK = "--set optimizer.batch_size=2 --dry-run"
 _QUICKEST = "--set optimizer.batch_size=1 --set data.texts_per_image=1 --dry-run"
 
@@ -75,6 +76,19 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         ),
         f"{_LABEL} --to coco --engine ray --workers 2": Instead(
             "starts a cluster; tests/labeling/test_engines.py starts one of two machines"
+        ),
+    },
+    "docs/recipes.md": {
+        **{
+            f"{_REFCOCO}/refcoco-{split} --split {split} --images train2014": Instead(
+                "the recorded entries are those of train and val",
+                f"{_REFCOCO}/refcoco-{split} --split val --images train2014",
+            )
+            for split in ("testA", "testB")
+        },
+        "mdetr train refcoco --dry-run": Instead("times large batches", f"mdetr train refcoco {_QUICKEST}"),
+        "torchrun --nproc-per-node 8 -m mdetr train refcoco": Instead(
+            "trains for hours; tests/training/test_distributed.py starts two processes"
         ),
     },
     "docs/index.md": {"pip install .": Instead("changes the environment")},

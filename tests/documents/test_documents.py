@@ -148,7 +148,7 @@ def test_the_readme_shows_what_comes_out(run: Any, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("document", ["docs/data.md", "docs/index.md"])
+@pytest.mark.parametrize("document", ["docs/data.md", "docs/faq.md", "docs/index.md"])
 def test_a_session_shows_what_its_commands_print(
     document: str, run: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,20 @@ def _for_labeling(folder: Path) -> None:
     (folder / "phrases.yaml").write_text(phrases)
 
 
+def _for_recipes(folder: Path) -> None:
+    """The first entries of RefCOCO, whose images are of one color, and models for them."""
+    annotations = Path(__file__).parents[1] / "fixtures" / "sources" / "refcoco" / "raw"
+    (folder / "ANNOTATIONS").symlink_to(annotations)
+    for model in (folder / "home" / "models" / "refcoco-r101", folder / "runs" / "refcoco" / "model"):
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.symlink_to(folder / "home" / "models" / "gqa-r101")
+    (folder / "train2014").mkdir()
+    instances = json.loads((annotations / "coco/annotations/instances_train2014.json").read_text())
+    for image in instances["images"]:
+        content = Image.new("RGB", (image["width"], image["height"]), "gray")
+        content.save(folder / "train2014" / image["file_name"])
+
+
 def _for_photos(folder: Path) -> None:
     for name in ("photos", "mine"):
         write_photos(folder / name)
@@ -199,4 +213,5 @@ _OTHERS: dict[str, Callable[[Path], None]] = {
     "docs/evaluation.md": _for_evaluation,
     "docs/labeling.md": _for_labeling,
     "docs/photo-tiny.md": _for_photos,
+    "docs/recipes.md": _for_recipes,
 }
