@@ -180,3 +180,21 @@ def test_files_that_were_uploaded_to_label_studio_are_read_with_its_token(
     response = client.post("/label-studio/predict", json=_request(CLASSES, {"image": other}))
     assert response.status_code == 400
     assert headers == []
+
+
+def test_a_personal_access_token_is_exchanged_for_one_that_is_valid_for_minutes(
+    make_client: Callable[..., TestClient], file_server: tuple[str, list[dict[str, str]]]
+) -> None:
+    address, headers = file_server
+    client = make_client(label_studio=LabelStudioHost(address, "header.payload.signature"))
+    for _ in range(2):
+        request = _request(CLASSES, {"image": "/data/upload/1/shapes.png"})
+        response = client.post("/label-studio/predict", json=request)
+        assert response.json()["results"][0]["result"]
+    sent = [header.get("authorization", header.get("refresh")) for header in headers]
+    assert sent == ["header.payload.signature", "Bearer access", "Bearer access"]
+
+    client = make_client(label_studio=LabelStudioHost(address, "header.payload.wrong"))
+    response = client.post("/label-studio/predict", json=request)
+    assert response.status_code == 400
+    assert "does not accept the token (Client error '401 Unauthorized'" in response.json()["detail"]

@@ -98,6 +98,7 @@ class Guard:
         if scope["path"] in OPEN_PATHS:
             return None
         headers = Headers(scope=scope)
+        # Check the token, and then the rate of the client
         if self._token is not None and not has_token(headers, self._token):
             return refusal(
                 HTTPStatus.UNAUTHORIZED,
@@ -114,6 +115,8 @@ class Guard:
                     "send the request again.",
                     {"Retry-After": str(int(wait) + 1)},
                 )
+
+        # Check the number of requests, and the size
         if scope["method"] == "POST" and self._metrics.in_progress >= self._limits.max_waiting:
             return refusal(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -126,7 +129,7 @@ class Guard:
         return None
 
     def _limit_size(self, receive: Receive) -> Receive:
-        """Limit the size of a body whose length its headers do not tell."""
+        """Limit the size of a body of unknown length."""
         size = 0
 
         async def receive_part() -> Message:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+from collections.abc import Mapping
 
 from mdetr.errors import InvalidInputError
 from mdetr.files import is_data_address
 from mdetr.processing.addresses import read_address
 from mdetr.processing.images import decode_data_address, image_size
-from mdetr.server.config import LabelStudioHost, ServerConfig
+from mdetr.server.config import ServerConfig
 
 
 async def read_image(image: str | bytes | None, address: str | None, config: ServerConfig) -> bytes:
@@ -22,7 +23,7 @@ async def read_image(image: str | bytes | None, address: str | None, config: Ser
         config: Settings of the server.
 
     Returns:
-        The content of the file, whose header is that of an image within the limits.
+        The content of the file; its header is that of an image within the limits.
 
     Raises:
         InvalidInputError: There is no image or there are two, or it cannot be read or is too large.
@@ -38,13 +39,16 @@ async def read_image(image: str | bytes | None, address: str | None, config: Ser
     return content
 
 
-async def download(address: str, config: ServerConfig, host: LabelStudioHost | None = None) -> bytes:
+async def download(
+    address: str, config: ServerConfig, is_trusted: bool = False, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Read a file from an address.
 
     Args:
         address: An http(s) address.
         config: Settings of the server.
-        host: The Label Studio that the address belongs to; it may be in a private network.
+        is_trusted: Whether the address may be in a private network whatever the settings are.
+        headers: Headers for its server.
 
     Returns:
         The content of the file.
@@ -55,11 +59,10 @@ async def download(address: str, config: ServerConfig, host: LabelStudioHost | N
     address = address.strip()
     if not address.lower().startswith(("http://", "https://")):
         raise InvalidInputError(f"Expected an address with http:// or https://, got {address[:100]!r}.")
-    headers = {"Authorization": f"Token {host.key}"} if host is not None and host.key else None
     read = functools.partial(
         read_address,
         address,
-        public_only=not config.private_addresses and host is None,
+        public_only=not (config.private_addresses or is_trusted),
         max_bytes=config.limits.max_bytes,
         max_seconds=config.limits.seconds,
         headers=headers,

@@ -16,13 +16,12 @@ from pydantic import BaseModel, Field
 
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.files import is_data_address
 from mdetr.inference.queries import Query
 from mdetr.server.bodies import read_json, validate
-from mdetr.server.config import LABEL_STUDIO_URL, ServerConfig
-from mdetr.server.images import check_image, decode_base64, download
+from mdetr.server.config import ServerConfig
 from mdetr.server.jobs import Job
 from mdetr.server.label_config import LabelConfig, parse_label_config
+from mdetr.server.label_images import LabelImages
 from mdetr.server.label_regions import make_prediction
 from mdetr.server.routes import Service, within
 
@@ -64,6 +63,7 @@ def label_studio_router(service: Service) -> APIRouter:
     """
     router = APIRouter(tags=["Label Studio"])
     version = service.config.model
+    images = LabelImages(service.config)
 
     @router.get("")
     @router.get("/")
@@ -86,7 +86,7 @@ def label_studio_router(service: Service) -> APIRouter:
 
         async def predict(task: LabelTask) -> dict[str, Any] | MdetrError:
             async with slots:  # a request with many tasks leaves room for others
-                return await _predict(service, config, task)
+                return await _predict(service, images, config, task)
 
         results = await asyncio.gather(*map(predict, body.tasks))
         errors = [error for error in results if isinstance(error, MdetrError)]
@@ -126,14 +126,16 @@ async def _read(request: Request, config: ServerConfig) -> dict[str, Any]:
     )
 
 
-async def _predict(service: Service, config: LabelConfig, task: LabelTask) -> dict[str, Any] | MdetrError:
+async def _predict(
+    service: Service, images: LabelImages, config: LabelConfig, task: LabelTask
+) -> dict[str, Any] | MdetrError:
     """Predict for a task; an error is returned, for the other tasks of the request."""
     try:
         query = _make_query(config, task.data)
         if query is None:  # a task without a text has nothing to ground
             return {"result": [], "score": 0.0, "model_version": service.config.model}
         service.check_query(query)
-        content = await _read_task_image(task.data, config, service.config)
+        content = await images.read(task.data, config.image_field)
         result = await service.predict(Job(query, content, config.threshold, labels=config.names_and_labels))
     except MdetrError as error:
         return error
@@ -152,41 +154,6 @@ def _make_query(config: LabelConfig, data: Mapping[str, Any]) -> Query | None:
     if not isinstance(text, str):
         raise InvalidInputError(f"Expected a text in the field {config.text_field} of the task's data.")
     return Query(Task.GROUNDING, text)
-
-
-async def _read_task_image(data: Mapping[str, Any], config: LabelConfig, server: ServerConfig) -> bytes:
-    """Read the image of a task: at an address, a data: URL, or a file that was uploaded to Label Studio.
-
-    Args:
-        data: Data of the task.
-        config: Labeling configuration of the project.
-        server: Settings of the server.
-
-    Returns:
-        The content of the file.
-
-    Raises:
-        InvalidInputError: The image cannot be read, or is too large.
-    """
-    address = data.get(config.image_field)
-    if not isinstance(address, str):
-        raise InvalidInputError(f"Expected an address in the field {config.image_field} of the task's data.")
-    host = server.label_studio
-    if is_data_address(address):
-        content = decode_base64(address)
-    elif address.startswith("/"):
-        if host is None:
-            raise InvalidInputError(
-                f"The image {address} is in Label Studio; set {LABEL_STUDIO_URL} to its address, and "
-                "LABEL_STUDIO_API_KEY to an access token, where the server is started."
-            )
-        content = await download(host.url + address, server, host)
-    elif host is not None and address.startswith(f"{host.url}/"):
-        content = await download(address, server, host)
-    else:
-        content = await download(address, server)
-    await asyncio.to_thread(check_image, content, server.limits.max_pixels)
-    return content
 
 
 def _has_tags(xml: str) -> bool:

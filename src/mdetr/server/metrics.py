@@ -72,7 +72,7 @@ class Metrics:
         """Count a request that was answered.
 
         Args:
-            path: Path of the route, not that of the request, so that strangers cannot add metrics.
+            path: Path of the route, not that of the request, to which requests can add no metrics.
             status: Status of the response.
             seconds: Time from the first byte of the request to the last one of the response.
         """

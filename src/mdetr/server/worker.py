@@ -47,7 +47,7 @@ class JobQueue(LitSpec):
         self.api_path = "/predict"  # LitServe's name of the queue; no path of the server
 
     async def submit(self, job: Job) -> Outcome:
-        """Have a job done by the worker.
+        """Run a job in the worker.
 
         Args:
             job: The job.
@@ -80,15 +80,15 @@ class JobQueue(LitSpec):
 
 
 class BatchLoop(LitLoop):
-    """Takes all waiting jobs, up to the size of a batch, and has them done together.
+    """Takes all waiting jobs, up to the size of a batch, and runs them together.
 
     LitServe's own loop for batches polls its queue all the time, and delays a request until a batch is full;
-    this one sleeps until there is a job, and takes those that arrived while the model was busy.
+    this one waits for a job, and then takes those that arrived while the model was busy.
     """
 
     @property
     def worker_id(self) -> int:
-        """Number of this process, by which the other one finds out whether it is alive."""
+        """Number of this process, by which the other process checks whether it is alive."""
         return os.getpid()
 
     def run(
@@ -102,7 +102,7 @@ class BatchLoop(LitLoop):
         callback_runner: Any,
     ) -> None:
         """Process one batch of jobs; the signature is LitServe's."""
-        # Wait for jobs; those that nobody waits for any longer are left out
+        # Wait for jobs, and leave out those that have passed their time limit
         entries = _take_entries(request_queue, lit_api.max_batch_size)
         oldest = time.monotonic() - lit_api.request_timeout
         entries = [entry for entry in entries if entry[2] >= oldest]
@@ -111,14 +111,20 @@ class BatchLoop(LitLoop):
         for consumer, uid, _, _ in entries:
             self.put_response(transport, consumer, uid, (), LitAPIStatus.START, LoopResponseType.REGULAR)
 
-        # Predict, and send the outcomes
-        jobs = [job for _, _, _, job in entries]
+        self._process(lit_api, entries, transport)
+
+    def _process(self, lit_api: Any, entries: list[Any], transport: Any) -> None:
+        """Predict, and send the outcomes; after a failure, each job is run alone."""
         try:
-            outcomes = lit_api.predict(jobs)
+            outcomes = lit_api.predict([job for _, _, _, job in entries])
         except Exception as error:
-            logger.exception("A batch of %d jobs failed.", len(jobs))
-            for consumer, uid, _, _ in entries:
+            logger.exception("A batch of %d jobs failed.", len(entries))
+            if len(entries) == 1:
+                ((consumer, uid, _, _),) = entries
                 self.put_error_response(transport, consumer, uid, RuntimeError(str(error)))
+                return
+            for entry in entries:
+                self._process(lit_api, [entry], transport)
             return
         for (consumer, uid, _, _), outcome in zip(entries, outcomes, strict=True):
             self.put_response(transport, consumer, uid, outcome, LitAPIStatus.OK, LoopResponseType.REGULAR)
