@@ -73,7 +73,7 @@ def test_the_sliders_do_not_run_the_model(
 ) -> None:
     candidates, view, _ = _predict(handlers)
     monkeypatch.setattr(predictor, "predict", pytest.fail)
-    fewer, _ = handlers.select(candidates, SCENE, "grounding", TEXT, [], "clevr-tiny", 0.955, 0.7)
+    fewer, _ = handlers.select(candidates, SCENE, "grounding", TEXT, [], "clevr-tiny", 0.995, 0.7)
     assert 0 < len(fewer["boxes"]) < len(view["boxes"])
 
 
