@@ -93,18 +93,18 @@ def draw_graph(edges: Sequence[tuple[str, str]], color: str = BLUE) -> str:
         for start, end in edges:
             rows[end] = max(rows[end], rows[start] + 1)
 
-    # Reserve a place in each row that an arrow passes, so that it passes no node
+    # Reserve a slot in each row that an arrow passes, so that it passes no node
     routes: dict[tuple[str, str], list[str]] = {}
     links: list[tuple[str, str]] = []
-    places = dict(rows)
+    slots = dict(rows)
     for start, end in edges:
         passed = [f"{start} {end} {row}" for row in range(rows[start] + 1, rows[end])]
-        places |= {name: rows[start] + step for step, name in enumerate(passed, start=1)}
+        slots |= {name: rows[start] + step for step, name in enumerate(passed, start=1)}
         route = routes[start, end] = [start, *passed, end]
         links += pairwise(route)
 
-    # Order each row by the mean position of what leads to its places
-    members = [[name for name in places if places[name] == row] for row in range(max(places.values()) + 1)]
+    # Order each row by the mean position of what leads to its slots
+    members = [[name for name in slots if slots[name] == row] for row in range(max(slots.values()) + 1)]
     widths = [sum(_width(name, names) for name in row) for row in members]
     centers: dict[str, float] = {}
     for row, row_width in zip(members, widths, strict=True):
@@ -118,7 +118,7 @@ def draw_graph(edges: Sequence[tuple[str, str]], color: str = BLUE) -> str:
             left += _width(name, names)
 
     # Draw the arrows, then the nodes over them
-    tops = {name: GAP + row * ROW for name, row in places.items()}
+    tops = {name: GAP + row * ROW for name, row in slots.items()}
     parts: list[str] = []
     for start, *passed, end in routes.values():
         points = [(centers[start], tops[start] + NODE_HEIGHT)]
@@ -131,5 +131,5 @@ def draw_graph(edges: Sequence[tuple[str, str]], color: str = BLUE) -> str:
 
 
 def _width(name: str, nodes: Sequence[str]) -> float:
-    """Width of a place in a row: of a node with the gap beside it, or of a passing arrow."""
+    """Width of a slot in a row: of a node with the gap beside it, or of a passing arrow."""
     return NODE_WIDTH + GAP if name in nodes else GAP

@@ -9,9 +9,10 @@ import sys
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.documents.running import ROOT
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
+RULES_OF_THE_THEME = {"aria-dialog-name", "landmark-unique"}  # broken by the theme's own templates
 NOT_LOADED = {"canonical", "prev", "next"}  # links to pages, which a browser does not load
 
 
@@ -150,3 +152,13 @@ def test_no_page_is_wider_than_a_phone(site: Path, page: Page) -> None:
         if "source" not in path.parts:
             page.goto(path.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, path.name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(site: Path, page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    for name in ("index", "how-it-works", "recipes", "api/losses"):
+        page.goto((site / f"{name}.html").as_uri())
+        violations = Axe().run(page).response["violations"]
+        found = {f"{name}: {violation['id']}: {violation['nodes'][0]['html']}" for violation in violations}
+        assert not {line for line in found if line.split(": ")[1] not in RULES_OF_THE_THEME}
