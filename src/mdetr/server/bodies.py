@@ -30,6 +30,7 @@ async def read_body(request: Request, schema: type[ImageRequest]) -> tuple[Image
     Raises:
         HTTPException: The body has another type, is no valid JSON or form, or its fields are invalid.
     """
+    # Read the fields and the upload
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     upload: bytes | None = None
     if kind == "application/json":
@@ -44,6 +45,8 @@ async def read_body(request: Request, schema: type[ImageRequest]) -> tuple[Image
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"Expected a body of the type application/json or {MULTIPART}, got {kind or 'none'}.",
         )
+
+    # Check the fields
     body = validate(schema, fields)
     return body, body.image if upload is None else upload
 

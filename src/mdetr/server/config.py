@@ -81,6 +81,7 @@ def read_token(file: Path | None) -> str | None:
     Raises:
         InvalidInputError: The file cannot be read, or the token is empty or not plain ASCII without spaces.
     """
+    # Read the token
     if file is None:
         token, source = os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}"
         if token is None:
@@ -93,6 +94,8 @@ def read_token(file: Path | None) -> str | None:
             raise InvalidInputError(
                 f"The token in {file} cannot be read ({error}); check the path."
             ) from None
+
+    # Check that a header can hold it
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidInputError(

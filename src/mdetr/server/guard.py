@@ -42,8 +42,11 @@ class RateLimiter:
         Returns:
             0 if there was a token, or else the time until there will be one, in seconds.
         """
+        # Refill the bucket for the time since the last request
         tokens, last = self._buckets.pop(client, (float(self._per_minute), now))
         tokens = min(self._per_minute, tokens + (now - last) * self._per_minute / 60)
+
+        # Take a token, and forget the client that has been silent longest if there are too many
         is_allowed = tokens >= 1
         self._buckets[client] = (tokens - 1 if is_allowed else tokens, now)
         if len(self._buckets) > MAX_CLIENTS:
@@ -73,6 +76,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        # Note the status of the response
         start, status = time.monotonic(), HTTPStatus.INTERNAL_SERVER_ERROR.value
 
         async def send_and_note(message: Message) -> None:
@@ -81,6 +86,7 @@ class Guard:
                 status = message["status"]
             await send(message)
 
+        # Answer, and count the request; the application has set its route meanwhile
         refusal = self._refuse(scope)
         self._metrics.in_progress += 1
         try:

@@ -28,9 +28,12 @@ async def read_image(image: str | bytes | None, address: str | None, config: Ser
     Raises:
         InvalidInputError: There is no image or there are two, or it cannot be read or is too large.
     """
+    # Exactly one of them has to be there
     if (image is None) == (address is None):
         given = "neither" if image is None else "both"
         raise InvalidInputError(f"Expected an image in either image or image_url, got {given}.")
+
+    # Read the file, and check its header in a thread, because both may take a while
     if address is not None:
         content = await download(address, config)
     else:

@@ -78,9 +78,12 @@ class LabelConfig:
         Returns:
             The label; the only one if there is one; None if no label fits.
         """
+        # A label, or one of its names
         for label in self.labels:
             if phrase == label.value or phrase in label.names:
                 return label
+
+        # A phrase with the name of a label, such as "a brown cat" for "cat"
         for label in self.labels:
             for name in label.names:
                 if re.search(rf"\b{re.escape(name)}\b", phrase, re.IGNORECASE):

@@ -89,6 +89,8 @@ def label_studio_router(service: Service) -> APIRouter:
                 return await _predict(service, images, config, task)
 
         results = await asyncio.gather(*map(predict, body.tasks))
+
+        # A task that fails has an empty prediction, unless all tasks fail
         errors = [error for error in results if isinstance(error, MdetrError)]
         if errors and len(errors) == len(results):
             raise errors[0]

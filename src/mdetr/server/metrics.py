@@ -87,18 +87,23 @@ class Metrics:
 
     def render(self) -> str:
         """Write all metrics in the text format."""
+        # Requests
         lines = [
             "# HELP mdetr_requests_total Requests by path and status.",
             "# TYPE mdetr_requests_total counter",
         ]
         for (path, status), count in sorted(self._requests.items()):
             lines.append(f'mdetr_requests_total{{path="{path}",status="{status}"}} {count}')
+
+        # Durations
         lines += [
             "# HELP mdetr_request_seconds Duration of requests by path.",
             "# TYPE mdetr_request_seconds histogram",
         ]
         for path, histogram in sorted(self._seconds.items()):
             lines += histogram.lines("mdetr_request_seconds", f'path="{path}"')
+
+        # Work of the model
         lines += [
             "# HELP mdetr_requests_in_progress Requests that are being answered.",
             "# TYPE mdetr_requests_in_progress gauge",

@@ -90,6 +90,7 @@ class BatchPredictor:
         self, keys: Sequence[ImageKey], contents: Sequence[bytes]
     ) -> tuple[dict[ImageKey, EncodedImage], dict[ImageKey, str]]:
         """Encode the images that are not in the cache; an image that cannot be used gives an error."""
+        # Load each image that is not in the cache once
         encoded: dict[ImageKey, EncodedImage] = {}
         loaded: dict[ImageKey, LoadedImage] = {}
         errors: dict[ImageKey, str] = {}
@@ -103,6 +104,7 @@ class BatchPredictor:
                 except MdetrError as error:
                     errors[key] = str(error)
 
+        # Encode them together
         fresh = encode_loaded(self._model.model, self._model.processor, list(loaded.values()))
         for key, image in zip(loaded, fresh, strict=True):
             self._images.add(key, image)
@@ -113,11 +115,14 @@ class BatchPredictor:
         self, settings: _Settings, images: Sequence[EncodedImage], texts: Sequence[str]
     ) -> list[Result | str]:
         """Results of several queries of one kind; one that cannot be used gives an error."""
+        # Predict for all of them at once
         try:
             return list(self._predict_together(settings, images, texts))
         except MdetrError as error:
             if len(images) == 1:
                 return [str(error)]
+
+        # If one of them cannot be used, predict for each alone
         results: list[Result | str] = []
         for image, text in zip(images, texts, strict=True):
             results += self._predict_each(settings, [image], [text])

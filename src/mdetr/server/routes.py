@@ -160,6 +160,7 @@ def task_router(service: Service) -> APIRouter:
 
 def _make_endpoint(service: Service, task: Task) -> Callable[[Request], Awaitable[JSONResponse]]:
     async def endpoint(request: Request) -> JSONResponse:
+        # Read the body
         seconds = service.config.limits.seconds
         body, image = await within(
             read_body(request, REQUESTS[task]),
@@ -167,12 +168,16 @@ def _make_endpoint(service: Service, task: Task) -> Callable[[Request], Awaitabl
             HTTPStatus.REQUEST_TIMEOUT,
             f"The request was not complete within {seconds:g} s; send it again.",
         )
+
+        # Check the query before the image is read
         if isinstance(body, DetectRequest):
             query, max_overlap = Query(task, names=tuple(body.names)), body.max_overlap
         else:
             assert isinstance(body, TextRequest)
             query, max_overlap = Query(task, body.text), None
         service.check_query(query)
+
+        # Read the image, and predict
         content = await read_image(image, body.image_url, service.config)
         return JSONResponse(await service.predict(Job(query, content, body.threshold, max_overlap)))
 

@@ -59,12 +59,16 @@ class JobQueue(LitSpec):
             WorkerError: The worker died; another one is started.
             RuntimeError: The model failed.
         """
+        # Make a slot for the outcome, which LitServe fills
         uid = str(uuid.uuid4())
         item = ResponseBufferItem(event=asyncio.Event())
         self.response_buffer[uid] = item
         try:
+            # Send the job in a thread, because a large image takes a while
             entry = (self.response_queue_id, uid, time.monotonic(), job)
             await asyncio.to_thread(self.request_queue.put, entry)
+
+            # Wait for the outcome, as long as the worker that took the job is alive
             while not item.event.is_set():
                 try:
                     await asyncio.wait_for(item.event.wait(), _CHECK_SECONDS)
