@@ -29,6 +29,15 @@ CAPTIONS = """
 """
 
 
+SEPARATE = """
+<View>
+  <Image name="image" value="$image"/>
+  <Rectangle name="box" toName="image"/>
+  <Labels name="class" toName="image"><Label value="cube"/><Label value="ball"/></Labels>
+</View>
+"""
+
+
 def test_labels_of_a_project_without_a_text_are_classes() -> None:
     config = parse_label_config(CLASSES)
     assert (config.image, config.image_field, config.boxes) == ("photo", "image", "objects")
@@ -45,6 +54,13 @@ def test_the_text_of_a_project_has_labels_for_its_phrases() -> None:
     assert config.phrase_labels == (LabelChoice("phrase", ("phrase",)),)
     assert config.words == "words"
     assert config.threshold is None
+
+
+def test_the_labels_of_rectangles_may_be_a_tag_of_their_own() -> None:
+    config = parse_label_config(SEPARATE)
+    assert (config.box_type, config.box_labels) == ("rectangle", "class")
+    assert config.class_names == ("cube", "ball")
+    assert config.phrases is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mdetr import Mdetr
 from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.server.config import LabelStudioHost
 from tests.server.conftest import SCENE, in_base64
-from tests.server.test_label_config import CAPTIONS, CLASSES
+from tests.server.test_label_config import CAPTIONS, CLASSES, SEPARATE
 
 DATA_URL = f"data:image/png;base64,{in_base64(SCENE.read_bytes())}"
 CAPTION = "two purple metal balls and a red cube"
@@ -98,6 +98,17 @@ def test_boxes_of_classes_are_in_percent_and_have_labels(client: httpx.Client, m
     assert best["score"] == pytest.approx(expected[0].score, abs=1e-3)
     assert prediction["score"] == pytest.approx(sum(box["score"] for box in boxes) / len(boxes))
     assert prediction["model_version"] == "clevr-tiny"
+
+
+def test_labels_in_a_tag_of_their_own_belong_to_the_regions_of_the_boxes(client: httpx.Client) -> None:
+    response = client.post("/label-studio/predict", json=_request(SEPARATE, {"image": DATA_URL}))
+    (prediction,) = response.json()["results"]
+    boxes, labels = (_results(prediction, kind) for kind in ("rectangle", "labels"))
+    assert len(boxes) >= 3
+    assert [box["id"] for box in boxes] == [label["id"] for label in labels]
+    assert {label["value"]["labels"][0] for label in labels} == {"cube", "ball"}
+    assert {(label["from_name"], label["to_name"]) for label in labels} == {("class", "image")}
+    _check(SEPARATE, prediction | {"result": boxes})
 
 
 def test_boxes_are_related_to_the_words_of_the_caption(client: httpx.Client, model: Mdetr) -> None:

@@ -35,6 +35,7 @@ class LabelConfig:
         boxes: Name of the RectangleLabels or Rectangle tag of the image.
         box_type: Type of its regions, "rectanglelabels" or "rectangle".
         labels: Labels of the boxes.
+        box_labels: Name of the Labels tag of the image that holds the labels of a Rectangle, if there is one.
         threshold: Minimum score, from the attribute `model_score_threshold` of the tag.
         text: Name of the Text tag, if there is one.
         text_field: Field of a task's data that holds the text.
@@ -48,6 +49,7 @@ class LabelConfig:
     boxes: str
     box_type: str
     labels: tuple[LabelChoice, ...]
+    box_labels: str | None = None
     threshold: float | None = None
     text: str | None = None
     text_field: str | None = None
@@ -114,7 +116,10 @@ def parse_label_config(xml: str) -> LabelConfig:
             '<RectangleLabels name="label" toName="image"> with a Label for each class.'
         )
     image = images[boxes.get("toName")]
-    labels = _read_labels(boxes)
+    separate = None
+    if boxes.tag == "Rectangle":  # its labels are a tag of their own
+        separate = _find_control(root, ("Labels",), {image.get("name")})
+    labels = _read_labels(boxes if separate is None else separate)
     texts = {tag.get("name"): tag for tag in root.iter("Text") if _variable(tag) is not None}
     if not labels and not texts:
         raise InvalidInputError(
@@ -136,6 +141,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         boxes=_name(boxes),
         box_type=boxes.tag.lower(),
         labels=labels,
+        box_labels=None if separate is None else _name(separate),
         threshold=_read_threshold(boxes),
         text=None if text is None else _name(text),
         text_field=None if text is None else _variable(text),

@@ -38,6 +38,9 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
         box = _box_region(config, entry, content, None if label is None else label.value)
         scores.append(entry["score"])
         regions.append(box)
+        if config.box_labels is not None and label is not None:
+            value = _box_value(entry["box"], content) | {"labels": [label.value]}
+            regions.append(box | {"from_name": config.box_labels, "type": "labels", "value": value})
         if config.words is not None:
             value = _box_value(entry["box"], content) | {"text": [phrase]}
             regions.append(box | {"from_name": config.words, "type": "textarea", "value": value})
