@@ -117,3 +117,12 @@ def test_convert_says_what_is_wrong_with_a_file(command: Command, tmp_path: Path
     assert "released.pth" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "model").exists()
+
+
+def test_the_home_folder_is_found_after_an_equals_sign_too(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, error = command("ground", "--example", "--output=~/found.png", "--json=~/found.json")
+    assert code == 0, error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.png"]

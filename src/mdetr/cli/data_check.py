@@ -128,7 +128,8 @@ def _print(report: Report, console: Console) -> None:
     # Examples and advice for each kind
     for finding in report.findings:
         console.print()
-        console.print(Text(f"{finding.count:,} {printable(finding.kind.title)}", "bold"))
+        title = printable(finding.kind.title)
+        console.print(Text(f"{title[0].upper()}{title[1:]}: {finding.count:,}", "bold"))
         for example in finding.examples:
             record = f", record {example.record}" if example.record else ""
             start = "" if example.where in example.what and not record else f"{example.where}{record}: "

@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     # Accepted anywhere, since users add it at the end of the line after a failure.
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [_expand_home(argument) for argument in arguments if argument != "--debug"]
     _quiet()
     try:
         result = app(arguments, prog_name="mdetr", standalone_mode=False)
@@ -131,6 +131,13 @@ def run() -> None:
     except OSError:  # the reader has stopped, or the disk is full; Python would try again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _expand_home(argument: str) -> str:
+    """Replace the ~ of an option such as --output=~/found.png, which shells replace only after a space."""
+    name, equals, value = argument.partition("=")
+    is_option = name.startswith("--") and equals == "="
+    return f"{name}={os.path.expanduser(value)}" if is_option and value.startswith("~") else argument
 
 
 def _explain(error: Exception) -> int:

@@ -147,7 +147,7 @@ def _read_annotation(file: Path) -> _Annotation:
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InvalidInputError(f"it is not XML ({error}); download the annotations again") from None
     if tree.tag != "annotation":
-        raise InvalidInputError(f"it must hold an <annotation>, found <{tree.tag}>")
+        raise InvalidInputError(f"expected an <annotation>, got <{tree.tag}>")
     objects = []
     for number, thing in enumerate(tree.findall("object")):
         with inside(f"object {number}"):
