@@ -57,6 +57,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Point links to files of the repository at their pages, and draw Mermaid's graphs."""
     source = page.file.src_uri
+    if source.startswith("api/"):
+        page.meta["search"] = {"boost": 0.5}  # guides come before the reference
     if not source.startswith("source/"):
         markdown = site_links(markdown, _path_of(source), source)
     return MERMAID.sub(lambda block: _figure(draw_graph(_edges(block[1])), "Graph of the packages"), markdown)

@@ -175,3 +175,32 @@ def test_grounding_dinos_calls_give_results_of_the_same_form(
     assert {frozenset(entry) for entry in (*names["found"], *names["dino_found"])} == {
         frozenset(("score", "label", "box"))
     }
+
+
+@pytest.mark.timeout(900)
+def test_the_answers_show_what_comes_out(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("docs/faq.md", capsys).names
+    assert names["result"][0].spans == ((0, 11),)
+    assert names["result"].text[0:11] == "a brown cat"
+    assert names["message"].startswith(
+        "The text has 402 tokens, but the model has only 256 positions; shorten it"
+    )
+    assert [len(result) for result in names["results"]] == [1, 0]
+    assert names["boxes"] and max(x1 for _, _, x1, _ in names["boxes"]) > 300  # from both tiles
+
+
+@pytest.mark.timeout(900)
+def test_the_explanation_of_the_model_shows_its_shapes_and_probabilities(
+    run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run("docs/how-it-works.md", capsys).names
+    assert names["image"].sequence.shape == (1, 14 * 20, 256)
+    assert names["image"].map_padding.shape == (1, 14, 20)
+    assert names["text"].sequence.shape == (1, 9, 256)
+    assert names["output"].pred_boxes.shape == (1, 40, 4)
+    assert names["output"].logits.shape == (1, 40, 256)
+    assert names["scores"][names["best"]].item() == pytest.approx(0.79, abs=0.01)
+    predicted = names["probabilities"][names["best"], 1:4].tolist()
+    assert predicted == pytest.approx([0.25, 0.26, 0.28], abs=0.01)
+    assert names["matches"].query.tolist() == [0, 1]
+    assert names["matches"].target.tolist() == [1, 0]
