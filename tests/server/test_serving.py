@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 import mdetr
+from mdetr.cli.main import main
 from mdetr.errors import CheckpointError, InvalidInputError
-from mdetr.server.config import ServerConfig
+from mdetr.server import serving
+from mdetr.server.config import LabelStudioHost, Limits, ServerConfig
 from mdetr.server.serving import create_server, serve
 from tests.server.conftest import SCENE, RunningServer, descendants, in_base64, is_running
 
@@ -65,6 +67,39 @@ def test_a_port_that_is_in_use_is_explained(server: RunningServer) -> None:
         serve(ServerConfig(model="clevr-tiny"), "localhost", port)
     with pytest.raises(InvalidInputError, match=r"Expected a host of .*, got 10\.0\.0\.1"):
         serve(ServerConfig(model="clevr-tiny"), "10.0.0.1", port)
+
+
+def test_options_of_the_command_are_the_settings_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[ServerConfig, str, int]] = []
+    monkeypatch.setattr(serving, "serve", lambda *call: calls.append(call))
+    monkeypatch.setenv("MDETR_TOKEN", "secret")
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://localhost:8080/")
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    options = ["--max-megabytes", "1.5", "--max-megapixels", "2", "--max-seconds", "3", "--max-waiting", "4"]
+    options += [
+        "--rate",
+        "5",
+        "--batch-size",
+        "6",
+        "--cached-images",
+        "7",
+        "--host",
+        "0.0.0.0",
+        "--port",
+        "8001",
+    ]
+    assert main(["serve", "--model", "clevr-tiny", "--device", "cpu", "--private-addresses", *options]) == 0
+    config = ServerConfig(
+        model="clevr-tiny",
+        device="cpu",
+        batch_size=6,
+        cached_images=7,
+        private_addresses=True,
+        limits=Limits(1_500_000, 2_000_000, 3, 5, 4),
+        token="secret",
+        label_studio=LabelStudioHost("http://localhost:8080"),
+    )
+    assert calls == [(config, "0.0.0.0", 8001)]
 
 
 def test_the_command_explains_itself() -> None:
