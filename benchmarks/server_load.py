@@ -208,7 +208,7 @@ def main() -> None:
 
     # Several clients; the last ones are disturbed by others
     with running_server() as (process, url):
-        run_clients(process, url, 4, 100)  # warm up, and fill the cache
+        run_clients(process, url, 16, 700)  # warm up with the largest batches, and fill the cache
         for clients in (1, 4, 16):
             loads.append(run_clients(process, url, clients, requests))
             print(loads[-1].row(f"{clients} clients"), flush=True)
