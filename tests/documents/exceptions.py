@@ -70,6 +70,8 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         f"{_LARGE} --dry-run": Instead("times large batches", f"{_LARGE} {_QUICK}"),
     },
     "docs/labeling.md": {
+        "export LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true": Instead("needs Label Studio"),
+        "export 'LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=$PWD/labels'": Instead("needs Label Studio"),
         "pip install 'mdetr[ray]'": Instead("changes the environment"),
         f"torchrun --nproc-per-node 4 -m {_LABEL} --to coco": Instead(
             "starts four processes; tests/cli/test_label.py starts two"

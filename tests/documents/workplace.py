@@ -141,6 +141,12 @@ def _for_labeling(folder: Path) -> None:
     (phrases,) = [block.text for block in blocks_of("docs/labeling.md") if block.language == "yaml"]
     (folder / "phrases.yaml").write_text(phrases)
 
+    # What Label Studio exports after the review of one image
+    region = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["cat"]}
+    result = {"id": "box1", "type": "rectanglelabels", "value": region}
+    task = {"id": 1, "data": {"image": "/data/local-files/?d=images/cat.jpg"}}
+    (folder / "export.json").write_text(json.dumps([task | {"annotations": [{"result": [result]}]}]))
+
 
 def _for_recipes(folder: Path) -> None:
     """The first entries of RefCOCO, whose images are of one color, and models for them."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from label_studio_sdk.label_interface import LabelInterface
 
 from mdetr.data.record import Record
 from mdetr.data.sources.coco import read_coco
@@ -96,10 +97,22 @@ def test_an_image_without_objects_is_part_of_the_data_set(labeled: LabeledData) 
     assert label_files == {Path(labels.image).stem for labels in labeled.usable_images()}
 
 
-def test_label_studio_gets_a_configuration_for_its_labels(labeled: LabeledData) -> None:
-    export_labels(labeled, LabelFormat.LABEL_STUDIO)
-    configuration = (labeled.folder / "label-studio.xml").read_text()
-    assert '<RectangleLabels name="box" toName="image"><Label value="block" />' in configuration
+@pytest.mark.parametrize("kind", ["labeled", "captioned"])
+def test_label_studio_accepts_the_predictions_with_their_configuration(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    data: LabeledData = request.getfixturevalue(kind)
+    tasks = json.loads((data.folder / export_labels(data, LabelFormat.LABEL_STUDIO)).read_text())
+    interface = LabelInterface((data.folder / "label-studio.xml").read_text())
+    assert len(tasks) == len(list(data.usable_images()))
+    for task in tasks:
+        (prediction,) = task["predictions"]
+        assert interface.validate_prediction(prediction)
+        assert set(task["data"]) == ({"image"} if data.class_names else {"image", "caption"})
+
+    # The check of Label Studio's library can fail
+    prediction["result"][0]["type"] = "choices"
+    assert not interface.validate_prediction(prediction)
 
 
 @pytest.mark.parametrize("label_format", [LabelFormat.JSONL, LabelFormat.LABEL_STUDIO, LabelFormat.STORE])
