@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from mdetr import Mdetr
 from mdetr.data.sources.label_studio import read_label_studio
 from mdetr.server.config import LabelStudioHost
+from tests.label_studio.test_config import CAPTIONS, CLASSES, SEPARATE
 from tests.server.conftest import SCENE, in_base64
-from tests.server.test_label_config import CAPTIONS, CLASSES, SEPARATE
 
 DATA_URL = f"data:image/png;base64,{in_base64(SCENE.read_bytes())}"
 CAPTION = "two purple metal balls and a red cube"

@@ -179,6 +179,7 @@ class RayLabeler:
 
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its notes about itself are not for our users
     try:
         import ray
         import ray.data
@@ -191,7 +192,7 @@ def _import_ray() -> Any:
 
 def _configure_ray_data(ray: Any) -> None:
     """Turn off the bars and notices of Ray Data, which would mix with ours."""
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False

@@ -17,12 +17,12 @@ from pydantic import BaseModel, Field
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError, MdetrError
 from mdetr.inference.queries import Query
+from mdetr.label_studio.config import LabelConfig, parse_label_config
+from mdetr.label_studio.regions import make_prediction
 from mdetr.server.bodies import read_json, validate
 from mdetr.server.config import ServerConfig
 from mdetr.server.jobs import Job
-from mdetr.server.label_config import LabelConfig, parse_label_config
 from mdetr.server.label_images import LabelImages
-from mdetr.server.label_regions import make_prediction
 from mdetr.server.routes import Service, within
 
 MAX_TASKS = 1000  # tasks of a request

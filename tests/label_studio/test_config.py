@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mdetr.errors import InvalidInputError
-from mdetr.server.label_config import LabelChoice, parse_label_config
+from mdetr.label_studio.config import LabelChoice, parse_label_config
 
 CLASSES = """
 <View>

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mdetr.server.label_config import LabelConfig
+from mdetr.label_studio.config import LabelChoice, LabelConfig
 
 
-def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: str) -> dict[str, Any]:
+def random_id() -> str:
+    """Make up an id of a region."""
+    return secrets.token_hex(5)
+
+
+def make_prediction(
+    config: LabelConfig, content: Mapping[str, Any], version: str, make_id: Callable[[], str] = random_id
+) -> dict[str, Any]:
     """Make a prediction of Label Studio.
 
     Each box is a region of the image, in percent of its width and height. In a project with a text, the words
@@ -19,6 +26,7 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
         config: Labeling configuration of the project.
         content: Result of grounding the task's text, or of detecting the labels, as its `to_dict` gives it.
         version: Version of the model, as Label Studio shows it.
+        make_id: Makes the id of each region, unique in the prediction; random by default.
 
     Returns:
         The prediction: `result`, `score` (the mean of its boxes) and `model_version`.
@@ -35,7 +43,7 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
             continue
 
         # The box, with its words if the project has a field for them
-        box = _box_region(config, entry, content, None if label is None else label.value)
+        box = {"id": make_id()} | _box_region(config, entry, content, label)
         scores.append(entry["score"])
         regions.append(box)
         if config.box_labels is not None and label is not None:
@@ -48,9 +56,10 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
         # The words in the text
         if is_grounded and config.phrases is not None:
             for start, end in entry["spans"]:
-                region = text_regions.setdefault(
-                    (start, end), _text_region(config, content["text"], start, end, phrase)
-                )
+                region = text_regions.get((start, end))
+                if region is None:
+                    region = {"id": make_id()} | _text_region(config, content["text"], start, end, phrase)
+                    text_regions[start, end] = region
                 relations.append(
                     {
                         "type": "relation",
@@ -67,13 +76,12 @@ def make_prediction(config: LabelConfig, content: Mapping[str, Any], version: st
 
 
 def _box_region(
-    config: LabelConfig, entry: Mapping[str, Any], content: Mapping[str, Any], label: str | None
+    config: LabelConfig, entry: Mapping[str, Any], content: Mapping[str, Any], label: LabelChoice | None
 ) -> dict[str, Any]:
     value = _box_value(entry["box"], content)
     if config.box_type == "rectanglelabels" and label is not None:
-        value["rectanglelabels"] = [label]
+        value["rectanglelabels"] = [label.value]
     return {
-        "id": secrets.token_hex(5),
         "from_name": config.boxes,
         "to_name": config.image,
         "type": config.box_type,
@@ -109,7 +117,6 @@ def _text_region(config: LabelConfig, text: str, start: int, end: int, phrase: s
     if label:
         value["labels"] = [label]
     return {
-        "id": secrets.token_hex(5),
         "from_name": config.phrases,
         "to_name": config.text,
         "type": "labels",

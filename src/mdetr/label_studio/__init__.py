@@ -1,0 +1,1 @@
+"""Label Studio: its labeling configurations, and predictions that fit them."""
