@@ -3,8 +3,8 @@
     python benchmarks/labeling.py [--images 640] [--model photo-tiny]
 
 Images are noise of 640 x 480 pixels, written to a temporary folder. Every worker runs one thread. The time of
-a run counts from its first results to its last ones, without the start of processes and the loading of
-the model; the start is printed beside it.
+a run counts from the moment when each worker has finished a part, without the start of processes and
+the loading of the model; the time of the first results is printed beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLASSES = "cat, dog, person, car"
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds until the first part was done, and images per second from then on."""
+    """Seconds until the first part was done, and images per second of all workers."""
 
     start: float
     throughput: float
@@ -46,22 +46,23 @@ def main() -> None:
 
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "mdetr"]
         plain = ["-m", "mdetr"]
-        commands = {
-            "1 process": (plain, []),
-            "torchrun, 2 processes": (torchrun, []),
-            "ray, 1 worker": (plain, ["--engine", "ray", "--workers", "1"]),
-            "ray, 2 workers": (plain, ["--engine", "ray", "--workers", "2"]),
-        }
+        runs = (
+            ("1 process", 1, plain, []),
+            ("torchrun, 2 processes", 2, torchrun, []),
+            ("ray, 1 worker", 1, plain, ["--engine", "ray", "--workers", "1"]),
+            ("ray, 2 workers", 2, plain, ["--engine", "ray", "--workers", "2"]),
+        )
         base = None
-        for name, (program, options) in commands.items():
+        for name, workers, program, options in runs:
             call = [*program, "label", str(root / "photos"), str(root / name), "--classes", CLASSES]
-            run = measure([*call, "--model", arguments.model, *options], root / name, arguments.images)
+            call += ["--model", arguments.model, *options]
+            run = measure(call, root / name, arguments.images, workers)
             base = base or run
             ratio = run.throughput / base.throughput
             print(f"{name:24}{run.throughput:6.1f} images/s  ratio {ratio:4.2f}  start {run.start:5.1f} s")
 
 
-def measure(call: Sequence[str], output: Path, num_images: int) -> Run:
+def measure(call: Sequence[str], output: Path, num_images: int, workers: int) -> Run:
     """Run a command, and watch its results."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     parts = -(-num_images // IMAGES_PER_PART)
@@ -74,8 +75,8 @@ def measure(call: Sequence[str], output: Path, num_images: int) -> Run:
         time.sleep(0.02)
     if process.wait():
         sys.exit("The run failed.")
-    seconds = times[-1] - times[0]
-    return Run(times[0] - begin, (num_images - IMAGES_PER_PART) / seconds)
+    seconds = times[-1] - times[workers - 1]
+    return Run(times[0] - begin, (num_images - workers * IMAGES_PER_PART) / seconds)
 
 
 if __name__ == "__main__":
