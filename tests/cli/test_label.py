@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import signal
 import time
@@ -163,3 +165,23 @@ def test_other_settings_for_the_same_folder_are_refused(command: Command, tmp_pa
     code, _, error = command(*arguments, "--threshold", "0.5")
     assert code == 1
     assert "threshold was 0.7, now it is 0.5" in error
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_folder_that_cannot_be_written_is_named_in_one_sentence(
+    when: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place = (
+        "mdetr.labeling.plan.LabelPlan.create" if when == "before" else "mdetr.labeling.labeler.write_results"
+    )
+    monkeypatch.setattr(place, full)
+    code, _, error = command("label", SHAPES, tmp_path / "out", *CLASSES)
+    assert code == 1
+    assert f"The labels cannot be written to {tmp_path / 'out'} (No space left on device)" in error
+    assert len(error.strip().splitlines()) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "160")
+    assert command("label", SHAPES, tmp_path / "out", *CLASSES)[0] == 0

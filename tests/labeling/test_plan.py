@@ -59,8 +59,14 @@ def test_the_output_may_be_new_empty_or_a_plan(tmp_path: Path) -> None:
     check_output_folder(tmp_path)
     LabelPlan.create(tmp_path / "out", SETTINGS, _images(1))
     check_output_folder(tmp_path / "out")
-    (tmp_path / "out" / "labels.json").unlink()  # a run that stopped while it wrote its plan
-    check_output_folder(tmp_path / "out")
+
+
+def test_a_run_that_was_killed_before_its_plan_was_complete_may_begin_anew(tmp_path: Path) -> None:
+    (tmp_path / ".0123456789ab.parquet").touch()  # a temporary file
+    check_output_folder(tmp_path)
+    LabelPlan.create(tmp_path, SETTINGS, _images(1))
+    (tmp_path / "labels.json").unlink()
+    check_output_folder(tmp_path)
 
 
 def test_other_files_are_not_mixed_with_labels(tmp_path: Path) -> None:

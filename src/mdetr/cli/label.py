@@ -19,6 +19,7 @@ from mdetr.labeling.label_format import LabelFormat, check_format
 
 if TYPE_CHECKING:
     from mdetr.labeling.class_phrases import ClassPhrase
+    from mdetr.labeling.engines import ProcessGroup
     from mdetr.labeling.plan import LabelPlan, LabelSettings, PlannedImage
     from mdetr.labeling.report import LabelReport
 
@@ -100,12 +101,14 @@ def label(
         )
     class_phrases = _read_phrases(classes, phrases, text_from)
 
-    from mdetr.labeling.engines import ProcessGroup, label_locally, label_with_ray
+    from mdetr.labeling.engines import ProcessGroup
     from mdetr.labeling.plan import LabelSettings, check_output_folder
 
+    # Collect the settings
     folder = Path(output).expanduser()
-    check_output_folder(folder)
     group = ProcessGroup.from_environment()
+    if group.rank == 0:  # the first process may be writing its plan while the others start
+        check_output_folder(folder)
     settings = LabelSettings(
         sources=tuple(_absolute(source) for source in sources),
         model=_model_address(model),
@@ -117,21 +120,20 @@ def label(
         dtype=dtype.value,
         copy_images=copy_images,
     )
-    plan = _open_plan(folder, settings, is_first=group.rank == 0)
 
-    # Label the images
-    with progress_bar() as progress:
-        task = progress.add_task("Labeling", total=plan.num_images, visible=group.rank == 0)
-
-        def on_progress(images_done: int) -> None:
-            progress.update(task, completed=images_done)
-
-        if engine is Engine.RAY:
-            label_with_ray(plan, workers, device, on_progress)
-        else:
-            label_locally(plan, group, device, on_progress)
-    if group.rank == 0:
-        _export(plan, formats)
+    # Label the images, and write the formats
+    try:
+        plan = _open_plan(folder, settings, is_first=group.rank == 0)
+        _label_images(plan, group, engine, workers, device)
+        if group.rank == 0:
+            _export(plan, formats)
+    except BrokenPipeError:  # the reader of the output has stopped
+        raise
+    except OSError as error:
+        raise InvalidInputError(
+            f"The labels cannot be written to {folder} ({error.strerror or error}); make it writable or free "
+            "some space, and repeat the command to continue."
+        ) from None
 
 
 def _read_phrases(classes: str | None, phrases: Path | None, text_from: Path | None) -> list[ClassPhrase]:
@@ -199,6 +201,24 @@ def _list_images(settings: LabelSettings) -> list[PlannedImage]:
             err=True,
         )
     return captioned.images
+
+
+def _label_images(
+    plan: LabelPlan, group: ProcessGroup, engine: Engine, workers: int | None, device: str | None
+) -> None:
+    """Label the missing images, with a progress bar in the first process."""
+    from mdetr.labeling.engines import label_locally, label_with_ray
+
+    with progress_bar() as progress:
+        task = progress.add_task("Labeling", total=plan.num_images, visible=group.rank == 0)
+
+        def on_progress(images_done: int) -> None:
+            progress.update(task, completed=images_done)
+
+        if engine is Engine.RAY:
+            label_with_ray(plan, workers, device, on_progress)
+        else:
+            label_locally(plan, group, device, on_progress)
 
 
 def _export(plan: LabelPlan, formats: list[LabelFormat]) -> None:

@@ -254,8 +254,9 @@ def check_output_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError(f"{folder} is a file; choose a folder for the labels.")
-    has_content = folder.is_dir() and any(os.scandir(folder))
-    # A list without a description is left behind by a run that stopped before it began
+    # A run that was killed before its plan was complete leaves the list, or a hidden temporary file
+    names = os.listdir(folder) if folder.is_dir() else []
+    has_content = any(not name.startswith(".") for name in names)
     if has_content and not LabelPlan.exists(folder) and not _list_file(folder).is_file():
         raise InvalidInputError(f"{folder} exists, but was not made by this command; choose another folder.")
 
