@@ -367,8 +367,8 @@ def test_a_data_address_holds_the_image_itself() -> None:
     [
         ("data:image/png;base64", "has no comma before its data"),
         ("data:image/png;base64,a", "is cut off, or is not base64"),
-        ("data:text/plain,hello", "the image in the data: URL is not an image"),
-        ("data:,", "the image in the data: URL is not an image"),
+        ("data:text/plain,hello", "The image in the data: URL is not an image"),
+        ("data:,", "The image in the data: URL is not an image"),
         ("file:///a.png", "file:///a.png cannot be read"),
         ("a" * 5000, "There is no image at a"),
         ("a\0b", "There is no image at a"),

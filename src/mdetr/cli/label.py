@@ -101,8 +101,11 @@ def label(
         )
     class_phrases = _read_phrases(classes, phrases, text_from)
 
-    from mdetr.labeling.engines import ProcessGroup
+    from mdetr.labeling.engines import ProcessGroup, import_ray
     from mdetr.labeling.plan import LabelSettings, check_output_folder
+
+    if engine is Engine.RAY:
+        import_ray()  # before anything is written
 
     # Collect the settings
     folder = Path(output).expanduser()

@@ -117,7 +117,7 @@ def label_with_ray(
     missing = list(plan.missing_parts())
     if not missing:
         return
-    ray = _import_ray()
+    ray = import_ray()
     was_initialized = ray.is_initialized()
     if not was_initialized:
         ray.init(log_to_driver=False, logging_level="ERROR")  # a cluster is found by RAY_ADDRESS
@@ -177,7 +177,15 @@ class RayLabeler:
         return batch
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Import Ray with quiet defaults.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its notes about itself are not for our users
     try:

@@ -100,7 +100,7 @@ def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 he
         pixels = _from_array(image)
         return pixels.flip(0) if channel_order == "bgr" else pixels
     if isinstance(image, Image.Image):
-        return _decode(image, "the PIL image")
+        return _decode(image, "The PIL image")
     if isinstance(image, bytes | str | os.PathLike):
         return _open_and_decode(image)
     raise InvalidInputError(
@@ -198,9 +198,9 @@ def _source_of(image: str | os.PathLike[str] | bytes) -> tuple[Path | io.BytesIO
     """
     # Images that are not files
     if isinstance(image, bytes):
-        return io.BytesIO(image), f"the encoded image of {len(image)} bytes"
+        return io.BytesIO(image), f"The encoded image ({len(image):,} bytes)"
     if is_data_address(image):
-        return io.BytesIO(decode_data_address(str(image))), "the image in the data: URL"
+        return io.BytesIO(decode_data_address(str(image))), "The image in the data: URL"
     if is_address(image):
         return io.BytesIO(read_address(str(image))), str(image)
 

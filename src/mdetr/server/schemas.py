@@ -10,7 +10,9 @@ from mdetr.checkpoints.registry import Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PixelBox = Annotated[list[float], Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels")]
-Span = Annotated[list[int], Field(min_length=2, max_length=2, description="first character, and end")]
+CharacterSpan = Annotated[
+    list[int], Field(min_length=2, max_length=2, description="first character, and end")
+]
 
 
 class _Body(BaseModel):
@@ -53,7 +55,7 @@ class GroundingEntry(_Body):
     """A box, and the words that it belongs to."""
 
     phrase: str
-    spans: list[Span]
+    spans: list[CharacterSpan]
     box: PixelBox
     score: float
 
