@@ -179,6 +179,13 @@ def test_the_page_fits_and_is_accessible(browser: Browser, address: str, width: 
     visit.scene()
     page.locator("#as-json").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    frame = page.locator("#viewer .frame").bounding_box()
+    assert frame is not None
+    for label in page.locator("#viewer .label").all():
+        box = label.bounding_box()
+        assert box is not None
+        assert frame["x"] - 1 <= box["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"] + 1
     results = Axe().run(page)
     violations = [
         f"{violation['id']}: {node['html'][:200]}"

@@ -60,10 +60,12 @@ function drawPicture(view) {
   }
   frame.append(overlay);
   // Labels are HTML, so that their size does not depend on the size of the image.
-  view.boxes.forEach(({ box: [x0, y0], color, ink, phrase, score }, index) => {
+  view.boxes.forEach(({ box: [x0, y0, x1], color, ink, phrase, score }, index) => {
     const label = make("span", "label", `${phrase} ${score.toFixed(2)}`.trim());
     label.setAttribute("aria-hidden", "true");
-    label.style.left = `${(100 * x0) / view.width}%`;
+    // Align the label with the side of its box that is farther from the border, so that it stays in the picture
+    if (x0 + x1 > view.width) label.style.right = `${Math.max(0, 100 - (100 * x1) / view.width)}%`;
+    else label.style.left = `${Math.max(0, (100 * x0) / view.width)}%`;
     label.style.top = `${(100 * y0) / view.height}%`;
     label.style.background = color;
     label.style.color = ink;
