@@ -136,6 +136,7 @@ def test_phrases_and_captions_come_from_files(command: Command, tmp_path: Path) 
         (("photos", "out", "--text-from", "x.jsonl", "--to", "yolo"), "has classes but no captions"),
         (("photos", "out", "--text-from", "x.jsonl"), "There is no file"),
         (("photos", "photos", "--classes", "cube"), "was not made by this command"),
+        (("photos", "photos/out", "--classes", "cube"), "is within the images in photos"),
         (("photos", "out", "--classes", "cube", "--workers", "2"), "--workers is for --engine ray"),
         (("photos", "out", "--classes", "cube", "--model", "none"), "There is no model"),
         (("photos/a.png", "out", "--classes", "cube"), "None of the images could be used"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,11 @@ def label_settings(*sources: Path | str, phrases: tuple[ClassPhrase, ...] = CLAS
 
 @pytest.fixture(scope="session")
 def labeled(tmp_path_factory: pytest.TempPathFactory) -> LabeledData:
-    """The generated scenes with boxes of four classes; one image is broken. Not to be changed."""
+    """The generated scenes, in a subfolder, with boxes of four classes, and a broken image. Do not change them."""
     folder = tmp_path_factory.mktemp("labels")
-    (folder / "broken.png").write_bytes(b"no picture")
-    settings = label_settings(SCENES, folder / "broken.png")
+    shutil.copytree(SCENES, folder / "photos" / "day 1")
+    (folder / "photos" / "broken.png").write_bytes(b"no picture")
+    settings = label_settings(folder / "photos")
     images = [PlannedImage(reference) for reference in list_images(settings.sources)]
     plan = LabelPlan.create(folder / "out", settings, images)
     label_locally(plan, ProcessGroup(), "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,6 +113,7 @@ def label(
     group = ProcessGroup.from_environment()
     if group.rank == 0:  # the first process may be writing its plan while the others start
         check_output_folder(folder)
+        _check_is_outside(folder, sources)
     settings = LabelSettings(
         sources=tuple(_absolute(source) for source in sources),
         model=_model_address(model),
@@ -262,6 +264,14 @@ def _print_counts(report: LabelReport, class_names: tuple[str, ...]) -> None:
     Console().print(table)
     boxes = counted(report.num_boxes.total(), "box", "boxes")
     typer.echo(f"{boxes} in {counted(report.num_images, 'image')}")
+
+
+def _check_is_outside(folder: Path, sources: Sequence[str]) -> None:
+    """Check that the output is not within a folder of images, which a later run would label again."""
+    for source in sources:
+        is_local_folder = not is_address(source) and Path(source).expanduser().is_dir()
+        if is_local_folder and folder.resolve().is_relative_to(Path(source).expanduser().resolve()):
+            raise InvalidInputError(f"{folder} is within the images in {source}; choose a folder outside.")
 
 
 def _absolute(source: str) -> str:

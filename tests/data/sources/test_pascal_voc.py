@@ -87,6 +87,17 @@ def test_files_may_lie_beside_their_images_and_images_elsewhere(tmp_path: Path) 
     assert [record.image for record in found] == ["a.jpg"]
 
 
+def test_images_may_be_in_subfolders_like_those_of_the_annotations(tmp_path: Path) -> None:
+    for folder in ("images", "images/day", "images/night"):
+        _image(tmp_path / folder / "a.jpg")
+    for folder in ("day", "night"):
+        _annotate(tmp_path / "Annotations" / folder / "a.xml", _object("dog", 1, 1, 5, 5))
+    assert [record.image for record in read_voc(tmp_path, "train")] == [
+        "images/day/a.jpg",
+        "images/night/a.jpg",
+    ]
+
+
 @pytest.mark.parametrize(
     ("thing", "told"),
     [

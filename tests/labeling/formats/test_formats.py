@@ -93,7 +93,7 @@ def test_coco_has_ids_from_one_and_scores(labeled: LabeledData) -> None:
 
 def test_an_image_without_objects_is_part_of_the_data_set(labeled: LabeledData) -> None:
     export_labels(labeled, LabelFormat.YOLO)
-    label_files = {file.stem for file in (labeled.folder / "labels").iterdir()}
+    label_files = {file.stem for file in (labeled.folder / "labels" / "day 1").iterdir()}
     assert label_files == {Path(labels.image).stem for labels in labeled.usable_images()}
 
 

@@ -124,11 +124,17 @@ def _find_image(annotation: _Annotation, file: Path, image_root: Path) -> str:
     names += [f"{file.stem}{suffix}" for suffix in IMAGE_SUFFIXES]
     names += [f"{file.stem}{suffix.upper()}" for suffix in IMAGE_SUFFIXES]
     try:
-        beside = file.parent.relative_to(image_root).as_posix()
+        beside = file.parent.relative_to(image_root)
     except ValueError:  # images are elsewhere
-        beside = ""
+        beside = Path()
+
+    # Images may be in subfolders like those of the annotations, or beside the annotations
+    subfolders = list(IMAGE_FOLDERS)
+    if beside.parts[:1] == ("Annotations",) and len(beside.parts) > 1:
+        inner = "/".join(beside.parts[1:])
+        subfolders = [f"{folder}/{inner}".lstrip("/") for folder in IMAGE_FOLDERS] + subfolders
     for name in names:
-        for subfolder in dict.fromkeys((*IMAGE_FOLDERS, beside)):
+        for subfolder in dict.fromkeys((*subfolders, beside.as_posix())):
             path = name if subfolder in ("", ".") else f"{subfolder}/{name}"
             image = find_image(image_root, path)
             if image is not None:
