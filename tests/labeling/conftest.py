@@ -37,7 +37,7 @@ def label_settings(*sources: Path | str, phrases: tuple[ClassPhrase, ...] = CLAS
 
 @pytest.fixture(scope="session")
 def labeled(tmp_path_factory: pytest.TempPathFactory) -> LabeledData:
-    """The generated scenes, in a subfolder, with boxes of four classes, and a broken image. Do not change them."""
+    """Boxes of four classes in the generated scenes, which are in a subfolder, and a broken image."""
     folder = tmp_path_factory.mktemp("labels")
     shutil.copytree(SCENES, folder / "photos" / "day 1")
     (folder / "photos" / "broken.png").write_bytes(b"no picture")
