@@ -85,6 +85,15 @@ def test_uploads_are_deleted_when_the_server_stops(tmp_path: Path, number: signa
     assert list(tmp_path.glob("mdetr-app-*")) == []
 
 
+def test_the_server_stops_while_a_page_is_open() -> None:
+    with running_server("--model", "clevr-tiny") as (server, url):
+        heartbeat = f"{url}gradio_api/heartbeat/session"  # an open page listens to it all the time
+        with httpx.stream("GET", heartbeat, trust_env=False, timeout=60) as stream:
+            assert stream.status_code == 200
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(30) == 143
+
+
 def test_a_port_that_is_in_use_is_explained(address: str) -> None:
     port = address.rstrip("/").rpartition(":")[2]
     command = [sys.executable, "-m", "mdetr", "app", "--port", port, "--model", "clevr-tiny"]

@@ -115,7 +115,8 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
         if open_browser:
             address = f"http://{'127.0.0.1' if not is_loopback(host) else host}:{port}/"
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+        # An open page keeps its connection, and would keep the program from ending
+        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 def _exit(number: int, _: FrameType | None) -> None:
