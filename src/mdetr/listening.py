@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from mdetr.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 """Names of this machine that a server on a loopback address answers to.
@@ -43,3 +49,23 @@ def check_port(host: str, port: int) -> None:
         raise InvalidInputError(
             f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port or --host."
         ) from None
+
+
+def print_address_when_ready(app: FastAPI, host: str, port: int) -> None:
+    """Print the address of an application as soon as it starts, right before its port opens.
+
+    Args:
+        app: The application.
+        host: Address that it listens on.
+        port: Port that it listens on.
+    """
+    name = f"[{host}]" if ":" in host else host
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def announced(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(app) as state:
+            print(f"Ready at http://{name}:{port}/ (Ctrl+C stops it).", flush=True)
+            yield state
+
+    app.router.lifespan_context = announced

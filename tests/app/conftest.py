@@ -27,7 +27,9 @@ def running_server(*options: str, **environment: str) -> Iterator[tuple[subproce
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mdetr", "app", "--port", str(port), *options]
     variables = os.environ | {"NO_PROXY": "127.0.0.1,localhost"} | environment
-    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
         url = f"http://127.0.0.1:{port}/"
         try:
             _wait(server, url)

@@ -92,6 +92,9 @@ def test_the_server_stops_while_a_page_is_open() -> None:
             assert stream.status_code == 200
             server.send_signal(signal.SIGTERM)
             assert server.wait(30) == 143
+        assert server.stdout is not None
+        lines = server.stdout.read().splitlines()
+        assert lines == ["Loading clevr-tiny.", f"Ready at {url} (Ctrl+C stops it)."]
 
 
 def test_a_port_that_is_in_use_is_explained(address: str) -> None:

@@ -103,7 +103,9 @@ def server() -> Iterator[RunningServer]:
             time.sleep(0.1)
         assert not [number for number in processes if is_running(number)]
         assert server.process.stdout is not None
-        assert "Traceback" not in server.process.stdout.read()
+        output = server.process.stdout.read()
+        assert output.startswith(f"Loading clevr-tiny.\nReady at {server.url}/ (Ctrl+C stops it).\n")
+        assert "Traceback" not in output
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from mdetr.app.handlers import Handlers, PageConfig
 from mdetr.app.page import CSS, build_page
 from mdetr.app.predictor import CachedPredictor
-from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback
+from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback, print_address_when_ready
 
 MAX_UPLOAD = "30mb"
 MAX_WAITING = 64  # predictions in the queue
@@ -112,6 +112,7 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
     signal.signal(signal.SIGTERM, _exit)
     with tempfile.TemporaryDirectory(prefix="mdetr-app-") as folder:
         app = create_app(config, host, Path(folder))
+        print_address_when_ready(app, host, port)
         if open_browser:
             address = f"http://{'127.0.0.1' if not is_loopback(host) else host}:{port}/"
             threading.Timer(1.0, webbrowser.open, [address]).start()

@@ -50,5 +50,5 @@ def app(
 
         choose_device(device)
     config = PageConfig(model, device, any_model or is_loopback(host), private_addresses)
-    typer.echo(f"Loading {model}; the page will be at http://{host}:{port}/ (Ctrl+C stops it).")
+    typer.echo(f"Loading {model}.")
     serve(config, host, port, open_browser)

@@ -83,7 +83,7 @@ def serve(
     from mdetr.listening import is_loopback
     from mdetr.server.serving import serve as run_server
 
-    typer.echo(f"Loading {model}; the server will be at http://{host}:{port}/ (Ctrl+C stops it).")
+    typer.echo(f"Loading {model}.")
     if config.token is None and not is_loopback(host):
         typer.echo(
             "Anyone who reaches this address can use the server; set MDETR_TOKEN to require a token.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from types import FrameType
@@ -13,7 +14,7 @@ from mdetr import __version__
 from mdetr.checkpoints.abilities import read_config, supported_tasks
 from mdetr.checkpoints.finding import find_model
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback
+from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback, print_address_when_ready
 from mdetr.server.config import ServerConfig
 from mdetr.server.guard import Guard
 from mdetr.server.label_studio import label_studio_router
@@ -87,8 +88,10 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
         raise InvalidInputError(f"Expected a host of {', '.join(HOSTS)}, got {host}; use one of them.")
     check_port(host, port)
     server = create_server(config, host)
-    terminated = _Termination()
-    signal.signal(signal.SIGTERM, terminated)
+    print_address_when_ready(server.app, host, port)
+    stop = _Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         server.run(
             host=host,
@@ -100,12 +103,12 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
         )
     except RuntimeError:  # the worker could not load the model
         raise MdetrError("The server did not start; the line above says why.") from None
-    if terminated.number is not None:
-        raise SystemExit(128 + terminated.number)
+    if stop.number == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
 
 
-class _Termination:
-    """Handler of a signal that ends the server as Ctrl+C does, the one end that LitServe itself handles."""
+class _Stop:
+    """Handler of the signals that end the server, by a KeyboardInterrupt, which LitServe handles."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -115,4 +118,6 @@ class _Termination:
         if os.getpid() != self._process:  # a process that was forked off, with the same handler
             raise SystemExit(128 + number)
         self.number = number
+        # LitServe's thread that checks the worker logs a traceback if the process of its queues ends first
+        logging.getLogger("litserve").setLevel(logging.CRITICAL)
         raise KeyboardInterrupt
