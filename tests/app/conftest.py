@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import pytest
@@ -19,41 +22,62 @@ DEMO = Path(str(resources.files("mdetr") / "assets" / "demo"))
 START_SECONDS = 120
 
 
+@dataclass(frozen=True)
+class RunningServer:
+    """A server of the page.
+
+    Attributes:
+        process: Its process.
+        url: Its address.
+        output: File of all that it prints.
+    """
+
+    process: subprocess.Popen[str]
+    url: str
+    output: TextIO
+
+    def printed(self) -> str:
+        """What it has printed so far."""
+        self.output.seek(0)
+        return self.output.read()
+
+
 @contextmanager
-def running_server(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a server of the page; gives its process and its address once it answers."""
+def running_server(*options: str, **environment: str) -> Iterator[RunningServer]:
+    """Start a server of the page; gives it once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mdetr", "app", "--port", str(port), *options]
     variables = os.environ | {"NO_PROXY": "127.0.0.1,localhost"} | environment
-    with subprocess.Popen(
-        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as server:
-        url = f"http://127.0.0.1:{port}/"
+    url = f"http://127.0.0.1:{port}/"
+    with (
+        tempfile.TemporaryFile("w+") as output,  # a full pipe would stop the server
+        subprocess.Popen(command, env=variables, stdout=output, stderr=output, text=True) as process,
+    ):
+        server = RunningServer(process, url, output)
         try:
-            _wait(server, url)
-            yield server, url
+            _wait(server)
+            yield server
         finally:
-            server.terminate()
+            process.terminate()
 
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Address of a server of the page, in a process of its own."""
-    with running_server() as (_, url):
-        yield url
+    with running_server() as server:
+        yield server.url
 
 
-def _wait(server: subprocess.Popen[str], url: str) -> None:
+def _wait(server: RunningServer) -> None:
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and server.poll() is None:
+    while time.monotonic() < end and server.process.poll() is None:
         try:
-            httpx.get(url, trust_env=False)
+            httpx.get(server.url, trust_env=False)
         except httpx.TransportError:
             time.sleep(0.2)
         else:
             return
-    server.kill()
-    assert server.stderr is not None
-    pytest.fail(f"The server did not start: {server.stderr.read()}")
+    server.process.kill()
+    pytest.fail(f"The server did not start: {server.printed()}")

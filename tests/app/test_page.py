@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from mdetr.app.handlers import Handlers, PageConfig
+from mdetr.app.page import build_page
+from mdetr.app.predictor import CachedPredictor
 from tests.app.conftest import DEMO
 
 SLOW = 15_000  # milliseconds; the machine may run other tests at the same time
@@ -110,6 +114,30 @@ def test_an_uploaded_image_is_searched_for_one_text_after_another(visit: Visit, 
         expect(visit.page.locator("#viewer .text")).to_have_text(text, timeout=SLOW)
         expect(visit.page.locator("#viewer .word")).to_have_text(text)
     expect(visit.page.locator("#code")).to_contain_text("mine.jpg")
+
+
+def test_a_text_that_is_entered_during_a_prediction_comes_next(visit: Visit, tmp_path: Path) -> None:
+    # An image of many pixels takes a while, so that the texts wait
+    noise = np.random.default_rng(0).integers(0, 255, (4000, 6000, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "large.jpg", quality=30)
+    visit.scene()
+    with visit.page.expect_response(lambda response: "queue/join" in response.url):
+        visit.upload(tmp_path / "large.jpg")
+    for text in ("the green ball", "the purple metal ball", "the red cube"):
+        visit.enter(text)
+        visit.page.wait_for_timeout(50)
+    expect(visit.page.locator("#viewer .text")).to_have_text("the red cube", timeout=SLOW)
+
+
+def test_no_event_is_ignored_or_overtaken(tmp_path: Path) -> None:
+    config = PageConfig("clevr-tiny", "cpu", any_model=False, private_addresses=False)
+    page = build_page(config, Handlers(config, CachedPredictor("cpu"), tmp_path))
+    assert {event["trigger_mode"] for event in page.config["dependencies"]} == {"always_last"}
+    predicting = [
+        function for function in page.fns.values() if function.name in ("predict", "read_and_predict")
+    ]
+    assert len(predicting) == 10
+    assert {function.concurrency_id for function in predicting} == {"predict"}
 
 
 def test_questions_names_and_expressions_have_their_own_fields(visit: Visit) -> None:

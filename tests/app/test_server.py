@@ -76,25 +76,23 @@ def test_an_upload_that_is_too_large_is_refused(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_uploads_are_deleted_when_the_server_stops(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    with running_server("--model", "clevr-tiny", TMPDIR=str(tmp_path)) as (server, url):
+    with running_server("--model", "clevr-tiny", TMPDIR=str(tmp_path)) as server:
         files = {"files": ("a.png", b"picture", "image/png")}
-        httpx.post(f"{url}gradio_api/upload", files=files, trust_env=False).raise_for_status()
+        httpx.post(f"{server.url}gradio_api/upload", files=files, trust_env=False).raise_for_status()
         assert len(list(tmp_path.rglob("a.png"))) == 1
-        server.send_signal(number)
-        assert server.wait(60) == code
+        server.process.send_signal(number)
+        assert server.process.wait(60) == code
     assert list(tmp_path.glob("mdetr-app-*")) == []
 
 
 def test_the_server_stops_while_a_page_is_open() -> None:
-    with running_server("--model", "clevr-tiny") as (server, url):
-        heartbeat = f"{url}gradio_api/heartbeat/session"  # an open page listens to it all the time
+    with running_server("--model", "clevr-tiny") as server:
+        heartbeat = f"{server.url}gradio_api/heartbeat/session"  # an open page listens to it all the time
         with httpx.stream("GET", heartbeat, trust_env=False, timeout=60) as stream:
             assert stream.status_code == 200
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(30) == 143
-        assert server.stdout is not None
-        lines = server.stdout.read().splitlines()
-        assert lines == ["Loading clevr-tiny.", f"Ready at {url} (Ctrl+C stops it)."]
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 143
+        assert server.printed() == f"Loading clevr-tiny.\nReady at {server.url} (Ctrl+C stops it).\n"
 
 
 def test_a_port_that_is_in_use_is_explained(address: str) -> None:

@@ -31,6 +31,9 @@ CSS = """
 .gradio-container h1 { margin: 0; font-size: 1.6rem; }
 """
 
+ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "predict", "concurrency_limit": 1}
+"""Options of all events that predict: they share a queue, so the last one's result is the last to appear."""
+
 
 def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
     """Build the page.
@@ -42,6 +45,8 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
     Returns:
         The page, without a server.
     """
+    # All events have trigger_mode="always_last": by default, Gradio ignores what is entered while the page is
+    # still working on the previous input
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(IDLE_SECONDS, IDLE_SECONDS)
     ) as page:
@@ -131,13 +136,15 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
                 [*query, *limits],
                 [candidates, viewer, code],
                 show_progress_on=viewer,
-                concurrency_limit=1,
+                trigger_mode="always_last",
                 api_visibility="private",
+                **ONE_AT_A_TIME,
             ).then(
                 handlers.write_files,
                 [candidates, *limits],
                 files,
                 show_progress="hidden",
+                trigger_mode="always_last",
                 api_visibility="private",
             )
 
@@ -150,6 +157,7 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
                 None,
                 [picture, text, model, task, names, threshold],
                 show_progress_on=viewer,
+                trigger_mode="always_last",
                 api_visibility="private",
             )
             predict_after(chosen.success)
@@ -173,12 +181,19 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
             )
 
         # Change the task or the model
-        task.input(handlers.choose_task, [task, model], [text, names, threshold], api_visibility="private")
+        task.input(
+            handlers.choose_task,
+            [task, model],
+            [text, names, threshold],
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
         loaded = model.input(
             handlers.choose_model,
             [model, task],
             [model, task, text, names, threshold, viewer],
             show_progress_on=viewer,
+            trigger_mode="always_last",
             api_visibility="private",
         )
         predict_after(loaded.success)
@@ -190,13 +205,15 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
                 [address, *query[1:], *limits],
                 [picture, candidates, viewer, code],
                 show_progress_on=viewer,
-                concurrency_limit=1,
+                trigger_mode="always_last",
                 api_visibility="private",
+                **ONE_AT_A_TIME,
             ).then(
                 handlers.write_files,
                 [candidates, *limits],
                 files,
                 show_progress="hidden",
+                trigger_mode="always_last",
                 api_visibility="private",
             )
     return page

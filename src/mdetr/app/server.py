@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
 import threading
 import webbrowser
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
 
 from mdetr.app.handlers import Handlers, PageConfig
 from mdetr.app.page import CSS, build_page
@@ -116,8 +119,33 @@ def serve(config: PageConfig, host: str, port: int, open_browser: bool) -> None:
         if open_browser:
             address = f"http://{'127.0.0.1' if not is_loopback(host) else host}:{port}/"
             threading.Timer(1.0, webbrowser.open, [address]).start()
-        # An open page keeps its connection, and would keep the program from ending
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        with suppress(KeyboardInterrupt):
+            _PageServer(app, host, port).run()
+
+
+class _PageServer(uvicorn.Server):
+    """Server that ends the connections of open pages when it stops; otherwise it would wait for them.
+
+    Args:
+        app: Application with the page.
+        host: Address to listen on.
+        port: Port to listen on.
+    """
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        super().__init__(
+            uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        )
+        mounted = [route.app for route in app.routes if isinstance(route, Mount)]
+        self._gradio_apps = [gradio_app for gradio_app in mounted if isinstance(gradio_app, gr.routes.App)]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop because of a signal."""
+        for gradio_app in self._gradio_apps:
+            gradio_app.stop_event.set()
+        # A prediction that takes longer than the server waits is canceled, and logged with a traceback
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
 
 
 def _exit(number: int, _: FrameType | None) -> None:
