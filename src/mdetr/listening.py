@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mdetr.errors import InvalidInputError
 
@@ -31,6 +32,24 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_loopback_name(host: str | None) -> bool:
+    """Return whether a client calls this machine by its own name.
+
+    Args:
+        host: The header Host of a request, such as "localhost:8000".
+
+    Returns:
+        Whether it is a loopback address or localhost; False for other names that resolve to this machine.
+    """
+    if host is None or set("@/?#") & set(host):
+        return False
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and is_loopback(name)
+
+
 def check_port(host: str, port: int) -> None:
     """Check that a server can listen on an address and a port.
 
@@ -46,8 +65,9 @@ def check_port(host: str, port: int) -> None:
         with socket.create_server((host, port), family=family):
             pass
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0]  # Python appends the address
         raise InvalidInputError(
-            f"Cannot listen on {host}:{port} ({error.strerror or error}); choose another --port or --host."
+            f"Cannot listen on {host}:{port} ({reason}); choose another --port or --host."
         ) from None
 
 

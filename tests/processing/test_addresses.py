@@ -92,7 +92,7 @@ def test_a_server_that_cannot_be_reached_is_told() -> None:
         ):
             patch.setenv("NO_PROXY", "127.0.0.1")
             load_image(address)
-    for wrong in ("http://", "https://[::1/a.png", "http://a b/"):
+    for wrong in ("http://", "https://[::1/a.png", "http://a b/", f"http://{'a' * 70}.b/"):
         with pytest.raises(InvalidInputError, match="cannot be reached"):
             load_image(wrong)
 
@@ -102,7 +102,7 @@ def test_a_limit_applies_to_one_call(server: str) -> None:
     assert len(read_address(f"{server}/a.png", max_bytes=size)) == size
     with pytest.raises(InvalidInputError, match="has more than"):
         read_address(f"{server}/a.png", max_bytes=size - 1)
-    with pytest.raises(InvalidInputError, match="took longer than 0 s"):
+    with pytest.raises(InvalidInputError, match=r"took longer than 0\.2 s"):
         read_address(f"{server}/slow", max_seconds=0.2)
 
 
@@ -122,11 +122,11 @@ def test_headers_are_sent_to_the_first_server_only(server: str) -> None:
 
 def test_what_is_too_large_or_too_slow_is_refused(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "MAX_SECONDS", 0.2)
-    with pytest.raises(InvalidInputError, match="took longer than 0 s; download it"):
+    with pytest.raises(InvalidInputError, match=r"took longer than 0\.2 s; use a copy"):
         load_image(f"{server}/slow")
     monkeypatch.setattr(addresses, "MAX_BYTES", 20)
     for address in (f"{server}/a.png", _in_memory()):
-        with pytest.raises(InvalidInputError, match=r"has more than 0 MB; download it"):
+        with pytest.raises(InvalidInputError, match="has more than 0 MB; use a smaller copy"):
             load_image(address)
 
 

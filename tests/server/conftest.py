@@ -59,9 +59,7 @@ class RunningServer:
 @contextmanager
 def running_server(*options: str, **environment: str) -> Iterator[RunningServer]:
     """Start a server, and end it after the block; gives it once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mdetr", "serve", "--model", "clevr-tiny", "--port", str(port), *options]
     with subprocess.Popen(
         command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -72,6 +70,14 @@ def running_server(*options: str, **environment: str) -> Iterator[RunningServer]
         finally:
             process.terminate()
             process.wait(60)
+
+
+def free_port() -> int:
+    """Number of a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def _wait(server: subprocess.Popen[str], url: str) -> None:

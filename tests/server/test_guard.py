@@ -73,6 +73,18 @@ def test_a_client_that_sends_too_many_requests_has_to_wait(make_client: Callable
     assert client.get("/health").status_code == 200
 
 
+def test_wrong_tokens_count_as_requests(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(token="secret", limits=Limits(requests_per_minute=3))
+    wrong = {"Authorization": "Bearer wrong"}
+    assert [client.get("/metrics", headers=wrong).status_code for _ in range(4)] == [401, 401, 401, 429]
+
+
+def test_only_a_browser_is_offered_basic_authentication(make_client: Callable[..., TestClient]) -> None:
+    client = make_client(token="secret")
+    assert client.get("/metrics").headers["www-authenticate"] == 'Basic realm="mdetr", Bearer'
+    assert client.post("/ground").headers["www-authenticate"] == "Bearer"
+
+
 def test_the_rate_of_each_client_is_its_own_and_recovers() -> None:
     rate = RateLimiter(60)
     assert [rate.wait_seconds("a", now=0.0) for _ in range(60)] == [0.0] * 60

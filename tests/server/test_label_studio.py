@@ -73,6 +73,7 @@ def test_a_project_is_connected(client: httpx.Client) -> None:
     setup = {"project": "1.17", "schema": CAPTIONS, "hostname": "http://localhost:8080", "access_token": "a"}
     assert client.post("/label-studio/setup", json=setup).json() == {"model_version": "clevr-tiny"}
     assert client.post("/label-studio/setup", json=setup | {"schema": "<View></View>"}).status_code == 200
+    assert client.post("/label-studio/setup", json=setup | {"schema": "hello"}).status_code == 400
     refused = client.post("/label-studio/setup", json=setup | {"schema": '<View><Image name="a"/></View>'})
     assert refused.status_code == 400
     assert "add <RectangleLabels" in refused.json()["detail"]
@@ -184,6 +185,14 @@ def test_files_that_were_uploaded_to_label_studio_are_read_with_its_token(
         response = client.post("/label-studio/predict", json=_request(CLASSES, {"image": image}))
         assert response.json()["results"][0]["result"]
         assert [header["authorization"] for header in headers] == ["Token key"]
+
+    # A task cannot send the token to other paths
+    headers.clear()
+    outside = _request(CLASSES, {"image": "/data/../../shapes.png"})
+    response = client.post("/label-studio/predict", json=outside)
+    assert response.status_code == 400
+    assert "an image without .." in response.json()["detail"]
+    assert headers == []
 
     # The name of another server that begins with the same characters is no reason to send it the token
     headers.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,15 @@ from mdetr.errors import CheckpointError, InvalidInputError
 from mdetr.server import serving
 from mdetr.server.config import LabelStudioHost, Limits, ServerConfig
 from mdetr.server.serving import create_server, serve
-from tests.server.conftest import SCENE, RunningServer, descendants, in_base64, is_running
+from tests.server.conftest import (
+    SCENE,
+    RunningServer,
+    descendants,
+    free_port,
+    in_base64,
+    is_running,
+    running_server,
+)
 
 BODY = {"image": in_base64(SCENE.read_bytes()), "text": "a red cube"}
 
@@ -65,7 +72,7 @@ def test_a_port_that_is_in_use_is_explained(server: RunningServer) -> None:
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(InvalidInputError, match=f"Cannot listen on 127.0.0.1:{port}"):
         serve(ServerConfig(model="clevr-tiny"), "localhost", port)
-    with pytest.raises(InvalidInputError, match=r"Expected a host of .*, got 10\.0\.0\.1"):
+    with pytest.raises(InvalidInputError, match=r"Expected --host localhost, .* or ::, got '10\.0\.0\.1'"):
         serve(ServerConfig(model="clevr-tiny"), "10.0.0.1", port)
 
 
@@ -113,12 +120,32 @@ def test_a_model_that_cannot_be_loaded_is_explained(tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(Path(mdetr.__file__).parent / "assets" / "models" / "clevr-tiny", folder)
     os.truncate(folder / "model.safetensors", 1000)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mdetr", "serve", "--model", str(folder), "--port", port]
+    command = [sys.executable, "-m", "mdetr", "serve", "--model", str(folder), "--port", str(free_port())]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 1
     cause, end = run.stderr.splitlines()
     assert cause.startswith(f"mdetr: The files of '{folder}' are damaged")
     assert end == "mdetr: The server did not start; the line above says why."
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_server_ends_while_the_model_is_loaded(number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "mdetr", "serve", "--model", "clevr-tiny", "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "Loading clevr-tiny.\n"
+        time.sleep(1)  # until its worker has started
+        server.send_signal(number)
+        assert server.wait(20) == code
+        assert "Traceback" not in server.stdout.read()  # which ends with the last of its processes
+
+
+def test_signals_while_the_server_ends_change_nothing() -> None:
+    with running_server() as server:
+        for _ in range(3):
+            server.process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        assert server.process.wait(30) == 0
+        assert server.process.stdout is not None
+        lines = server.process.stdout.read().splitlines()
+    assert lines == ["Loading clevr-tiny.", f"Ready at {server.url}/ (Ctrl+C stops it).", "Stopping."]

@@ -15,7 +15,10 @@ from mdetr.errors import MissingDependencyError
 def serve(
     model: ModelName = GROUNDING_MODEL,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines reach the server.")
+        str,
+        typer.Option(
+            help="localhost, or 0.0.0.0 (with IPv6 ::), which lets other machines reach the server."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1024, max=65535, help="Port to listen on.")] = 8000,
     device: Device = None,
@@ -83,7 +86,6 @@ def serve(
     from mdetr.listening import is_loopback
     from mdetr.server.serving import serve as run_server
 
-    typer.echo(f"Loading {model}.")
     if config.token is None and not is_loopback(host):
         typer.echo(
             "Anyone who reaches this address can use the server; set MDETR_TOKEN to require a token.",

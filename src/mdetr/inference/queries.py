@@ -35,7 +35,11 @@ class Query:
             InvalidInputError: The text is too long, or there are too many names.
         """
         if len(self.names) > MAX_NAMES:
-            raise InvalidInputError(f"Expected at most {MAX_NAMES} class names, got {len(self.names)}.")
+            raise InvalidInputError(
+                f"There are {len(self.names)} class names; send at most {MAX_NAMES} at a time."
+            )
         longest = max((self.text, *self.names), key=len)
         if len(longest) > MAX_CHARACTERS:
-            raise InvalidInputError(f"Expected at most {MAX_CHARACTERS:,} characters, got {len(longest):,}.")
+            raise InvalidInputError(
+                f"The text has {len(longest):,} characters; shorten it to at most {MAX_CHARACTERS:,}."
+            )

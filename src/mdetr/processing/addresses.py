@@ -93,16 +93,17 @@ def _read_web(
                             raise InvalidInputError(_too_large(address, max_bytes))
                         if time.monotonic() > end:
                             raise InvalidInputError(
-                                f"{address} took longer than {max_seconds:.0f} s; download it and give "
-                                "its path."
+                                f"{address} took longer than {max_seconds:g} s; use a copy of the image."
                             )
                     return bytes(content)
                 finally:
                     response.close()
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+        # Python encodes the name of a server as IDNA, which fails for empty and for very long parts
+        reason = "no valid name of a server" if isinstance(error, UnicodeError) else error
         raise InvalidInputError(
-            f"{address} cannot be reached ({error or type(error).__name__}); check the address and the "
-            "network, or give the path of a file."
+            f"{address} cannot be reached ({reason or type(error).__name__}); check the address and the "
+            "network, or use a copy of the image."
         ) from None
     raise InvalidInputError(f"{address} redirects more than {_MAX_REDIRECTS} times; give the final address.")
 
@@ -168,4 +169,4 @@ def _read_file_system(address: str, max_bytes: int) -> bytes:
 
 
 def _too_large(address: str, max_bytes: int) -> str:
-    return f"The file at {address} has more than {max_bytes / 1e6:.0f} MB; download it and give its path."
+    return f"The file at {address} has more than {max_bytes / 1e6:.0f} MB; use a smaller copy."

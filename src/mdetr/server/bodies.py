@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from mdetr.server.schemas import ImageRequest
 
@@ -36,14 +37,11 @@ async def read_body(request: Request, schema: type[ImageRequest]) -> tuple[Image
     if kind == "application/json":
         fields = await read_json(request)
     elif kind == MULTIPART:
-        async with request.form(max_files=1, max_fields=1000) as form:
-            file = form.get("image")
-            upload = await file.read() if isinstance(file, UploadFile) else None
-            fields = _form_fields(form)
+        fields, upload = await _read_form(request)
     else:
         raise HTTPException(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Expected a body of the type application/json or {MULTIPART}, got {kind or 'none'}.",
+            f"Expected a body of the type {MULTIPART} (curl -F) or application/json, got {kind or 'none'}.",
         )
 
     # Check the fields
@@ -66,14 +64,35 @@ async def read_json(request: Request) -> dict[str, Any]:
     try:
         fields = json.loads(await request.body())
     except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        if isinstance(error, UnicodeError):
+            reason = "it is not UTF-8"
         raise HTTPException(
-            HTTPStatus.BAD_REQUEST, f"The body is not valid JSON ({error}); send an object with fields."
+            HTTPStatus.BAD_REQUEST, f"The body is not valid JSON ({reason}); send an object with fields."
         ) from None
     if not isinstance(fields, dict):
         raise HTTPException(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"Expected an object in JSON, got {type(fields).__name__}."
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            'The body is JSON, but no object; send one such as {"image": "...", "text": "..."}.',
         )
     return fields
+
+
+async def _read_form(request: Request) -> tuple[dict[str, Any], bytes | None]:
+    """Read a form, and the upload in it."""
+    try:
+        async with request.form(max_files=1, max_fields=1000) as form:
+            file = form.get("image")
+            upload = await file.read() if isinstance(file, UploadFile) else None
+            return _form_fields(form), upload
+    except StarletteHTTPException as error:
+        if error.status_code != HTTPStatus.BAD_REQUEST:
+            raise
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST,
+            f"The form cannot be read ({str(error.detail).rstrip('.')}); send one file, in the field image, "
+            "and texts in the other fields.",
+        ) from None
 
 
 def _form_fields(form: FormData) -> dict[str, Any]:
@@ -82,7 +101,8 @@ def _form_fields(form: FormData) -> dict[str, Any]:
     for name in form:
         values = [value for value in form.getlist(name) if isinstance(value, str)]
         if name == "names":
-            fields[name] = [part.strip() for value in values for part in value.split(",")]
+            parts = [part.strip() for value in values for part in value.split(",")]
+            fields[name] = [part for part in parts if part]
         elif values:
             fields[name] = values[-1]
     return fields

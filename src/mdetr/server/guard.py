@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mdetr.listening import is_loopback_name
 from mdetr.server.config import Limits
 from mdetr.server.metrics import Metrics
 
@@ -62,13 +63,23 @@ class Guard:
         limits: Limits of a request.
         token: What clients have to send; None to serve everybody.
         metrics: Where requests are counted.
+        loopback_names: Whether to refuse clients that call this machine by another name than its own: the
+            page of a stranger reaches a server through a name that resolves to this machine.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, token: str | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        token: str | None,
+        metrics: Metrics,
+        loopback_names: bool = False,
+    ) -> None:
         self._app = app
         self._limits = limits
         self._token = token
         self._metrics = metrics
+        self._loopback_names = loopback_names
         self._rate = None if limits.requests_per_minute is None else RateLimiter(limits.requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,21 +107,23 @@ class Guard:
                 await self._app(scope, self._limit_size(receive), send_and_note)
         finally:
             self._metrics.in_progress -= 1
-            path = getattr(scope.get("route"), "path", "other")
+            path = _route_path(scope)
             self._metrics.count_request(path, status, time.monotonic() - start)
 
     def _refuse(self, scope: Scope) -> JSONResponse | None:
         """Make the response to a request that is refused; None if it is allowed."""
+        # Check the name of the server
+        headers = Headers(scope=scope)
+        if self._loopback_names and not is_loopback_name(headers.get("host")):
+            return refusal(
+                HTTPStatus.BAD_REQUEST,
+                "The server answers only to localhost and 127.0.0.1; use one of them in the address, and in "
+                "the header Host that a proxy sends.",
+            )
         if scope["path"] in OPEN_PATHS:
             return None
-        headers = Headers(scope=scope)
-        # Check the token, and then the rate of the client
-        if self._token is not None and not has_token(headers, self._token):
-            return refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "The token is missing or wrong; send the header Authorization: Bearer TOKEN.",
-                {"WWW-Authenticate": "Bearer"},
-            )
+
+        # Check the rate of the client, so that tokens cannot be guessed fast, and then the token
         if self._rate is not None:
             client = scope["client"][0] if scope.get("client") else ""
             wait = self._rate.wait_seconds(client, time.monotonic())
@@ -121,6 +134,14 @@ class Guard:
                     "send the request again.",
                     {"Retry-After": str(int(wait) + 1)},
                 )
+        if self._token is not None and not has_token(headers, self._token):
+            # A browser asks for a password if the server offers basic authentication; programs must not
+            schemes = 'Basic realm="mdetr", Bearer' if scope["method"] == "GET" else "Bearer"
+            return refusal(
+                HTTPStatus.UNAUTHORIZED,
+                "The token is missing or wrong; send the header Authorization: Bearer TOKEN.",
+                {"WWW-Authenticate": schemes},
+            )
 
         # Check the number of requests, and the size
         if scope["method"] == "POST" and self._metrics.in_progress >= self._limits.max_waiting:
@@ -154,6 +175,15 @@ class Guard:
             f"The request has more than {self._limits.max_bytes / 1e6:g} MB; send a "
             "smaller image, or one that is compressed more."
         )
+
+
+def _route_path(scope: Scope) -> str:
+    """Path for the metrics: that of a route, because requests with other paths may add no metrics."""
+    if "route" in scope:  # set by the application, unless the request was refused before
+        return getattr(scope["route"], "path", "other")
+    path: str = scope["path"]
+    paths = scope["app"].openapi()["paths"] if "app" in scope else {}
+    return path if path in paths else "other"
 
 
 def has_token(headers: Headers, token: str) -> bool:

@@ -91,7 +91,7 @@ def decode_base64(text: str) -> bytes:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         raise InvalidInputError(
-            "Expected the file of an image in base64 in image; send an address in image_url."
+            "The field image is not valid base64; send the image file in it, or an address in image_url."
         ) from None
 
 

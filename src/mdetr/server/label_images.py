@@ -63,6 +63,8 @@ class LabelImages:
         return content
 
     async def _download(self, address: str, host: LabelStudioHost) -> bytes:
+        if ".." in address.partition("?")[0].split("/"):  # the token is for its images only
+            raise InvalidInputError(f"Expected the address of an image without .., got {address[:100]!r}.")
         headers = {} if host.key is None else {"Authorization": await self._authorization(host.url, host.key)}
         return await download(address, self._config, is_trusted=True, headers=headers)
 

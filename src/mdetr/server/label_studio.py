@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -26,6 +27,7 @@ from mdetr.server.label_images import LabelImages
 from mdetr.server.routes import Service, within
 
 MAX_TASKS = 1000  # tasks of a request
+_EMPTY_CONFIG = re.compile(r"\s*(<View\s*/>|<View>\s*</View>)?\s*")
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def label_studio_router(service: Service) -> APIRouter:
     @router.post("/setup", openapi_extra=_describe(SetupRequest))
     async def label_studio_setup(request: Request) -> dict[str, Any]:
         body = validate(SetupRequest, await _read(request, service.config))
-        if _has_tags(body.schema_):  # a new project has no labeling configuration yet
+        if not _EMPTY_CONFIG.fullmatch(body.schema_):  # as that of a new project is
             parse_label_config(body.schema_)
         return {"model_version": version}
 
@@ -156,11 +158,6 @@ def _make_query(config: LabelConfig, data: Mapping[str, Any]) -> Query | None:
     if not isinstance(text, str):
         raise InvalidInputError(f"Expected a text in the field {config.text_field} of the task's data.")
     return Query(Task.GROUNDING, text)
-
-
-def _has_tags(xml: str) -> bool:
-    """Return whether a labeling configuration has any tag that has a name."""
-    return "name=" in xml
 
 
 def _describe(schema: type[BaseModel]) -> dict[str, Any]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 from types import FrameType
 
+from fastapi import Depends
+from fastapi.security import HTTPBearer
 from litserve import LitServer
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mdetr import __version__
 from mdetr.checkpoints.abilities import read_config, supported_tasks
 from mdetr.checkpoints.finding import find_model
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.listening import LOOPBACK_NAMES, check_port, is_loopback, print_address_when_ready
+from mdetr.listening import check_port, is_loopback, print_address_when_ready
 from mdetr.server.config import ServerConfig
 from mdetr.server.guard import Guard
 from mdetr.server.label_studio import label_studio_router
@@ -52,6 +54,7 @@ def create_server(config: ServerConfig, host: str) -> LitServer:
         MdetrAPI(config, queue),
         accelerator="cpu",  # LitServe counts workers by it; the worker chooses its device itself
         timeout=config.limits.seconds,
+        max_payload_size=config.limits.max_bytes,
         restart_workers=True,
         model_metadata={"name": config.model, "tasks": tasks, "version": __version__},
     )
@@ -61,12 +64,18 @@ def create_server(config: ServerConfig, host: str) -> LitServer:
     app.title, app.version = "mdetr", __version__
     metrics = Metrics()
     service = Service(config, model_config, queue, metrics)
-    app.include_router(task_router(service))
-    app.include_router(label_studio_router(service), prefix="/label-studio")
+    # The dependency only describes the token in /openapi.json, for /docs and generated clients
+    described = [] if config.token is None else [Depends(HTTPBearer(auto_error=False))]
+    app.include_router(task_router(service), dependencies=described)
+    app.include_router(label_studio_router(service), prefix="/label-studio", dependencies=described)
     add_error_handlers(app)
-    app.add_middleware(Guard, limits=config.limits, token=config.token, metrics=metrics)
-    if is_loopback(host):
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK_NAMES))
+    app.add_middleware(
+        Guard,
+        limits=config.limits,
+        token=config.token,
+        metrics=metrics,
+        loopback_names=is_loopback(host),
+    )
     return server
 
 
@@ -85,9 +94,12 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
     """
     host = "127.0.0.1" if host == "localhost" else host
     if host not in HOSTS:
-        raise InvalidInputError(f"Expected a host of {', '.join(HOSTS)}, got {host}; use one of them.")
+        raise InvalidInputError(
+            f"Expected --host localhost, {', '.join(HOSTS[:-1])} or {HOSTS[-1]}, got {host!r}."
+        )
     check_port(host, port)
     server = create_server(config, host)
+    print(f"Loading {config.model}.", flush=True)
     print_address_when_ready(server.app, host, port)
     stop = _Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -103,8 +115,21 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
         )
     except RuntimeError:  # the worker could not load the model
         raise MdetrError("The server did not start; the line above says why.") from None
+    except KeyboardInterrupt:  # before the model was loaded, when LitServe does not handle it
+        _kill_children()
+        if stop.number == signal.SIGINT:
+            raise
     if stop.number == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _kill_children() -> None:
+    """End the worker and LitServe's process of queues; a worker that loads a model would end much later."""
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join()
 
 
 class _Stop:
@@ -116,8 +141,11 @@ class _Stop:
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._process:  # a process that was forked off, with the same handler
-            raise SystemExit(128 + number)
+            os._exit(128 + number)
+        if self.number is not None:  # the server ends already
+            return
         self.number = number
+        os.write(1, b"Stopping.\n")  # print is not safe in a signal handler
         # LitServe's thread that checks the worker logs a traceback if the process of its queues ends first
         logging.getLogger("litserve").setLevel(logging.CRITICAL)
         raise KeyboardInterrupt
