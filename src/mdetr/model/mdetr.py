@@ -286,7 +286,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
         num_queries = target.shape[1]
         answer_positions = target[:, :0]
         if self.answers is not None:
-            answer_positions = self.answers.positions.weight.to(target.dtype).expand(len(target), -1, -1)
+            answer_positions = self.answers.positions.weight.to(target.dtype).expand(target.shape[0], -1, -1)
             target = torch.cat((target, torch.zeros_like(answer_positions)), dim=1)
 
         # Run the layers; each refines the reference boxes, if any, for the next

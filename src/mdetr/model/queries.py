@@ -35,7 +35,7 @@ class LearnedQueries(nn.Module):
     def forward(
         self, image_memory: Float[Tensor, "batch cells hidden"], proposals: MdetrOutput | None
     ) -> Queries:
-        positions = self.positions.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
+        positions = self.positions.weight.to(image_memory.dtype).expand(image_memory.shape[0], -1, -1)
         return Queries(torch.zeros_like(positions), positions, None)
 
     def encode(self, references: Float32[Tensor, "batch queries 4"]) -> Float[Tensor, "batch queries hidden"]:
@@ -66,8 +66,8 @@ class ReferenceQueries(nn.Module):
         """Queries from image_memory (B, P, C) and its P proposals, or from learned boxes without them."""
         # Learned content and boxes, the same for all images
         if proposals is None:
-            references = self.references.weight.float().sigmoid().expand(len(image_memory), -1, -1)
-            content = self.content.weight.to(image_memory.dtype).expand(len(image_memory), -1, -1)
+            references = self.references.weight.float().sigmoid().expand(image_memory.shape[0], -1, -1)
+            content = self.content.weight.to(image_memory.dtype).expand(image_memory.shape[0], -1, -1)
             return Queries(content, None, references)
 
         # The proposals with the highest scores; half precision would give many of them the same
