@@ -17,7 +17,7 @@ import grimp
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 PACKAGES = (
     *("cli", "app", "labeling", "server", "training", "baselines", "evaluation", "inference"),
-    *("visualization", "synthetic_clevr", "data", "checkpoints", "label_studio", "processing"),
+    *("export", "visualization", "synthetic_clevr", "data", "checkpoints", "label_studio", "processing"),
     *("modeling", "losses", "model"),
 )
 DRAWING = re.compile(r"(?<=```mermaid\n).*?(?=```)", re.DOTALL)

@@ -203,7 +203,7 @@ class Handlers:
     def describe_model(self, name: str) -> str:
         """Describe size and device of a model in one line."""
         model = self._predictor.load(name)
-        millions = sum(parameter.numel() for parameter in model.model.parameters()) / 1e6
+        millions = model.model.num_parameters() / 1e6
         line = f"{millions:.1f} million parameters, runs on {model.device}."
         return f"{line} A folder or a Hub id works too." if self._config.any_model else line
 

@@ -16,8 +16,16 @@ from mdetr.checkpoints.registry import (
 from mdetr.errors import CheckpointError
 from mdetr.model import MODEL_TYPE
 
+EXPORT_FILE = "export.json"
+"""File that describes an exported model, in its folder."""
+
 _OWN_FOLDERS = ("models/", "runs/")  # where the documentation puts models, and commands write them
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".json", ".yaml", ".zip")
+
+
+def is_exported(folder: Path) -> bool:
+    """Return whether a folder holds a model that `mdetr export` wrote."""
+    return (folder / EXPORT_FILE).is_file()
 
 
 def bundled_models() -> dict[str, Path]:

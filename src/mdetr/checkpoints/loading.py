@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from mdetr.checkpoints.bars import without_bars
-from mdetr.checkpoints.finding import find_model
+from mdetr.checkpoints.finding import find_model, is_exported
 from mdetr.checkpoints.registry import released_model
 from mdetr.errors import CheckpointError
 from mdetr.model.config import MdetrConfig
@@ -40,6 +40,11 @@ def load(
         CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.
     """
     source = find_model(str(name), mirror, keep_download)
+    if is_exported(source):
+        raise CheckpointError(
+            f"{source} is an exported model, which runs but has no weights to train or to export; name the "
+            "model that it was exported from."
+        )
     try:
         with without_bars():
             loaded: Any = MdetrForObjectDetection.from_pretrained(

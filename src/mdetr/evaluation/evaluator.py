@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdetr.data.broken_examples import MAX_FRACTION, BrokenExamples, too_many, without_unusable
 from mdetr.data.collate import Collator, records_of
@@ -25,7 +25,7 @@ from mdetr.evaluation.metrics.contract import Metric
 from mdetr.evaluation.metrics.detection import DetectionMetric, NamedClass, classes_of, read_classes
 from mdetr.evaluation.metrics.registry import DETECTION, METRICS, make_metric
 from mdetr.inference.detection import ClassPrompts
-from mdetr.modeling import MdetrForObjectDetection
+from mdetr.inference.detector import Detector
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.processor import Batch, MdetrProcessor
@@ -123,7 +123,7 @@ class Validation:
 
 
 def evaluate(
-    model: MdetrForObjectDetection,
+    model: Detector,
     validation: Validation,
     batch_size: int,
     accelerator: Accelerator,
@@ -151,8 +151,9 @@ def evaluate(
     with_detection = DETECTION in validation.tasks
     indices = indices_of_process(accelerator, validation.num_images)
     unreadable: set[int] = set()
-    was_training = model.training
-    model.eval()
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
     with torch.inference_mode(), accelerator.autocast():
         # Predict for the texts of each image once, for all metrics of texts
         if metrics:
@@ -177,7 +178,8 @@ def evaluate(
             names = [named.name for named in classes_of_validation(validation)]
             prompts = ClassPrompts(model, validation.processor, names, batch_size)
             scores |= score_detection(validation, indices, prompts.detect, unreadable, on_progress)
-    model.train(was_training)
+    if isinstance(model, nn.Module):
+        model.train(was_training)
     return scores | count_images(validation, unreadable)
 
 
@@ -234,7 +236,7 @@ def count_images(validation: Validation, unreadable: set[int]) -> dict[str, floa
 
 
 def _score_batch(
-    model: MdetrForObjectDetection,
+    model: Detector,
     batch: Batch,
     records: Sequence[Record],
     processor: MdetrProcessor,

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mdetr.errors import InvalidInputError, MdetrError
+from mdetr.inference.detector import Detector
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
-from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
 from mdetr.processing.images import ImageInput, is_single, load_image, unwrap
 from mdetr.processing.layouts import ImageLayout, image_layouts
@@ -100,7 +100,7 @@ class Predictor(Generic[R]):
         InvalidInputError: The batch size is less than 1.
     """
 
-    model: MdetrForObjectDetection
+    model: Detector
     processor: MdetrProcessor
     to_results: Callable[[MdetrOutput, Batch], list[R]]
     batch_size: int = 1
@@ -324,7 +324,7 @@ def _describe(values: Any) -> str:
 
 
 def encode_image(
-    model: MdetrForObjectDetection,
+    model: Detector,
     processor: MdetrProcessor,
     image: ImageInput | EncodedImage,
     channel_order: str = "rgb",
@@ -377,7 +377,7 @@ def load_for_model(
 
 @torch.inference_mode()
 def encode_images(
-    model: MdetrForObjectDetection, processor: MdetrProcessor, images: Sequence[LoadedImage]
+    model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
 ) -> tuple[list[ImageLayout], ImageFeatures]:
     """Encode a batch of images.
 
@@ -397,7 +397,7 @@ def encode_images(
 
 @torch.inference_mode()
 def encode_loaded(
-    model: MdetrForObjectDetection, processor: MdetrProcessor, images: Sequence[LoadedImage]
+    model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
 ) -> list[EncodedImage]:
     """Encode images of any shapes; those of one shape are encoded together.
 
@@ -425,9 +425,7 @@ def encode_loaded(
 
 
 @torch.inference_mode()
-def encode_texts(
-    model: MdetrForObjectDetection, processor: MdetrProcessor, texts: Sequence[TokenizedText]
-) -> TextFeatures:
+def encode_texts(model: Detector, processor: MdetrProcessor, texts: Sequence[TokenizedText]) -> TextFeatures:
     """Encode a batch of texts.
 
     Args:

@@ -13,9 +13,9 @@ from torchvision.ops import batched_nms
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
 from mdetr.inference.batching import encode_image, encode_texts
+from mdetr.inference.detector import Detector
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.model.mdetr import TextFeatures
-from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.images import ImageInput
@@ -27,7 +27,7 @@ class ClassPrompts:
     """Class names that are encoded once, to detect their objects in any number of images."""
 
     def __init__(
-        self, model: MdetrForObjectDetection, processor: MdetrProcessor, names: Sequence[str], batch_size: int
+        self, model: Detector, processor: MdetrProcessor, names: Sequence[str], batch_size: int
     ) -> None:
         """Encode the class names.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mdetr.errors import InvalidInputError
+from mdetr.inference.detector import Detector
 from mdetr.inference.stored_image import Picture
 from mdetr.model.mdetr import ImageFeatures
-from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
 from mdetr.processing.layouts import ImageLayout
 
@@ -26,14 +26,14 @@ class EncodedImage:
     picture: Picture = field(repr=False)
     layout: ImageLayout
     features: ImageFeatures = field(repr=False)
-    model: MdetrForObjectDetection = field(repr=False)
+    model: Detector = field(repr=False)
 
     @property
     def resized(self) -> Size:
         """(height, width) after resizing, in pixels."""
         return self.layout.resized
 
-    def check_model(self, model: MdetrForObjectDetection) -> None:
+    def check_model(self, model: Detector) -> None:
         """Check that the image was encoded by this model.
 
         Args:

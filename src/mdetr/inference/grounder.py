@@ -9,11 +9,14 @@ from typing import TypeVar, cast
 
 import torch
 
+from mdetr.checkpoints.finding import find_model, is_exported
 from mdetr.checkpoints.loading import load
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
+from mdetr.export.model import ExportedModel, load_exported
 from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
+from mdetr.inference.detector import Detector
 from mdetr.inference.devices import choose_device
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import (
@@ -51,7 +54,7 @@ class Mdetr:
         processor: Its processor.
     """
 
-    model: MdetrForObjectDetection
+    model: Detector
     processor: MdetrProcessor
 
     @classmethod
@@ -67,7 +70,8 @@ class Mdetr:
 
         Args:
             name: A name of `mdetr models` such as "clevr-tiny" or "pretrained-r101", a folder, or a Hub id.
-                A model that is not on this machine is downloaded once, and a released file is converted.
+                A model that is not on this machine is downloaded once, and a released file is converted. A
+                folder that `mdetr export` wrote runs in ONNX Runtime or OpenVINO.
             device: Device to run on, such as "cpu" or "cuda:1"; if None, a GPU if there is one.
             dtype: Type of the weights, such as torch.bfloat16, which needs half the memory.
             mirror: Address of a folder with the released files, or of the file; if None, the value of
@@ -80,10 +84,15 @@ class Mdetr:
         Raises:
             CheckpointError: The model does not exist, cannot be downloaded, has damaged files, or is not an
                 MDETR.
-            InvalidInputError: This machine has no such device.
+            InvalidInputError: This machine has no such device, or the model is an exported one, which runs
+                on the CPU in the precision of its export.
         """
         chosen = choose_device(device)
         _check_dtype(dtype)
+        folder = find_model(str(name), mirror, keep_download)
+        if is_exported(folder):
+            _check_exported(device, dtype)
+            return cls(*load_exported(folder))
         model, processor = load(name, dtype, mirror, keep_download)
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
@@ -106,14 +115,18 @@ class Mdetr:
             This object.
 
         Raises:
-            InvalidInputError: This machine has no such device, or weights cannot have this type.
+            InvalidInputError: This machine has no such device, or weights cannot have this type; or the model
+                is an exported one.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if dtype is not None:
             _check_dtype(dtype)
+        if isinstance(self.model, ExportedModel):
+            _check_exported(device, dtype or torch.float32)
+            return self
         target = self.device if device is None else choose_device(device)
-        torch.nn.Module.to(self.model, target, dtype)
+        torch.nn.Module.to(cast(MdetrForObjectDetection, self.model), target, dtype)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -124,7 +137,12 @@ class Mdetr:
 
         Raises:
             CheckpointError: A file of that name exists, or the folder cannot be written.
+            InvalidInputError: The model is an exported one.
         """
+        if not isinstance(self.model, MdetrForObjectDetection):
+            raise InvalidInputError(
+                f"An exported model is not saved again; copy its folder, {self.model.name_or_path}."
+            )
         save_model(self.model, self.processor, Path(folder))
 
     def encode_image(self, image: ImageInput, channel_order: str = "rgb") -> EncodedImage:
@@ -147,8 +165,11 @@ class Mdetr:
         return encode_image(self.model, self.processor, image, channel_order)
 
     def __repr__(self) -> str:
-        millions = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
-        kind = str(self.model.dtype).removeprefix("torch.")
+        millions = self.model.num_parameters() / 1e6
+        if isinstance(self.model, ExportedModel):
+            kind = self.model.description
+        else:
+            kind = str(self.model.dtype).removeprefix("torch.")
         return f"Mdetr({model_name(self.model)}: {millions:.1f} million parameters, {kind} on {self.device})"
 
     def ground(
@@ -437,3 +458,14 @@ class Mdetr:
 def _check_dtype(dtype: torch.dtype | str) -> None:
     if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
         raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
+
+
+def _check_exported(device: str | torch.device | int | None, dtype: torch.dtype) -> None:
+    """Check that an exported model is requested to run where and how it does."""
+    if device is not None and str(device) != "cpu":
+        raise InvalidInputError(f"An exported model runs on the CPU, not on {device}; leave out the device.")
+    if dtype != torch.float32:
+        raise InvalidInputError(
+            f"An exported model has the precision of its export, not {dtype}; leave out the type, or export "
+            "it again with another --precision."
+        )

@@ -8,14 +8,14 @@ from mdetr.checkpoints.abilities import check_ability
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError
 from mdetr.inference.batching import Batch, Predictor
+from mdetr.inference.detector import Detector
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.interface import MdetrOutput
-from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
 
 
 def grounding_predictor(
-    model: MdetrForObjectDetection,
+    model: Detector,
     processor: MdetrProcessor,
     threshold: float | None,
     batch_size: int,
@@ -32,7 +32,7 @@ def grounding_predictor(
 
 
 def referring_predictor(
-    model: MdetrForObjectDetection,
+    model: Detector,
     processor: MdetrProcessor,
     threshold: float,
     batch_size: int,
@@ -49,7 +49,7 @@ def referring_predictor(
 
 
 def answer_predictor(
-    model: MdetrForObjectDetection,
+    model: Detector,
     processor: MdetrProcessor,
     threshold: float | None,
     batch_size: int,
@@ -69,7 +69,7 @@ def answer_predictor(
 
 
 def segmentation_predictor(
-    model: MdetrForObjectDetection,
+    model: Detector,
     processor: MdetrProcessor,
     threshold: float | None,
     batch_size: int,
@@ -86,7 +86,7 @@ def segmentation_predictor(
     return Predictor(model, processor, to_results, batch_size, channel_order)
 
 
-def model_name(model: MdetrForObjectDetection) -> str:
+def model_name(model: Detector) -> str:
     """Return the name of a model for messages."""
     return Path(model.name_or_path or "").name or "unnamed"
 
@@ -105,5 +105,5 @@ def check_fraction(name: str, value: float) -> None:
         raise InvalidInputError(f"Expected {name} between 0 and 1, got {value}.")
 
 
-def _check_ability(model: MdetrForObjectDetection, task: Task) -> None:
+def _check_ability(model: Detector, task: Task) -> None:
     check_ability(model.config.to_dict(), task, model_name(model))

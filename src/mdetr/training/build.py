@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_baseline
+from mdetr.checkpoints.loading import load
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.held_out import TrainStore, open_store
@@ -24,7 +25,6 @@ from mdetr.data.unusable import has_masks, unusable_answers, unusable_texts, wit
 from mdetr.errors import MissingDependencyError, RecipeError
 from mdetr.evaluation.evaluator import evaluate
 from mdetr.evaluation.metrics.detection import classes_of, read_classes
-from mdetr.inference.grounder import Mdetr
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.coordinates import Size
@@ -268,7 +268,7 @@ def make_model(
     if settings.answers is not None:
         fields |= answer_fields(settings.answers, list(map(open_store, train)))
     if settings.start_from is not None:
-        model, processor = _changed(Mdetr.from_pretrained(settings.start_from, device="cpu"), fields)
+        model, processor = _changed(*load(settings.start_from), fields)
         processor.image_processor = _image_processor(image, processor.image_processor)
         return model, processor
     return _new_model(settings, fields, image, train)
@@ -314,18 +314,20 @@ def _new_model(
     return model, processor
 
 
-def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
+def _changed(
+    start: MdetrForObjectDetection, processor: MdetrProcessor, fields: Mapping[str, Any]
+) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     """Change fields of a model's configuration, and keep the weights that both models have."""
     if not fields:
-        return start.model, start.processor
-    config = MdetrConfig(**{**start.model.config.to_dict(), **fields})
+        return start, processor
+    config = MdetrConfig(**{**start.config.to_dict(), **fields})
     model = MdetrForObjectDetection(config)
 
     # Keep the weights of the same name and shape; only new answers and queries may change shapes
     target = model.state_dict()
     kept: dict[str, Tensor] = {}
     other: list[str] = []
-    for name, tensor in start.model.state_dict().items():
+    for name, tensor in start.state_dict().items():
         if name in target and target[name].shape == tensor.shape:
             kept[name] = tensor
         elif name in target:
@@ -336,9 +338,9 @@ def _changed(start: Mdetr, fields: Mapping[str, Any]) -> tuple[MdetrForObjectDet
             "leave out the fields that change sizes."
         )
     model.load_state_dict(kept, strict=False)
-    start.processor.answer_types = config.answer_types
-    start.processor.answer_vocabulary = config.answer_vocabulary
-    return model, start.processor
+    processor.answer_types = config.answer_types
+    processor.answer_vocabulary = config.answer_vocabulary
+    return model, processor
 
 
 def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> MdetrImageProcessor:

@@ -1,0 +1,151 @@
+"""The folder of an exported model: its files, and `export.json`, which describes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mdetr.checkpoints.finding import EXPORT_FILE
+from mdetr.errors import CheckpointError, InvalidInputError, MissingDependencyError
+
+GRAPH_NAMES = ("image", "text", "fusion")
+ANSWER_PREFIX = "answer_logits_"  # of outputs of the fusion graph, before the name of an answer head
+FINE_MAP_PREFIX = "fine_map_"  # of the finer maps of the backbone, before their number
+
+
+class ExportFormat(StrEnum):
+    """Formats of exported models."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+    @property
+    def runtime(self) -> str:
+        """Name of the library that runs the format."""
+        return "ONNX Runtime" if self is ExportFormat.ONNX else "OpenVINO"
+
+
+class ExportPrecision(StrEnum):
+    """Precisions of exported models."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """What `export.json` says about an exported model.
+
+    Attributes:
+        format: The format of the graphs.
+        precision: The precision of their weights.
+        num_parameters: Number of parameters of the model.
+        version: Version of mdetr that exported it.
+    """
+
+    format: ExportFormat
+    precision: ExportPrecision
+    num_parameters: int
+    version: str
+
+    def write(self, folder: Path) -> None:
+        """Write `export.json` into a folder."""
+        fields = {
+            "format": self.format.value,
+            "precision": self.precision.value,
+            "num_parameters": self.num_parameters,
+            "mdetr_version": self.version,
+            "graphs": {name: graph_file(folder, name, self.format).name for name in GRAPH_NAMES},
+        }
+        (folder / EXPORT_FILE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ExportInfo:
+        """Read the `export.json` of a folder.
+
+        Args:
+            folder: Folder of an exported model.
+
+        Returns:
+            What the file says.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        file = folder / EXPORT_FILE
+        try:
+            fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return cls(
+                ExportFormat(fields["format"]),
+                ExportPrecision(fields["precision"]),
+                int(fields["num_parameters"]),
+                str(fields["mdetr_version"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(f"{file} is damaged ({error!r}); export the model again.") from None
+
+
+def graph_file(folder: Path, graph: str, export_format: ExportFormat) -> Path:
+    """Return the file of a graph; that of OpenVINO has its weights in a .bin file beside it."""
+    return folder / f"{graph}.{'onnx' if export_format is ExportFormat.ONNX else 'xml'}"
+
+
+def check_export(
+    folder: Path,
+    export_format: ExportFormat,
+    precision: ExportPrecision,
+    images: Sequence[Path] | None,
+) -> None:
+    """Check what an export needs, before the model is loaded or downloaded.
+
+    Args:
+        folder: Folder to create.
+        export_format: Format of the graphs.
+        precision: Precision of the weights.
+        images: Images to calibrate int8 with; None if none are given.
+
+    Raises:
+        InvalidInputError: The folder exists and is not empty, or the precision and the images do not fit.
+        MissingDependencyError: A library for this format or precision is not installed.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InvalidInputError(f"{folder} already exists; choose another output folder.")
+    if precision is ExportPrecision.INT8 and not images:
+        raise InvalidInputError(
+            "int8 is calibrated with images like those that the model will see; give some tens of them with "
+            "--calibrate FOLDER."
+        )
+    if precision is not ExportPrecision.INT8 and images is not None:
+        raise InvalidInputError("Only int8 is calibrated; leave out --calibrate, or add --precision int8.")
+    libraries = ["onnx", "onnxscript"]
+    libraries += ["nncf"] if precision is ExportPrecision.INT8 else []
+    libraries += ["openvino"] if export_format is ExportFormat.OPENVINO else []
+    for library in libraries:
+        import_library(library, "export")
+
+
+def import_library(name: str, extra: str) -> Any:
+    """Import an optional library.
+
+    Args:
+        name: Name of the library.
+        extra: Extra of this package that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        raise MissingDependencyError(
+            f"Exported models need the package {name}; install it with `pip install 'mdetr[{extra}]'`."
+        ) from None

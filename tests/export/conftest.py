@@ -1,0 +1,71 @@
+"""A small model with every head, and its exports; each is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from mdetr.export.exporting import trace, write_export
+from mdetr.export.layout import ExportFormat, ExportPrecision
+from mdetr.export.quantization import Calibration
+from mdetr.modeling import MdetrForObjectDetection
+from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.processor import MdetrProcessor
+from tests.model.models import OPTIONS, small_model
+
+Exported = Callable[[str, str], Path]
+
+
+@dataclass(frozen=True)
+class Original:
+    """The model that is exported."""
+
+    model: MdetrForObjectDetection
+    processor: MdetrProcessor
+
+
+@pytest.fixture(scope="session")
+def original(tokenizer: PreTrainedTokenizerFast) -> Original:
+    processor = MdetrProcessor(
+        MdetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160}),
+        tokenizer,
+        answer_types=OPTIONS["answer_types"],
+        answer_vocabulary=OPTIONS["answer_vocabulary"],
+    )
+    # Few layers, because tracing takes long
+    return Original(small_model(**OPTIONS, encoder_layers=1, decoder_layers=2), processor)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of noise, in two shapes."""
+    folder = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0)
+    for index, shape in enumerate([(120, 160, 3), (160, 120, 3)]):
+        Image.fromarray(noise.integers(0, 256, shape, np.uint8)).save(folder / f"{index}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, original: Original, images: list[Path]) -> Exported:
+    """Format and precision -> folder of the exported model; do not write to it."""
+    folder = tmp_path_factory.mktemp("exported")
+    traced = trace(original.model)
+
+    def export(export_format: str, precision: str) -> Path:
+        target = folder / f"{export_format}-{precision}"
+        if not target.is_dir():
+            calibration = Calibration(images, ["a red ball", "two cats"]) if precision == "int8" else None
+            write_export(
+                *(traced, original.model, original.processor, target),
+                *(ExportFormat(export_format), ExportPrecision(precision), calibration),
+            )
+        return target
+
+    return export
