@@ -58,6 +58,13 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         ),
         _GQA: Instead("the recipe's model is large", f"{_GQA} --model gqa-r101"),
     },
+    "docs/export.md": {
+        "pip install 'mdetr[export]'": Instead("changes the environment"),
+        "mdetr serve --model exports/clevr-tiny": Instead(_SERVES_HTTP),
+        "mdetr export clevr-tiny exports/int8 --precision int8 --calibrate photos": Instead(
+            "takes a minute; tests/export calibrates a small model"
+        ),
+    },
     "docs/fine-tuning.md": {
         "mdetr data synthesize clevr shapes --scenes 400 --seed 7": Instead(
             "draws for a minute", "mdetr data synthesize clevr shapes --scenes 16 --seed 7"

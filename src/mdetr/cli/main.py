@@ -24,6 +24,7 @@ from mdetr.cli.data_view import view
 from mdetr.cli.detect import detect
 from mdetr.cli.download import download
 from mdetr.cli.evaluate import evaluate
+from mdetr.cli.export import export
 from mdetr.cli.ground import ground
 from mdetr.cli.label import label
 from mdetr.cli.models import models
@@ -53,6 +54,7 @@ app.command()(serve)
 app.command()(train)
 app.command()(evaluate)
 app.command()(convert)
+app.command()(export)
 app.command()(models)
 app.command()(recipes)
 app.command()(download)
