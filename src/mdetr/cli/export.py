@@ -66,7 +66,7 @@ def export(
         calibration = Calibration(images) if lines is None else Calibration(images, lines)
     loaded, processor = load(model)
     with Console(stderr=True).status(plain(f"exporting {model}")) as status:
-        export_model(
+        agreement = export_model(
             loaded,
             processor,
             folder,
@@ -75,6 +75,8 @@ def export(
             calibration,
             on_step=lambda step: status.update(plain(step)),
         )
+    if agreement is not None:
+        typer.echo(str(agreement))
     megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
         f"The model is in {folder} ({megabytes:,.1f} MB); try it with: "

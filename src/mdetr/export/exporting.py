@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdetr.errors import CheckpointError
+from mdetr.export.agreement import Agreement, compare
 from mdetr.export.graphs import make_graphs
 from mdetr.export.layout import (
     ExportFormat,
@@ -43,7 +44,7 @@ def export_model(
     precision: ExportPrecision = ExportPrecision.FP32,
     calibration: Calibration | None = None,
     on_step: Callable[[str], None] = lambda step: None,
-) -> None:
+) -> Agreement | None:
     """Export a model: its three graphs, its configuration and processor, and a description.
 
     Args:
@@ -55,6 +56,9 @@ def export_model(
         calibration: Images and texts for int8.
         on_step: Called with the name of each step before it begins.
 
+    Returns:
+        With int8, its agreement with float32 on the images of the calibration.
+
     Raises:
         InvalidInputError: The folder exists and is not empty, a layer cannot be exported, or int8 lacks
             images.
@@ -64,7 +68,7 @@ def export_model(
     images = None if calibration is None else calibration.images
     check_export(folder, export_format, precision, images)
     traced = trace(model, on_step)
-    write_export(traced, model, processor, folder, export_format, precision, calibration, on_step)
+    return write_export(traced, model, processor, folder, export_format, precision, calibration, on_step)
 
 
 def trace(
@@ -98,7 +102,7 @@ def write_export(
     precision: ExportPrecision,
     calibration: Calibration | None = None,
     on_step: Callable[[str], None] = lambda step: None,
-) -> None:
+) -> Agreement | None:
     """Write the folder of an exported model.
 
     Args:
@@ -111,6 +115,9 @@ def write_export(
         calibration: Images and texts for int8.
         on_step: Called with the name of each step before it begins.
 
+    Returns:
+        With int8, its agreement with float32 on the images of the calibration.
+
     Raises:
         CheckpointError: The folder cannot be written.
     """
@@ -118,17 +125,20 @@ def write_export(
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         temporary.mkdir(parents=True)
-        _write_graphs(traced, processor, temporary, export_format, precision, calibration, on_step)
+        agreement = _write_graphs(
+            traced, processor, temporary, export_format, precision, calibration, on_step
+        )
 
         # Write what describes the graphs last
         model.config.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         info = ExportInfo(export_format, precision, model.num_parameters(), version("mdetr"))
         info.write(temporary)
-        (temporary / "README.md").write_text(_readme(info, model, folder.name), encoding="utf-8")
+        (temporary / "README.md").write_text(_readme(info, model, folder.name, agreement), encoding="utf-8")
         if folder.is_dir():
             folder.rmdir()
         os.replace(temporary, folder)
+        return agreement
     except OSError as error:
         raise CheckpointError(
             f"The model could not be written to {folder} ({error}); make room, or choose another folder."
@@ -145,8 +155,8 @@ def _write_graphs(
     precision: ExportPrecision,
     calibration: Calibration | None,
     on_step: Callable[[str], None],
-) -> None:
-    """Convert, quantize and write the graphs of a model."""
+) -> Agreement | None:
+    """Convert, quantize and write the graphs of a model; with int8, compare them with those in float32."""
     import onnx
 
     # Write them in float32, for OpenVINO to read and for the calibration to run
@@ -154,10 +164,11 @@ def _write_graphs(
     work.mkdir()
     for name, proto in traced.items():
         onnx.save(proto, graph_file(work, name, ExportFormat.ONNX))
-    inputs = None
+    inputs = runner = agreement = None
     if precision is ExportPrecision.INT8:
         assert calibration is not None
-        inputs = CalibrationInputs(calibration, processor, graph_runner(work, ExportFormat.ONNX))
+        runner = graph_runner(work, ExportFormat.ONNX)
+        inputs = CalibrationInputs(calibration, processor, runner)
 
     # Make those of the format and the precision
     halve = precision is not ExportPrecision.FP32  # with int8, the weights that stay floats
@@ -177,15 +188,20 @@ def _write_graphs(
         else:
             onnx.save(with_halved_weights(converted) if halve else converted, file)
         del converted  # OpenVINO's keeps its file open
+    if calibration is not None and runner is not None:
+        on_step("comparing the boxes of int8 and fp32")
+        agreement = compare(calibration, processor, runner, graph_runner(folder, export_format))
     shutil.rmtree(work)
+    return agreement
 
 
-def _readme(info: ExportInfo, model: MdetrForObjectDetection, name: str) -> str:
+def _readme(info: ExportInfo, model: MdetrForObjectDetection, name: str, agreement: Agreement | None) -> str:
     """Describe an exported model to those who receive its folder."""
+    compared = "" if agreement is None else f" {agreement}"
     origin = Path(model.name_or_path or "").name or "an MDETR model"
     return f"""# {name}
 
-{origin}, exported by mdetr {info.version} for {info.format.runtime} in {info.precision.value}.
+{origin}, exported by mdetr {info.version} for {info.format.runtime} in {info.precision.value}.{compared}
 
 ```python
 from mdetr import Mdetr

@@ -61,7 +61,7 @@ class CalibrationInputs:
     def __init__(self, calibration: Calibration, processor: MdetrProcessor, runner: GraphRunner) -> None:
         self._images = _evenly(calibration.images, MAX_IMAGES)
         self._texts = list(calibration.texts)
-        self._processor = processor
+        self.processor = processor
         self._runner = runner
 
     def __len__(self) -> int:
@@ -69,14 +69,17 @@ class CalibrationInputs:
 
     def image(self, index: int) -> Arrays:
         """Inputs of the image graph: one image."""
-        inputs = self._processor.image_processor.preprocess(self._images[index])
+        inputs = self.processor.image_processor.preprocess(self._images[index])
         return {name: inputs[name].numpy() for name in ("pixel_values", "pixel_mask")}
 
-    def text(self, index: int) -> Arrays:
-        """Inputs of the text graph: a few texts."""
+    def texts(self, index: int) -> list[str]:
+        """The texts of an image."""
         start = index * TEXTS_PER_IMAGE
-        texts = [self._texts[(start + offset) % len(self._texts)] for offset in range(TEXTS_PER_IMAGE)]
-        encoding = self._processor.tokenize(texts)
+        return [self._texts[(start + offset) % len(self._texts)] for offset in range(TEXTS_PER_IMAGE)]
+
+    def text(self, index: int) -> Arrays:
+        """Inputs of the text graph: the texts of an image."""
+        encoding = self.processor.tokenize(self.texts(index))
         return {name: encoding[name].numpy() for name in ("input_ids", "attention_mask")}
 
     def fusion(self, index: int) -> Arrays:
