@@ -261,6 +261,7 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
         InvalidInputError: It is a baseline, which runs in float32 only, and another type is requested.
     """
     from mdetr.baselines.detectors import evaluate_baseline, is_baseline, load_baseline
+    from mdetr.checkpoints.finding import find_model, is_exported
     from mdetr.evaluation.evaluator import evaluate
     from mdetr.inference.grounder import Mdetr
 
@@ -269,7 +270,8 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
             raise InvalidInputError(f"The baseline in {model.name} runs in float32 only; leave out --dtype.")
         baseline, processor = load_baseline(model.name)
         return baseline.to(model.device), processor, evaluate_baseline
-    loaded = Mdetr.from_pretrained(model.name, model.device, to_torch_dtype(model.dtype))
+    device = None if is_exported(find_model(model.name)) else model.device  # exported ones stay on the CPU
+    loaded = Mdetr.from_pretrained(model.name, device, to_torch_dtype(model.dtype))
     return loaded.model, loaded.processor, evaluate
 
 
