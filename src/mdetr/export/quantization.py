@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 # decoder, its queries and heads, and the first layers of the backbone
 _SENSITIVE = re.compile(
     r"model\.(box_head|token_head|referred_head|answers|proposal_head|queries|query_alignment|token_alignment"
-    r"|mask_attention|decoder|backbone\.body\.(conv_stem|conv1|bn1|blocks\.0))\b"
+    r"|mask_attention|decoder|backbone\.body\.(conv_stem|conv1|bn1|blocks\.[01]))\b"
 )
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules of a node
 
