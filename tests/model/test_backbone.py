@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.backbone import Backbone
+from mdetr.model.folding import fold_frozen_norms
 from tests.model.models import small_config
 
 
@@ -89,3 +91,57 @@ def test_a_feature_pyramid_adds_the_map_of_twice_the_stride_in_front(name: str, 
 def test_a_feature_pyramid_needs_a_map_of_twice_the_stride() -> None:
     with pytest.raises(InvalidInputError, match="feature_pyramid needs a map of stride 64; resnet10t has"):
         Backbone(small_config(backbone_stride=32, feature_pyramid=True))
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet50", "tf_efficientnet_lite0", "mobilenetv3_small_050"])
+def test_folded_norms_give_the_same_features_without_norms(name: str) -> None:
+    backbone = Backbone(small_config(backbone=name, backbone_stride=16)).eval()
+    _vary_norms(backbone)
+    image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        (expected,) = backbone(image)
+        backbone.folds_norms = True
+        (actual,) = backbone(image)
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+    folded = fold_frozen_norms(backbone.body)
+    assert not any("Norm" in type(module).__name__ for module in folded.modules())
+    assert not any("folded" in name for name in backbone.state_dict())
+
+
+def test_folded_norms_follow_the_weights() -> None:
+    backbone = Backbone(small_config()).eval()
+    _vary_norms(backbone)
+    backbone.folds_norms = True
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = backbone(image)[0]
+        backbone.body.layer4[0].bn2.bias.add_(1.0)
+        changed = backbone(image)[0]
+        backbone.folds_norms = False
+        torch.testing.assert_close(changed, backbone(image)[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(before, changed, atol=1e-2)
+
+
+def test_norms_that_are_trained_or_in_another_order_are_not_folded() -> None:
+    trained = Backbone(small_config(backbone_norm="batch")).eval().body
+    folded = fold_frozen_norms(trained)
+    assert [type(module) for module in folded.modules()] == [type(module) for module in trained.modules()]
+
+    class Reversed(nn.Sequential):
+        def forward(self, input: torch.Tensor) -> list[torch.Tensor]:
+            return [self[0](self[1](input))]
+
+    norm = FrozenBatchNorm2d(3)
+    norm.bias.fill_(2.0)
+    body = Reversed(nn.Conv2d(3, 3, 3, padding=1), norm)
+    assert fold_frozen_norms(body) is body
+
+
+def _vary_norms(backbone: Backbone) -> None:
+    """Give the norms constants as after training; new ones change nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for name, buffer in backbone.named_buffers():
+        if name.endswith(("weight", "running_var")):
+            buffer.uniform_(0.5, 1.5, generator=generator)
+        else:
+            buffer.uniform_(-0.5, 0.5, generator=generator)

@@ -94,6 +94,7 @@ class Mdetr:
             _check_exported(device, dtype)
             return cls(*load_exported(folder))
         model, processor = load(name, dtype, mirror, keep_download)
+        model.backbone.folds_norms = True
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.config import MdetrConfig
+from mdetr.model.folding import FoldedBody
 
 
 class Backbone(nn.Module):
@@ -21,6 +22,8 @@ class Backbone(nn.Module):
     `body` is timm's module and keeps timm's keys. `channels` is the number of features of its map.
     `fine_channels` are those of the maps of a half, a quarter and an eighth of the stride, which masks need.
     `coarse_channels` are those of the map of twice the stride, which a feature pyramid adds (0 without one).
+    With `folds_norms`, frozen norms are folded into convolutions where no gradients are needed, which is
+    faster and takes the memory of another copy of the weights.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -44,6 +47,8 @@ class Backbone(nn.Module):
                     module.eps = config.backbone_norm_eps
 
         self.body = body
+        self.folds_norms = False
+        self._folded_body = FoldedBody()
         self.num_fixed_stages = config.backbone_fixed_stages or 0
         self.fix_stages()
 
@@ -73,7 +78,12 @@ class Backbone(nn.Module):
             With a feature pyramid the map of twice the stride; then (I, channels, H / stride, W / stride);
             then the finer maps, if masks need them.
         """
-        return self.body(pixel_values.contiguous(memory_format=torch.channels_last))[::-1]
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        if self.folds_norms and not (
+            self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        ):
+            return self._folded_body(self.body, pixel_values)[::-1]
+        return self.body(pixel_values)[::-1]
 
 
 def _make_body(config: MdetrConfig) -> Any:
