@@ -16,6 +16,7 @@ from mdetr.processing.coordinates import Box, Span, Spans
 
 MIN_OVERLAP = 0.5  # IoU above which two boxes may show the same object
 SOURCE = "combined"
+_PAIRS = 1 << 20  # of boxes that are compared at once
 
 
 def combine_records(
@@ -57,17 +58,19 @@ def conflict_matrix(records: Sequence[Record]) -> npt.NDArray[np.bool_]:
         all_boxes.extend(record.boxes)
     boxes = np.array(all_boxes, dtype=np.float64).reshape(-1, 4)
 
-    # Compare the IoU of every two boxes, without a division by the area of empty boxes
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    intersection = (high - low).clip(min=0).prod(-1)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    union = area[:, None] + area[None] - intersection
-    first, second = np.nonzero(intersection > MIN_OVERLAP * union)
-
-    # Transfer the overlaps to the records
+    # Compare the IoU of every two boxes, without a division by the area of empty boxes; some boxes with all
+    # at once, because the memory for all pairs grows with the square of their number
     conflicts = np.zeros((len(records), len(records)), dtype=bool)
-    conflicts[owners[first], owners[second]] = True
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    rows = max(1, _PAIRS // max(1, len(boxes)))
+    for start in range(0, len(boxes), rows):
+        some = boxes[start : start + rows, None]
+        low = np.maximum(some[..., :2], boxes[None, :, :2])
+        high = np.minimum(some[..., 2:], boxes[None, :, 2:])
+        intersection = (high - low).clip(min=0).prod(-1)
+        union = area[start : start + rows, None] + area[None] - intersection
+        first, second = np.nonzero(intersection > MIN_OVERLAP * union)
+        conflicts[owners[start + first], owners[second]] = True
     np.fill_diagonal(conflicts, False)
     return conflicts
 

@@ -11,7 +11,7 @@ from mdetr.inference.batching import Batch, Predictor
 from mdetr.inference.detector import Detector
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
 from mdetr.model.interface import MdetrOutput
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.processor import MdetrProcessor, is_fraction
 
 
 def grounding_predictor(
@@ -101,7 +101,7 @@ def check_fraction(name: str, value: float) -> None:
     Raises:
         InvalidInputError: It is not.
     """
-    if not 0 <= value <= 1:
+    if not is_fraction(value):
         raise InvalidInputError(f"Expected {name} between 0 and 1, got {value}.")
 
 

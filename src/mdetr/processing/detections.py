@@ -65,7 +65,7 @@ class Detections(Sequence[Grounding]):
         referred_scores: (n,) float32, score * p(the text as a whole refers to the object).
 
     Raises:
-        InvalidInputError: The arrays differ in length.
+        InvalidInputError: The arrays differ in length, or a box is not four numbers.
     """
 
     boxes_xyxy: NDArray[np.float32]
@@ -78,8 +78,11 @@ class Detections(Sequence[Grounding]):
 
     def __post_init__(self) -> None:
         """Convert the arguments to the types above, and check their lengths."""
+        boxes = np.asarray(self.boxes_xyxy, np.float32)
+        if boxes.size and boxes.shape[-1] != 4:
+            raise InvalidInputError(f"Expected four numbers for each box in Detections, got {boxes.shape}.")
         values = {
-            "boxes_xyxy": np.asarray(self.boxes_xyxy, np.float32).reshape(-1, 4),
+            "boxes_xyxy": boxes.reshape(-1, 4),
             "scores": np.asarray(self.scores, np.float32),
             "phrases": None if self.phrases is None else tuple(self.phrases),
             "spans": None if self.spans is None else tuple(self.spans),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
 import struct
 import warnings
@@ -47,21 +48,12 @@ _DAMAGED_FILE_ERRORS = (
 )
 """Exceptions that PIL's decoders raise on damaged files."""
 
-_TRANSPOSITIONS = MappingProxyType(
-    {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-)
-"""EXIF orientation -> transposition that makes the image upright."""
+_FLIPS = MappingProxyType({2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)})
+"""EXIF orientation -> dimensions of (3, H, W) to flip, after H and W are swapped if it is in `_ROTATED`."""
 
 _TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _ROTATED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
+_STRIP = 1 << 20  # pixels that are converted at once
 
 
 def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 height width"]:
@@ -175,7 +167,7 @@ def is_single(images: object) -> bool:
     """Return whether the argument is one image, and not an iterable or an array (N, H, W, C) of images."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim != 4
-    kinds = str | os.PathLike | bytes | bytearray | Image.Image | Mapping
+    kinds = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Mapping
     return isinstance(images, kinds) or hasattr(images, "read") or not isinstance(images, Iterable)
 
 
@@ -263,6 +255,8 @@ def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", UserWarning)  # about unusual EXIF data
             opened = Image.open(source)
         with opened:
+            if opened.format == "EPS":  # a program, which PIL would run with Ghostscript
+                raise InvalidInputError(f"{name} is PostScript, which is not read; save it as a PNG file.")
             yield opened
     except UnidentifiedImageError:
         raise InvalidInputError(
@@ -280,14 +274,28 @@ def _decode(image: Image.Image, name: str) -> UInt8[Tensor, "3 height width"]:
     _check_size(image, name)
     try:
         image.load()  # before reading EXIF data, because some formats transpose the image themselves
-        transposition = _TRANSPOSITIONS.get(_orientation(image))
-        upright = image if transposition is None else image.transpose(transposition)
-        rgb = _to_8_bit(upright).convert("RGB")
+        orientation = _orientation(image)
+        pixels = _rgb_pixels(_to_8_bit(image))
     except _DAMAGED_FILE_ERRORS as error:
         raise InvalidInputError(
             f"{name} is damaged or cut off ({error}); download or copy it again."
         ) from None
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+    if orientation in _ROTATED:
+        pixels = pixels.transpose(1, 2)
+    return pixels.flip(_FLIPS.get(orientation, ())).contiguous()
+
+
+def _rgb_pixels(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    """Convert an image to RGB strip by strip, because copies of a large image take gigabytes."""
+    width, height = image.size
+    pixels = torch.empty(3, height, width, dtype=torch.uint8)
+    rows = max(1, _STRIP // width)
+    for start in range(0, height, rows):
+        end = min(start + rows, height)
+        strip = image if rows >= height else image.crop((0, start, width, end))
+        strip = strip if strip.mode == "RGB" else strip.convert("RGB")
+        pixels[:, start:end] = torch.from_numpy(np.array(strip)).permute(2, 0, 1)
+    return pixels
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -309,7 +317,7 @@ def _orientation(image: Image.Image) -> int:
             value = exif.get(ExifTags.Base.Orientation)
     except _DAMAGED_FILE_ERRORS:
         return 1
-    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
+    return value if isinstance(value, int) and value in _FLIPS else 1
 
 
 def _has_late_exif(image: Image.Image) -> bool:
@@ -337,6 +345,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
     Of 16 bits the high byte is used.
     """
+    if image.mode == "La":  # premultiplied; PIL converts it to no mode but this one
+        return image.convert("LA")
     if image.mode == "F":
         return Image.fromarray(_scaled(np.asarray(image)))
     if not image.mode.startswith("I"):
@@ -344,21 +354,37 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        return Image.fromarray(_scaled(values.astype(np.float64)))
+        return Image.fromarray(_scaled(values))
     return Image.fromarray((values >> 8 if image.mode != "I" or high > 255 else values).astype(np.uint8))
 
 
 def _scaled(values: Num[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
     """Scale values of any range to uint8, as described in `load_image`."""
-    finite = np.isfinite(values)
-    values = np.where(finite, values, 0).astype(np.float64)
-    known = values[finite]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    rows = max(1, _STRIP // values.shape[1])
+    strips = [slice(start, start + rows) for start in range(0, len(values), rows)]
+
+    # Find the range of the finite values
+    low, high, are_whole = math.inf, -math.inf, True
+    for strip in strips:
+        known = values[strip][np.isfinite(values[strip])]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+            are_whole = are_whole and bool((known == known.round()).all())
+    if low > high:
+        low = high = 0.0
+
+    # Scale them
+    offset, span = low, max(high - low, np.finfo(np.float64).tiny)
     if low >= 0 and high <= 1:
-        values = values * 255
-    elif not (low >= 0 and high <= 255 and bool((known == known.round()).all())):
-        values = (values - low) / max(high - low, np.finfo(np.float64).tiny) * 255
-    return np.where(finite, values.clip(0, 255).round(), 0).astype(np.uint8)
+        offset, span = 0.0, 1.0
+    elif low >= 0 and high <= 255 and are_whole:
+        offset, span = 0.0, 255.0
+    scaled = np.zeros(values.shape, np.uint8)
+    for strip in strips:
+        finite = np.isfinite(values[strip])
+        part = (np.where(finite, values[strip], 0).astype(np.float64) - offset) / span * 255
+        scaled[strip] = np.where(finite, part.clip(0, 255).round(), 0)
+    return scaled
 
 
 def _from_array(array: NDArray[Any]) -> UInt8[Tensor, "3 height width"]:
@@ -377,6 +403,11 @@ def _from_array(array: NDArray[Any]) -> UInt8[Tensor, "3 height width"]:
 
 def _from_tensor(tensor: Tensor) -> UInt8[Tensor, "3 height width"]:
     """Convert a tensor (3, H, W), (4, H, W), (1, H, W) or (H, W)."""
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise InvalidInputError(
+            "Expected an image tensor with a value for each pixel, got a sparse or meta tensor; convert it "
+            "with to_dense() first."
+        )
     channels_first = tensor[None] if tensor.ndim == 2 else tensor
     if channels_first.ndim != 3 or channels_first.shape[0] not in (1, 3, 4) or tensor.numel() == 0:
         raise InvalidInputError(

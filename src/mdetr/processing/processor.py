@@ -46,6 +46,14 @@ from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts, u
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 
 
+def is_fraction(value: Any) -> bool:
+    """Return whether a value is a number from 0 to 1."""
+    try:
+        return bool(0 <= value <= 1)
+    except (TypeError, ValueError, RuntimeError):  # texts, and arrays and tensors of several numbers
+        return False
+
+
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
     """Load the tokenizer of RoBERTa, which the released models use, from the package."""
     return RobertaTokenizer.from_pretrained(Path(__file__).parents[1] / "assets" / "roberta")
@@ -253,7 +261,7 @@ class MdetrProcessor(ProcessorMixin):
             InvalidInputError: It is not between 0 and 1.
         """
         chosen = self.default_threshold if threshold is None else threshold
-        if not 0 <= chosen <= 1:
+        if not is_fraction(chosen):
             raise InvalidInputError(f"Expected a threshold between 0 and 1, got {chosen}.")
         return float(chosen)
 

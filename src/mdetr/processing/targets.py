@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as tv
@@ -59,11 +60,14 @@ def make_targets(
         Targets of the losses, padded to the largest number of boxes.
 
     Raises:
-        InvalidInputError: A target is incomplete, a span is outside its text, or an answer is not in the
-            model's vocabulary.
+        InvalidInputError: A target is incomplete, a box is empty or not finite, a span is outside its text,
+            or an answer is not in the model's vocabulary.
     """
     if len(targets) != len(texts):
         raise InvalidInputError(f"Expected a target for each of the {len(texts)} texts, got {len(targets)}.")
+    for text, target in zip(texts, targets, strict=True):
+        _check_target(target, text.text)
+
     # Allocate padded tensors
     num_texts, num_tokens = len(texts), len(texts[0].token_spans)
     num_boxes = max(len(target["boxes"]) for target in targets)
@@ -77,12 +81,11 @@ def make_targets(
 
     # Fill in the target of each text
     for row, (text, target, layout) in enumerate(zip(texts, targets, layouts, strict=True)):
-        _check_target(target, text.text)
         height, width = layout.given
         count = len(target["boxes"])
         box_mask[row, :count] = True
         if count:
-            xyxy = torch.tensor(target["boxes"], dtype=torch.float32)
+            xyxy = _boxes_xyxy(target)
             boxes[row, :count] = box_convert(xyxy, "xyxy", "cxcywh") / torch.tensor([width, height] * 2)
         for box, spans in enumerate(target["spans"]):
             for first, last in token_ranges(text, spans):
@@ -146,8 +149,11 @@ def _check_target(target: TargetInput, text: str) -> None:
         text: Its text.
 
     Raises:
-        InvalidInputError: A field has another length than the boxes, or a span is outside the text.
+        InvalidInputError: A field is missing or has another length than the boxes, or a span is outside the
+            text.
     """
+    if not isinstance(target, Mapping) or not {"boxes", "spans"} <= target.keys():
+        raise InvalidInputError('Expected a target with "boxes" and "spans" for each text.')
     count = len(target["boxes"])
     if len(target["spans"]) != count:
         raise InvalidInputError(
@@ -159,9 +165,47 @@ def _check_target(target: TargetInput, text: str) -> None:
             f"Expected is_referred for each of the {count} boxes of a target, got {len(referred)}."
         )
     for spans in target["spans"]:
-        for start, end in spans:
-            if not 0 <= start < end <= len(text):
+        for span in spans:
+            if not _is_span_of(span, len(text)):
+                shown = ", ".join(map(str, span)) if isinstance(span, Sequence) else span
                 raise InvalidInputError(
-                    f"Span ({start}, {end}) is empty or outside its text of {len(text)} characters: "
-                    f"{text[:40]!r}."
+                    f"Span ({shown}) is empty or outside its text of {len(text)} characters, or not a start "
+                    f"and an end: {text[:40]!r}."
                 )
+
+
+def _is_span_of(span: Any, length: int) -> bool:
+    """Return whether a value is the start and the end of some characters of a text."""
+    try:
+        start, end = map(operator.index, span)
+    except (TypeError, ValueError):
+        return False
+    return 0 <= start < end <= length
+
+
+def _boxes_xyxy(target: TargetInput) -> Float[Tensor, "boxes 4"]:
+    """Convert the boxes of a target, which has some, to a tensor.
+
+    Args:
+        target: The target.
+
+    Returns:
+        x0, y0, x1, y1 in pixels.
+
+    Raises:
+        InvalidInputError: A box is not four numbers, is not finite, or is empty.
+    """
+    try:
+        boxes = torch.as_tensor(target["boxes"], dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        boxes = torch.zeros(0)
+    if boxes.shape != (len(target["boxes"]), 4):
+        raise InvalidInputError("Expected four numbers x0, y0, x1, y1 for each box of a target.")
+    wrong = ~(boxes.isfinite().all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1))
+    if wrong.any():
+        shown = ", ".join(f"{value:g}" for value in boxes[wrong][0].tolist())
+        raise InvalidInputError(
+            f"The box ({shown}) of a target is not finite or is empty; a box is x0, y0, x1, y1 with x0 < x1 "
+            "and y0 < y1."
+        )
+    return boxes

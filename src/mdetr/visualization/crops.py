@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image, ImageDraw
 
 from mdetr.processing.coordinates import Box
-from mdetr.visualization.plot import BLACK, PALETTE, WHITE, load_font
+from mdetr.visualization.plot import BLACK, PALETTE, WHITE, load_font, one_line
 
 CAPTION_HEIGHT = 22  # pixels
 _CONTEXT = 0.2  # of the longer side of the box, shown on each side of it
@@ -42,6 +42,7 @@ def draw_crop(image: Image.Image, box: Box, caption: str, size: int) -> Image.Im
     # Write the caption below
     picture = Image.new("RGB", (size, size + CAPTION_HEIGHT), WHITE)
     picture.paste(tile, (0, 0))
+    caption = one_line(caption)
     font = load_font(13, caption)
     ImageDraw.Draw(picture).text((2, size + CAPTION_HEIGHT / 2), caption, fill=BLACK, font=font, anchor="lm")
     return picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,7 @@ def with_heading(title: str, picture: Image.Image) -> Image.Image:
     size = min(max(15, picture.width // 28), 24)
     strip = Image.new("RGB", (picture.width, size * 2), HEADING)
     draw = ImageDraw.Draw(strip)
-    draw.text((MARGIN, size), title, fill=WHITE, font=load_font(size, title), anchor="lm")
+    draw.text((MARGIN, size), one_line(title), fill=WHITE, font=load_font(size, title), anchor="lm")
     return _stack(strip, picture)
 
 
@@ -217,6 +218,11 @@ def text_color(background: Color) -> Color:
     contrast_of_black = (luminance + 0.05) / (_luminance(BLACK) + 0.05)
     contrast_of_white = 1.05 / (luminance + 0.05)
     return BLACK if contrast_of_black >= contrast_of_white else WHITE
+
+
+def one_line(text: str) -> str:
+    """Replace line breaks and other white space by single spaces; PIL measures single lines only."""
+    return " ".join(text.split())
 
 
 def _luminance(color: Color) -> float:
@@ -290,11 +296,16 @@ def _draw_labels(
 
 def _wordings(grounding: Grounding, room: float, width_of: Callable[[str], float]) -> list[str]:
     """List the wordings of a label: the phrase, shortened to fit, with the score; the score alone."""
-    phrase, score = grounding.phrase or "?", f"{grounding.score:.2f}"
+    phrase, score = one_line(grounding.phrase) or "?", f"{grounding.score:.2f}"
     label = f"{phrase} {score}"
-    while width_of(label) > room and len(phrase) > 1:
-        phrase = phrase[:-1]
-        label = f"{phrase.rstrip(' .')}… {score}"
+    if width_of(label) > room and len(phrase) > 1:
+        # Find the longest beginning that fits by bisection: measuring takes time, and a phrase may be long
+        def shortened(length: int) -> str:
+            return f"{phrase[:length].rstrip(' .')}… {score}"
+
+        lengths = range(1, len(phrase))
+        count = bisect_right(lengths, room, key=lambda length: width_of(shortened(length)))
+        label = shortened(max(count, 1))
     return [label, score]
 
 
