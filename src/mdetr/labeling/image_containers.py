@@ -80,6 +80,8 @@ def open_container(source: str) -> Container:
         if name.endswith(".parquet"):
             return _ParquetFile(source)
         return _TarFile(source)
+    except InvalidInputError:  # a ValueError too, but its sentence is complete
+        raise
     except _DAMAGED_FILE_ERRORS as error:
         raise _cannot_be_read(source, error) from None
 
@@ -199,7 +201,7 @@ class _ParquetFile:
         value = self._group[1][row - self._starts[group]]
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
-            raise InvalidInputError(f"Row {row} of {self._source} holds no image.")
+            raise InvalidInputError(f"Row {row} of {self._source} holds no image; leave the row out, or check the column.")
         return content
 
     def _names_of_rows(self, kind: pa.DataType) -> Iterator[tuple[Any, str | None]]:
