@@ -201,7 +201,9 @@ class _ParquetFile:
         value = self._group[1][row - self._starts[group]]
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
-            raise InvalidInputError(f"Row {row} of {self._source} holds no image; leave the row out, or check the column.")
+            raise InvalidInputError(
+                f"Row {row} of {self._source} holds no image; leave the row out, or check the column."
+            )
         return content
 
     def _names_of_rows(self, kind: pa.DataType) -> Iterator[tuple[Any, str | None]]:
