@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import sys
 import tarfile
 import threading
 import zipfile
@@ -18,6 +19,7 @@ import pytest
 
 from mdetr.errors import InvalidInputError
 from mdetr.labeling.image_list import ImageReference, list_images
+from mdetr.processing.images import load_image
 from tests.labeling.conftest import SCENES
 
 FILES = sorted(SCENES.glob("*.png"))[:3]
@@ -194,3 +196,37 @@ def test_an_encrypted_or_vanished_member_is_refused(tmp_path: Path) -> None:
     assert references[0].read() == CONTENTS[0]
     with pytest.raises(InvalidInputError, match=r"photos\.zip cannot be read"):
         references[1].read()
+
+
+def test_a_source_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    shutil.copy(FILES[0], tmp_path / "a.png")
+    assert len(list_images([str(tmp_path), str(tmp_path)])) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path / "bad") + b"\xff.jpg")).write_bytes(CONTENTS[0])
+    with pytest.raises(InvalidInputError, match=r"bad\\udcff\.jpg' is not UTF-8; rename the file"):
+        list_images([str(tmp_path)])
+
+
+def test_a_link_without_its_target_is_listed_and_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "nowhere.png")
+    (reference,) = list_images([str(tmp_path)])
+    with pytest.raises(InvalidInputError, match="There is no image at"):
+        load_image(reference.read())
+
+
+def test_paths_in_a_column_of_encoded_images_are_read(tmp_path: Path) -> None:
+    shutil.copy(FILES[0], tmp_path / "a.png")
+    values = [
+        {"bytes": None, "path": "a.png"},
+        {"bytes": None, "path": "nowhere.png"},
+        {"bytes": CONTENTS[1], "path": "b.png"},
+    ]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(values, kind)}), tmp_path / "images.parquet")
+    first, missing, last = list_images([str(tmp_path / "images.parquet")])
+    assert (first.read(), last.read()) == (FILES[0].read_bytes(), CONTENTS[1])
+    with pytest.raises(InvalidInputError, match=r"The image nowhere\.png of .* cannot be read"):
+        missing.read()

@@ -44,7 +44,7 @@ def test_other_settings_are_refused_with_their_name(tmp_path: Path) -> None:
     LabelPlan.create(tmp_path, SETTINGS, _images(1))
     with pytest.raises(InvalidInputError, match=r"threshold was 0\.7, now it is 0\.5"):
         LabelPlan.open(tmp_path, replace(SETTINGS, threshold=0.5))
-    with pytest.raises(InvalidInputError, match="phrases was"):
+    with pytest.raises(InvalidInputError, match="made with other classes or phrases"):
         LabelPlan.open(tmp_path, replace(SETTINGS, phrases=SETTINGS.phrases[:1]))
 
 

@@ -178,7 +178,11 @@ def _open_plan(folder: Path, settings: LabelSettings, is_first: bool) -> LabelPl
     from mdetr.labeling.plan import LabelPlan
 
     if LabelPlan.exists(folder):
-        return LabelPlan.open(folder, settings)
+        plan = LabelPlan.open(folder, settings)
+        if is_first:
+            images = counted(plan.num_images, "image")
+            typer.echo(f"Continuing with the {images} that the first run listed in {folder}.", err=True)
+        return plan
     if not is_first:
         return LabelPlan.wait_for(folder, settings)
     return LabelPlan.create(folder, settings, _list_images(settings))
@@ -248,7 +252,11 @@ def _export(plan: LabelPlan, formats: list[LabelFormat]) -> None:
         typer.echo(f"unsure boxes: {report.num_unsure:,}, in {plan.folder / 'unsure.csv'}")
     if report.num_failed:
         images = counted(report.num_failed, "image")
-        typer.echo(f"mdetr: {images} could not be used, see {plan.folder / 'failed.csv'}:", err=True)
+        typer.echo(
+            f"mdetr: {images} could not be used, see {plan.folder / 'failed.csv'} (to try them again, choose "
+            "another folder):",
+            err=True,
+        )
         for name, error in report.failures:
             typer.echo(printable(f"  {name}: {error}"), err=True)
 

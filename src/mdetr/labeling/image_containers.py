@@ -9,6 +9,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from mdetr.data.sources.image_sizes import is_image_name
 from mdetr.errors import InvalidInputError, MissingDependencyError
 from mdetr.files import is_address
+from mdetr.processing.addresses import read_address
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -200,11 +202,22 @@ class _ParquetFile:
             self._group = group, table.column(0).to_pylist()
         value = self._group[1][row - self._starts[group]]
         content = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(value, dict) and content is None and value.get("path"):
+            return self._read_beside(value["path"])
         if not isinstance(content, bytes):
             raise InvalidInputError(
                 f"Row {row} of {self._source} holds no image; leave the row out, or check the column."
             )
         return content
+
+    def _read_beside(self, path: str) -> bytes:
+        """Read the image at a path, relative to the folder of the Parquet file, or at an address."""
+        try:
+            return read_address(path) if is_address(path) else (Path(self._source).parent / path).read_bytes()
+        except OSError as error:
+            raise InvalidInputError(
+                f"The image {path} of {self._source} cannot be read ({error.strerror}); check the path."
+            ) from None
 
     def _names_of_rows(self, kind: pa.DataType) -> Iterator[tuple[Any, str | None]]:
         """Yield the path or address of each row, if the column has one, and the name of its image."""

@@ -70,9 +70,10 @@ def list_images(sources: Sequence[str]) -> list[ImageReference]:
     """
     references: list[ImageReference] = []
     taken: set[str] = set()
-    for source in sources:
+    for source in dict.fromkeys(sources):
         found = False
         for reference in _expand(source):
+            _check_is_text(reference.source, reference.name)
             name = _unique_name(reference.name, taken)
             references.append(ImageReference(name, reference.source, reference.member))
             found = True
@@ -105,7 +106,12 @@ def _expand_path(path: Path) -> Iterator[ImageReference]:
 
     # Prefer images; a folder without any may hold archives
     try:
-        files = sorted(file for file in path.absolute().rglob("*") if file.is_file())
+        # A link without its target is listed too, and reported when it is read
+        files = sorted(
+            file
+            for file in path.absolute().rglob("*")
+            if file.is_file() or (file.is_symlink() and not file.exists())
+        )
     except OSError as error:
         raise InvalidInputError(f"The folder {path} cannot be read ({error.strerror}).") from None
     yield from _expand_files([(str(file), file.relative_to(path.absolute()).as_posix()) for file in files])
@@ -190,6 +196,14 @@ def _beside(source: str, path: str) -> str:
 def _name_of_path(path: str) -> str:
     """Return a relative path unchanged, and of an absolute one the file name."""
     return Path(path).name if Path(path).expanduser().is_absolute() else path
+
+
+def _check_is_text(source: str, name: str) -> None:
+    """Refuse a name of bytes that are no UTF-8, which the formats of labels cannot hold."""
+    try:
+        f"{source}{name}".encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"The name of the file {source!a} is not UTF-8; rename the file.") from None
 
 
 def _is_hidden(name: str) -> bool:

@@ -165,6 +165,11 @@ class LabelPlan:
 
         # Refuse to mix the labels of different settings
         for name, value in settings.to_dict().items():
+            if earlier.get(name) != value and name == "phrases":
+                raise InvalidInputError(
+                    f"The labels in {folder} were made with other classes or phrases. Repeat the earlier "
+                    "command to complete them, or choose another folder."
+                )
             if earlier.get(name) != value:
                 raise InvalidInputError(
                     f"The labels in {folder} were made with another setting: {name} was "

@@ -92,10 +92,9 @@ def test_images_may_be_in_subfolders_like_those_of_the_annotations(tmp_path: Pat
         _image(tmp_path / folder / "a.jpg")
     for folder in ("day", "night"):
         _annotate(tmp_path / "Annotations" / folder / "a.xml", _object("dog", 1, 1, 5, 5))
-    assert [record.image for record in read_voc(tmp_path, "train")] == [
-        "images/day/a.jpg",
-        "images/night/a.jpg",
-    ]
+    records = list(read_voc(tmp_path, "train"))
+    assert [record.image for record in records] == ["images/day/a.jpg", "images/night/a.jpg"]
+    assert [record.id for record in records] == ["day/a-dog", "night/a-dog"]
 
 
 @pytest.mark.parametrize(

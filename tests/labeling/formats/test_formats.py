@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import yaml
 from label_studio_sdk.label_interface import LabelInterface
 
 from mdetr.data.record import Record
@@ -135,3 +136,9 @@ def test_scores_are_kept_for_training(labeled: LabeledData) -> None:
         scores = json.loads(record.extra or "")["scores"]
         assert len(scores) == len(record.boxes)
         assert all(score >= 0.7 for score in scores)
+
+
+def test_the_settings_of_yolo_name_no_folder_so_that_they_work_from_anywhere(labeled: LabeledData) -> None:
+    settings = yaml.safe_load((labeled.folder / export_labels(labeled, LabelFormat.YOLO)).read_text())
+    assert set(settings) == {"train", "val", "names"}
+    assert (labeled.folder / settings["train"]).is_dir()

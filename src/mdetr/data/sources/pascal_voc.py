@@ -88,13 +88,21 @@ def read_voc(
                 box = cut_box((x0 - 1, y0 - 1, x1, y1), width, height, slack=1)
             if not thing.is_difficult:
                 boxes.append(ClassBox(thing.name, box))
-        base = Record(folder.resolve().name, split, file.stem, image, image, width, height, "")
+        base = Record(folder.resolve().name, split, _image_id(file, folder), image, image, width, height, "")
         difficult = LeftOut("objects marked difficult", len(annotation.objects) - len(boxes))
         empty = LeftOut("images without objects", not annotation.objects)
         return [*class_records(base, boxes), difficult, empty]
 
     entries = ((str(file), file) for file in _annotation_files(folder, split))
     yield from convert_entries(entries, convert, on_bad, left_out)
+
+
+def _image_id(file: Path, folder: Path) -> str:
+    """Name an image by its XML; in subfolders of Annotations, files of one name may be of several images."""
+    try:
+        return file.relative_to(folder / "Annotations").with_suffix("").as_posix()
+    except ValueError:
+        return file.stem
 
 
 def _annotation_files(folder: Path, split: str) -> list[Path]:

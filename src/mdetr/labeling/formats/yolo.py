@@ -35,7 +35,8 @@ def write_yolo(data: LabeledData) -> str:
         with atomic_write(file) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
 
-    settings = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(data.class_names))}
+    # Without "path", readers look beside the file, wherever they are started
+    settings = {"train": "images", "val": "images", "names": dict(enumerate(data.class_names))}
     with atomic_write(data.folder / "data.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return "data.yaml"
