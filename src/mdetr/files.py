@@ -1,4 +1,4 @@
-"""Atomic writing of files, and addresses of images."""
+"""Atomic writing of files, parsing of YAML, and addresses of images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from mdetr.errors import InvalidInputError
 
 
 @contextmanager
@@ -50,6 +53,37 @@ def give_ordinary_permissions(file: Path) -> None:
         shutil.copymode(example, file)
     finally:
         example.unlink()
+
+
+def parse_yaml(text: str, loader: Any) -> Any:
+    """Parse a text in YAML.
+
+    Args:
+        text: The text.
+        loader: A loader of PyYAML that makes no objects of Python, such as `yaml.SafeLoader`.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        InvalidInputError: It is not YAML, has a value such as the date 2020-99-99, or is nested too deeply.
+    """
+    import yaml
+
+    try:
+        return yaml.load(text, loader)
+    except RecursionError:
+        raise InvalidInputError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidInputError(" ".join(str(error).split())) from None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is that of a file; false for names that no file can have, such as long ones."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def is_data_address(image: object) -> bool:

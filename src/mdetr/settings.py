@@ -8,3 +8,5 @@ from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid")  # a misspelled key is an error
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

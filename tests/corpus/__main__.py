@@ -25,10 +25,13 @@ def main() -> int:
         for outcome in report.outcomes if arguments.show else report.wrong:
             print(f"{report.kind}, {outcome.case}: {outcome.verdict}: {outcome.detail}")
     rows = [
-        (report.kind, *map(str, (len(report.outcomes), *map(report.count, ("right", "refused", "wrong")))),
-         f"{report.seconds:.0f}")
+        (
+            report.kind,
+            *map(str, (len(report.outcomes), *map(report.count, ("right", "refused", "wrong")))),
+            f"{report.seconds:.0f}",
+        )
         for report in reports
-    ]  # fmt: skip
+    ]
     totals = [str(sum(int(row[column]) for row in rows)) for column in range(1, 6)]
     for row in [("kind", "inputs", "right", "refused plainly", "wrong", "seconds"), *rows, ("all", *totals)]:
         print(f"{row[0]:<12}{row[1]:>8}{row[2]:>8}{row[3]:>17}{row[4]:>8}{row[5]:>9}")

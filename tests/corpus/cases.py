@@ -17,7 +17,7 @@ from mdetr.errors import MdetrError
 if TYPE_CHECKING:
     from mdetr import Mdetr
 
-KINDS = ("images", "texts", "boxes")
+KINDS = ("images", "objects", "texts", "boxes", "annotations", "entries", "recipes")
 OUTPUT = "output"  # what a case writes in its folder, which must not exist after a refusal
 LONGEST = 500  # characters of a message that is still one plain sentence
 _TRACES = re.compile(r"Traceback|Unexpected \w+|\w+(Error|Exception)\(|object at 0x|\n")
@@ -69,7 +69,7 @@ def judge(case: Case, folder: Path) -> Outcome:
     except MdetrError as error:
         return _judge_refusal(case, folder, str(error))
     except BaseException as error:
-        return Outcome(case.name, "wrong", f"{type(error).__name__}: {error}")
+        return Outcome(case.name, "wrong", f"{type(error).__name__}: {str(error)[:400]}")
     if isinstance(case.expected, Refused) or value != case.expected:
         return Outcome(case.name, "wrong", f"gave {value!r:.400}, not {case.expected!r:.400}")
     return Outcome(case.name, "right", f"{value!r:.200}")
@@ -109,14 +109,25 @@ def model() -> Mdetr:
 
 def command(*arguments: object) -> str:
     """Run the command `mdetr` in this process, and return what it prints; raise MdetrError if it fails."""
-    from mdetr.cli.main import main
-
+    main = _main()
     printed, complaint = io.StringIO(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(complaint):
         code = main([str(argument) for argument in arguments])
     if code:
-        raise MdetrError(complaint.getvalue().strip())
+        lists, _, sentence = complaint.getvalue().strip().rpartition("mdetr: ")
+        assert sentence, lists
+        raise MdetrError(sentence)
     return printed.getvalue() + complaint.getvalue()
+
+
+@cache
+def _main() -> Callable[[list[str]], int]:
+    """The function of the command, with the tree of subcommands built once instead of at every call."""
+    import typer.main
+
+    program = import_module("mdetr.cli.main")
+    program.app = typer.main.get_command(program.app)
+    return program.main
 
 
 def refused(names: dict[str, Callable[[Path], Any]], words: str) -> list[Case]:

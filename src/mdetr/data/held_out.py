@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
 from mdetr.data.store import Store
 from mdetr.errors import RecipeError
-from mdetr.settings import STRICT
+from mdetr.settings import STRICT, Positive
 
 HELD_OUT = 10  # one of this many images is for validation
 _COMPARED = 8  # number of images with the same id whose contents are compared
@@ -35,7 +35,7 @@ class TrainStore:
     """
 
     store: Path
-    weight: PositiveFloat = 1.0
+    weight: Positive = 1.0
     part: Part = "all"
 
 

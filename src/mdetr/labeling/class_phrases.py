@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import parse_yaml
 from mdetr.processing.texts import check_text
 
 _EXAMPLE = "`dog: [a dog, a puppy]` or `dog: {phrases: [a dog], threshold: 0.5}`"
@@ -56,11 +57,11 @@ def read_class_phrases(file: Path) -> list[ClassPhrase]:
     """
     try:
         # All scalars as text, whatever they look like: a class may be called "no"
-        content: Any = yaml.load(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+        content: Any = parse_yaml(file.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
     except OSError as error:
         raise InvalidInputError(f"The file {file} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{file} is not YAML in UTF-8 ({' '.join(str(error).split())}).") from None
+    except (InvalidInputError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{file} is not YAML in UTF-8 ({error}).") from None
     if not isinstance(content, dict) or not content:
         raise InvalidInputError(f"{file}: expected classes with their phrases, such as {_EXAMPLE}.")
 

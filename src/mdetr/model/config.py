@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import fields
 from types import MappingProxyType
@@ -21,6 +22,8 @@ TOKEN_TARGETS = ("binary", "uniform")
 TRANSFORMER_NORMS = ("post", "pre")
 EARLIER_NAMES = MappingProxyType({"attention_heads": "attention_heads", "feedforward_size": "ffn_dim"})
 """Fields of earlier configurations and recipes, for encoder and decoder -> what these call it."""
+_MAY_BE_ZERO = ("alignment_size", "backbone_fixed_stages", "encoder_layers", "decoder_layers")
+_FROM_THE_END = ("answer_layer",)  # an index, which may be negative
 
 
 @no_type_check  # transformers makes `__init__`, whose arguments the check of shapes cannot read
@@ -165,6 +168,10 @@ class MdetrConfig(PreTrainedConfig):
             for side in ("encoder", "decoder"):
                 setattr(self, f"{side}_{EARLIER_NAMES[name]}", value)
 
+        for name, kind in MdetrConfig.__annotations__.items():
+            if name not in self.attribute_map:
+                _check_kind(name, str(kind), getattr(self, name))
+
         # Numbers are often written whole, 5 for 5.0, and released settings have them so
         for field in fields(self):
             value = getattr(self, field.name)
@@ -182,7 +189,12 @@ class MdetrConfig(PreTrainedConfig):
             )
         elif isinstance(self.text_config, dict):
             text = dict(self.text_config)
-            self.text_config = AutoConfig.for_model(text.pop("model_type", "roberta"), **text)
+            kind = text.pop("model_type", "roberta")
+            try:
+                self.text_config = AutoConfig.for_model(kind, **text)
+            except (TypeError, ValueError) as error:
+                reason = str(error).partition(". ")[0].partition("\n")[0]
+                raise InvalidInputError(f"text_config is not that of a text encoder: {reason}.") from None
         if self.backbone_fixed_stages is None:
             self.backbone_fixed_stages = 1 if self.backbone.startswith("resnet") else 0
 
@@ -213,6 +225,35 @@ class MdetrConfig(PreTrainedConfig):
         self.auto_map = dict(CONFIG_CLASSES)
         super().save_pretrained(save_directory, *args, **kwargs)
         write_remote_code(save_directory)
+
+
+def _check_kind(name: str, kind: str, value: Any) -> None:
+    """Check the type of a field against its annotation, and the range of a number.
+
+    Args:
+        name: Name of the field.
+        kind: Its annotation.
+        value: Its value.
+
+    Raises:
+        InvalidInputError: The value has another type, or is a number that no model can have.
+    """
+    main, _, others = kind.partition(" | ")
+    if name.startswith("_") or main.startswith("ClassVar") or (value is None and "None" in others):
+        return
+    least = -math.inf if name in _FROM_THE_END else 0 if name in _MAY_BE_ZERO else 1
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_right, words = {
+        "int": (is_number and isinstance(value, int) and value >= least, f"a whole number from {least} on"),
+        "float": (is_number and 0 <= value < math.inf, "a number, not negative"),
+        "bool": (isinstance(value, bool), "true or false"),
+        "str": (isinstance(value, str), "a text"),
+        "list[str]": (isinstance(value, list | tuple), "a list of texts"),
+        "dict[str, list[str]]": (isinstance(value, dict), "a list of texts for each name"),
+        "dict": (isinstance(value, dict | PreTrainedConfig), "the settings of a text encoder"),
+    }.get(main, (True, ""))
+    if not is_right:
+        raise InvalidInputError(f"{name} must be {words}; got {value!r:.80}.")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -405,8 +405,7 @@ def _from_tensor(tensor: Tensor) -> UInt8[Tensor, "3 height width"]:
     """Convert a tensor (3, H, W), (4, H, W), (1, H, W) or (H, W)."""
     if tensor.layout != torch.strided or tensor.is_meta:
         raise InvalidInputError(
-            "Expected an image tensor with a value for each pixel, got a sparse or meta tensor; convert it "
-            "with to_dense() first."
+            "Expected an image tensor with pixels, got a sparse or meta tensor; use a dense one."
         )
     channels_first = tensor[None] if tensor.ndim == 2 else tensor
     if channels_first.ndim != 3 or channels_first.shape[0] not in (1, 3, 4) or tensor.numel() == 0:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from mdetr.errors import RecipeError
 from mdetr.evaluation.evaluator import EVALUATED
-from mdetr.settings import STRICT, Fraction
+from mdetr.settings import STRICT, Fraction, Positive, Rate
 
 PUBLISHED_RATE, PUBLISHED_SIZE = 1e-4, 100_000_000  # all published models are larger
 HIGHEST_RATE = 1e-3
@@ -39,12 +39,12 @@ class OptimizerSettings:
     """
 
     batch_size: PositiveInt
-    lr: NonNegativeFloat | None = None
-    lr_backbone: NonNegativeFloat | None = None
-    lr_text_encoder: NonNegativeFloat | None = None
-    weight_decay: NonNegativeFloat = 1e-4
+    lr: Rate | None = None
+    lr_backbone: Rate | None = None
+    lr_text_encoder: Rate | None = None
+    weight_decay: Rate = 1e-4
     max_gradient_norm: PositiveFloat = 0.1
-    epochs: PositiveFloat | None = None
+    epochs: Positive | None = None
     steps: PositiveInt | None = None
 
 

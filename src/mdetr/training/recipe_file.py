@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from mdetr.errors import RecipeError
+from mdetr.errors import InvalidInputError, RecipeError
+from mdetr.files import is_file, parse_yaml
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 FOLDER = Path(__file__).parents[1] / "recipes"
 OLD_NAMES = {"optimiser": "optimizer"}  # of sections; to be removed in version 0.2
 JSON_LINES = ".jsonl"
+_MAX_VALUES = 1_000_000  # in a recipe, of which aliases of YAML can make any number
 
 
 def recipe_names() -> list[str]:
@@ -47,9 +50,9 @@ def shipped_recipe(name: str) -> Path:
         RecipeError: No recipe has this name.
     """
     if name not in recipe_names():
-        near = get_close_matches(Path(name).stem, recipe_names(), n=1)
+        near = get_close_matches(Path(name).stem[:80], recipe_names(), n=1)
         hint = f"did you mean {near[0]}?" if near else "list the names with 'mdetr recipes'."
-        raise RecipeError(f"There is no recipe {name}: {hint}")
+        raise RecipeError(f"There is no recipe {name[:200]}: {hint}")
     return FOLDER / f"{name}.yaml"
 
 
@@ -72,7 +75,7 @@ def find_recipe(recipe: str | Path) -> Path:
         RecipeError: There is no such file or name.
     """
     file = Path(recipe)
-    return file if file.is_file() else shipped_recipe(_name_of(str(recipe)))
+    return file if is_file(file) else shipped_recipe(_name_of(str(recipe)))
 
 
 def find_recipes(patterns: Sequence[str | Path]) -> list[Path]:
@@ -90,7 +93,7 @@ def find_recipes(patterns: Sequence[str | Path]) -> list[Path]:
     paths: list[Path] = []
     for pattern in patterns:
         names: list[str] = []
-        if not Path(pattern).is_file():
+        if not is_file(Path(pattern)):
             names = fnmatch.filter(recipe_names(), _name_of(str(pattern)))
         paths += map(shipped_recipe, names) if names else [find_recipe(pattern)]
     return paths
@@ -119,14 +122,18 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     # Read the file
     file = find_recipe(path)
     try:
-        content = yaml.load(file.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+        content = parse_yaml(file.read_text(encoding="utf-8-sig"), _UniqueKeyLoader)
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read ({error.strerror}); check its permissions.") from None
+    except (InvalidInputError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid YAML: {error}.") from None
     if not isinstance(content, dict):
         raise RecipeError(
             f"{file}: expected keys such as data and optimizer, got a {type(content).__name__}; start from a "
             "recipe of 'mdetr recipes'."
         )
+    if not _is_limited(content):
+        raise RecipeError(f"{file}: its aliases stand for more than {_MAX_VALUES:,} values; write them out.")
     content = _with_current_names(content, str(file))
 
     # Apply the changes; a length given here replaces the file's, since a run has only one
@@ -134,7 +141,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for length, other in (("steps", "epochs"), ("epochs", "steps")):
         if f"optimizer.{length}" in changed and f"optimizer.{other}" not in changed:
             settings = content["optimizer"]
-            if settings[length] is not None:
+            if isinstance(settings, dict) and settings[length] is not None:
                 settings.pop(other, None)
     return parse_recipe(content, str(file))
 
@@ -240,12 +247,28 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in keys:
                 raise yaml.constructor.ConstructorError(
                     problem=f"duplicate key {key.value}", problem_mark=key.start_mark
                 )
             keys.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _is_limited(content: Any) -> bool:
+    """Return whether a parsed value has at most `_MAX_VALUES` parts, each counted as often as it occurs."""
+    waiting = [content]
+    for _ in range(_MAX_VALUES):
+        if not waiting:
+            return True
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return False
 
 
 def _with_current_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -281,9 +304,9 @@ def _apply(content: dict[str, Any], change: str) -> str:
         _set_source(content, key, value)
         return key
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {key}: {value!r} is not valid YAML; quote it.") from None
+        parsed = parse_yaml(value, yaml.SafeLoader)
+    except InvalidInputError:
+        raise RecipeError(f"--set {key}: {value!r:.80} is not valid YAML; quote it.") from None
 
     # Walk to the section, list or dictionary that holds the key
     *parents, last = key.split(".")
@@ -300,12 +323,18 @@ def _apply(content: dict[str, Any], change: str) -> str:
 def _set_source(content: dict[str, Any], key: str, value: str) -> None:
     """Set the data to train and evaluate on (`data=FILE`), or the model to start from (`model=FOLDER`)."""
     value = os.path.expanduser(value)  # a shell does not expand the ~ of key=~/path
+    section = content.get(key) or {}
+    validation = section.get("validation") or {} if isinstance(section, dict) else None
+    if not isinstance(validation, dict) or not all(isinstance(entry, dict) for entry in validation.values()):
+        raise RecipeError(
+            f"--set {key}: the recipe's section {key} is not one of keys with values; correct it."
+        )
+    content[key] = section
     if key == "model":
-        content.setdefault("model", {})["start_from"] = value
+        section["start_from"] = value
         return
-    data = content.setdefault("data", {})
-    data["train"] = [{"store": value}]
-    for entry in data.get("validation", {}).values():
+    section["train"] = [{"store": value}]
+    for entry in validation.values():
         entry["store"] = value
 
 
@@ -363,7 +392,14 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {path}{_hint(str(name), _known_keys(parents))}."
     if first["type"] in ("missing", "missing_argument"):
         return f"the key {path} is missing."
-    return f"{path}: {first['msg']}, got {first['input']!r}."
+    return f"{path}: {first['msg']}, got {_shown(first['input'])}."
+
+
+def _shown(value: Any) -> str:
+    """Format a value for a message, which shows the beginning of a long one."""
+    shown = Repr()
+    shown.maxstring = shown.maxother = 80
+    return f"{shown.repr(value):.200}"
 
 
 def _is_type_name(part: Any) -> bool:

@@ -191,6 +191,8 @@ def reason_of(error: Exception) -> str:
         return str(error).removesuffix(".")
     if isinstance(error, MemoryError):
         return "it is too large for this machine's memory"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, UnicodeError):
         return f"it is not valid Unicode text ({error})"
     if isinstance(error, KeyError):

@@ -204,6 +204,8 @@ def _parse(line: str) -> tuple[str, list[_Mention]]:
         mentions.append(_Mention(match[1], types, add(match[3])))
         position = match.end()
     add(line[position:])
+    if "/EN#" in text:
+        raise InvalidInputError("a phrase is cut off or has no id; expected [/EN#ID/TYPE words]")
     return text, mentions
 
 

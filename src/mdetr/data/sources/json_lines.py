@@ -102,6 +102,8 @@ def parse_line(line: str) -> Any:
         return json.loads(line.strip())
     except json.JSONDecodeError as error:
         raise InvalidInputError(f"it is not JSON ({error.msg} at column {error.colno})") from None
+    except RecursionError:
+        raise InvalidInputError("it is not JSON that can be read: it is nested too deeply") from None
     except ValueError as error:
         raise InvalidInputError(f"it is not JSON ({error})") from None
 

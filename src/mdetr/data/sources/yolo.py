@@ -18,6 +18,7 @@ from mdetr.data.sources.fields import inside, to_finite, to_list, to_text, to_wh
 from mdetr.data.sources.image_sizes import ImageSizes, find_by_path, is_image_name
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.files import parse_yaml
 from mdetr.processing.coordinates import Box
 
 SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -142,11 +143,12 @@ def _find_settings(folder: Path) -> Path | None:
 
 
 def _read_yaml(file: Path) -> _Settings:
+    text = _read_text(file)
     try:
         # All scalars as texts, whatever they look like: a class may be called "no".
-        content: Any = yaml.load(_read_text(file), yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise InvalidInputError(f"{file} is not YAML ({' '.join(str(error).split())}).") from None
+        content: Any = parse_yaml(text, yaml.BaseLoader)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{file} is not YAML ({error}).") from None
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
         raise InvalidInputError(f"{file} has no `names`: a list of the classes, or a name for each number.")
     names = content["names"]
