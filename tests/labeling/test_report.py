@@ -5,7 +5,7 @@ import csv
 from PIL import Image
 
 from mdetr.labeling.labeled_data import LabeledData
-from mdetr.labeling.report import write_report
+from mdetr.labeling.report import crop_caption, write_report
 
 
 def test_boxes_and_images_are_counted(labeled: LabeledData) -> None:
@@ -43,3 +43,9 @@ def test_each_class_with_boxes_has_a_contact_sheet(labeled: LabeledData) -> None
     ]
     with Image.open(labeled.folder / report.sheets[0]) as sheet:
         assert sheet.width == 8 * 160 + 7 * 8
+
+
+def test_the_caption_of_a_crop_names_its_image() -> None:
+    assert crop_caption(0.914, "day/a.jpg") == "0.91 day/a.jpg"
+    caption = crop_caption(0.5, "photos/2024/a-rather-long-name.jpg")
+    assert caption == "0.50 \u2026-long-name.jpg"

@@ -52,7 +52,10 @@ def label(
         Path | None,
         typer.Option(metavar="FILE", help="JSON Lines file with the image and text of each caption."),
     ] = None,
-    to: Annotated[list[LabelFormat] | None, typer.Option(help="Format to write; repeatable.")] = None,
+    to: Annotated[
+        list[LabelFormat] | None,
+        typer.Option(help="Format to write; repeatable.", show_default="coco, or jsonl with captions"),
+    ] = None,
     model: ModelName = GROUNDING_MODEL,
     threshold: Threshold = None,
     overlap: Annotated[

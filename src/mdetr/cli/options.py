@@ -70,7 +70,7 @@ Threshold = Annotated[
         min=0,
         max=1,
         help="Leave out boxes with a lower score.",
-        show_default="the model's own, usually 0.7",
+        show_default="the model's own",
     ),
 ]
 ReferringThreshold = Annotated[

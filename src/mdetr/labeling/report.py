@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CROPS_PER_ROW = 8
 _CROPS_PER_KIND = 24
 _CROP_SIZE = 160  # of a crop in a sheet, in pixels
+_NAME_LENGTH = 15  # characters beside the score
 _UNSAFE_CHARACTERS = re.compile(r"[^\w.()-]+")
 
 
@@ -204,10 +205,18 @@ def _pad(tiles: list[Image.Image]) -> list[Image.Image]:
 
 
 def _draw_crop(file: Path, crop: _Crop) -> Image.Image:
-    """Draw a box of an image, with its score."""
+    """Draw a box of an image, with its score and the end of the image's name."""
     from torchvision.transforms.v2.functional import to_pil_image
 
     from mdetr.processing.images import load_image
     from mdetr.visualization.crops import draw_crop
 
-    return draw_crop(to_pil_image(load_image(file)), crop.box, f"{crop.score:.2f}", _CROP_SIZE)
+    return draw_crop(
+        to_pil_image(load_image(file)), crop.box, crop_caption(crop.score, crop.image), _CROP_SIZE
+    )
+
+
+def crop_caption(score: float, image: str) -> str:
+    """Write the caption of a crop: the score, and the end of the image's name, as far as it fits."""
+    name = image if len(image) <= _NAME_LENGTH else f"\u2026{image[1 - _NAME_LENGTH :]}"
+    return f"{score:.2f} {name}"

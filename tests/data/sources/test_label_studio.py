@@ -84,7 +84,7 @@ def test_a_turned_rectangle_becomes_the_upright_one_around_it(tmp_path: Path) ->
         ),
         (
             {"id": 1, "data": {"image": "a.png"}},
-            'a field is missing: "annotations"; export the project as JSON',
+            'a field is missing: "annotations"; export the reviewed project as JSON',
         ),
         (
             _task({"image": "a.png", "text": "cat"}, _rectangle("r1", 0, 0)),

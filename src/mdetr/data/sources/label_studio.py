@@ -125,7 +125,8 @@ def _last_results(task: Fields) -> list[Fields] | None:
     """Return the results of the last annotation that was not canceled; None if there is none."""
     if "annotations" not in task:
         raise InvalidInputError(
-            'a field is missing: "annotations"; export the project as JSON (not as JSON-MIN)'
+            'a field is missing: "annotations"; export the reviewed project as JSON (not as JSON-MIN, and '
+            "not the tasks that were imported into it)"
         )
     last: Fields | None = None
     for annotation in map(Fields, task.items("annotations")):
