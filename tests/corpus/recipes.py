@@ -124,7 +124,7 @@ _BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "with an unknown task": (_with("phrase_grounding", "fraze_grounding"), "unknown task"),
     "that does not exist": (lambda folder: load_recipe(folder / "x.yaml"), "There is no recipe"),
     "that is a folder": (load_recipe, "There is no recipe"),
-    "with a name that leaves the folder": (lambda _: load_recipe("../../etc/passwd"), "There is no recipe"),
+    "with a name that leaves the folder": (lambda _: load_recipe("../../none/passwd"), "There is no recipe"),
     "with a name of 5,000 letters": (lambda _: load_recipe("x" * 5000), "There is no recipe"),
     "with a null character in its name": (lambda _: load_recipe("a\0b"), "There is no recipe"),
     "without permission": (lambda folder: _forbidden(folder), "cannot be read"),
