@@ -36,3 +36,8 @@ class MissingDependencyError(MdetrError, ImportError):
 
 class TrainingError(MdetrError, RuntimeError):
     """Training stopped; the message says why, and what was saved."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, for a sentence of one's own; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

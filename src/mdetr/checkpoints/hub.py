@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +15,8 @@ from huggingface_hub.errors import (
 )
 
 from mdetr.checkpoints.cache import offline_variable
-from mdetr.errors import CheckpointError
+from mdetr.errors import CheckpointError, first_line
+from mdetr.logs import quiet_loggers
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # of a model and its processor
 TIMEOUT = 5  # seconds until an answer
@@ -57,17 +56,10 @@ def hub_folder(name: str) -> Path:
             )
             return Path(copy)
         except _ERRORS as error:
-            reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            reason = reason or first_line(error).rstrip(".")
     raise CheckpointError(f"Could not load {name!r} from the Hugging Face Hub: {reason}.")
 
 
-@contextmanager
-def without_notices() -> Iterator[None]:
+def without_notices() -> AbstractContextManager[None]:
     """Silence the client's log of its attempts; failures are reported once, in an error."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    return quiet_loggers("huggingface_hub")

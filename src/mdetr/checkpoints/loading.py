@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from mdetr.checkpoints.bars import without_bars
 from mdetr.checkpoints.finding import find_model, is_exported
 from mdetr.checkpoints.registry import released_model
-from mdetr.errors import CheckpointError
+from mdetr.errors import CheckpointError, first_line
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrProcessor
@@ -98,5 +98,5 @@ def _advice(name: str | Path) -> str:
 
 
 def _first_sentence(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    line = first_line(error)
     return line if line.endswith((".", "!", "?")) else line + "."

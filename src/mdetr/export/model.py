@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mdetr.errors import CheckpointError
+from mdetr.errors import CheckpointError, first_line
 from mdetr.export.layout import ANSWER_PREFIX, FINE_MAP_PREFIX, ExportFormat, ExportInfo
 from mdetr.export.onnx import OnnxGraphs
 from mdetr.export.openvino import OpenVinoGraphs
@@ -187,7 +187,7 @@ def load_exported(folder: Path) -> tuple[ExportedModel, MdetrProcessor]:
     try:
         processor = MdetrProcessor.from_pretrained(folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise CheckpointError(
             f"The processor in {folder} is damaged ({reason}); export the model again."
         ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.errors import CheckpointError, InvalidInputError, first_line
 from mdetr.export.layout import FINE_MAP_PREFIX, GRAPH_NAMES, ExportFormat, graph_file, import_library
 from mdetr.files import temporary_path
+from mdetr.logs import quiet_loggers
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -83,7 +83,7 @@ def damaged_graph(file: Path, error: Exception) -> CheckpointError:
     """
     if not file.is_file():
         return CheckpointError(f"There is no file {file}; export the model again.")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    reason = first_line(error).rstrip(".")
     return CheckpointError(f"{file} is damaged ({reason}); export the model again.")
 
 
@@ -102,12 +102,8 @@ def to_onnx(graph: Graph) -> ModelProto:
     import torch
 
     # The exporter warns of names of axes that coincide, and logs its steps
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with quiet_loggers("torch.onnx", "onnxscript", "onnx_ir"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph.module,
@@ -119,14 +115,10 @@ def to_onnx(graph: Graph) -> ModelProto:
                 dynamic_shapes=_dynamic_shapes(graph),
             )
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidInputError(
-            f"The {graph.name} part of this model cannot be exported ({reason}); choose a model with another "
-            "backbone or text encoder."
+            f"The {graph.name} part of this model cannot be exported ({first_line(error)}); choose a model "
+            "with another backbone or text encoder."
         ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
     assert program is not None
     model: ModelProto = program.model_proto
     _restore_same_padding(model, graph.same_convolutions)

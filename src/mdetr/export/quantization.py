@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from mdetr.data.class_names import SYNONYMS
 from mdetr.export.layout import import_library
 from mdetr.export.model import GraphRunner
+from mdetr.logs import quiet_loggers
 from mdetr.processing.processor import MdetrProcessor
 
 if TYPE_CHECKING:
@@ -153,13 +153,5 @@ def _evenly(values: Sequence[Path], count: int) -> list[Path]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Silence the logs and the progress bars of NNCF."""
-    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with quiet_loggers("nncf", "torch.utils.cpp_extension"), redirect_stdout(io.StringIO()):
+        yield

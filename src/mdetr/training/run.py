@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mdetr.data.augmentation.pipelines import FixedSizeAugmentation
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
-from mdetr.errors import MdetrError, RecipeError, TrainingError
+from mdetr.errors import MdetrError, RecipeError, TrainingError, first_line
 from mdetr.training.build import Components, build_components
 from mdetr.training.datasets import import_own_data, make_sampler
 from mdetr.training.ema import start_fraction_warning
@@ -300,7 +300,7 @@ def make_repository(name: str) -> None:
         HfApi().create_repo(name, exist_ok=True)
     except _HUB_ERRORS as error:
         raise RecipeError(
-            f"run.push_to_hub: {name} cannot be created on the Hub ({_first_line(error)}); "
+            f"run.push_to_hub: {name} cannot be created on the Hub ({first_line(error).rstrip('.')}); "
             "log in with 'hf auth login', or leave it out."
         ) from None
 
@@ -326,11 +326,7 @@ def push(name: str, model: Path, others: list[Path]) -> str:
             api.upload_file(path_or_fileobj=file, path_in_repo=file.name, repo_id=name)
     except _HUB_ERRORS as error:
         raise TrainingError(
-            f"The model is in {model}, but could not be pushed to {name} ({_first_line(error)}); try "
-            f"hf upload {name} {model}"
+            f"The model is in {model}, but could not be pushed to {name} ({first_line(error).rstrip('.')}); "
+            f"try hf upload {name} {model}"
         ) from None
     return str(url.repo_url)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
