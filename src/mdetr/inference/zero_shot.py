@@ -30,6 +30,10 @@ class MdetrZeroShotObjectDetectionPipeline(ZeroShotObjectDetectionPipeline):
             return ZeroShotObjectDetectionPipeline(model=model, **kwargs)
         return super().__new__(cls)
 
+    def __init__(self, model: Any, **kwargs: Any) -> None:
+        super().__init__(model=model, **kwargs)
+        cast(Any, self.model).backbone.folds_norms = True  # as `Mdetr.from_pretrained` does
+
     def check_model_type(self, supported_models: Any) -> None:
         """Do nothing, because `__new__` has checked it."""
 
