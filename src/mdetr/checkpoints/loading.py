@@ -39,7 +39,25 @@ def load(
     Raises:
         CheckpointError: There is no such model, its files are damaged, or it is not an MDETR.
     """
-    source = find_model(str(name), mirror, keep_download)
+    return load_folder(find_model(str(name), mirror, keep_download), name, dtype)
+
+
+def load_folder(
+    source: Path, name: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
+    """Load a model, in evaluation mode on the CPU, and its processor from a folder.
+
+    Args:
+        source: Folder of the model; see `find_model`.
+        name: Name of the model, for messages.
+        dtype: Data type of the weights.
+
+    Returns:
+        The model and its processor.
+
+    Raises:
+        CheckpointError: Its files are damaged, it is not an MDETR, or it is an exported model.
+    """
     if is_exported(source):
         raise CheckpointError(
             f"{source} is an exported model, which runs but has no weights to train or to export; name the "

@@ -119,18 +119,11 @@ class FusionGraph(nn.Module):
         )
         return tuple(named.values())
 
-    def named_predictions(
-        self,
-        image_features: Tensor,
-        image_positions: Tensor,
-        map_padding: Tensor,
-        text_features: Tensor,
-        text_padding: Tensor,
-        *fine_maps: Tensor,
-    ) -> dict[str, Tensor]:
-        """Predict like `forward`: the name of an output of the graph -> tensor, of all heads of the model."""
+    def named_predictions(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """Predict from the inputs of `forward`: name of an output of the graph -> tensor, of all heads."""
+        image_features, image_positions, map_padding, text_features, text_padding, *fine_maps = inputs
         images = ImageFeatures(
-            image_features.flatten(1, 2), image_positions.flatten(1, 2), map_padding, fine_maps
+            image_features.flatten(1, 2), image_positions.flatten(1, 2), map_padding, tuple(fine_maps)
         )
         output = self.model.fuse(images, TextFeatures(text_features, text_padding))
         return predictions(output)

@@ -1,4 +1,4 @@
-"""Choice of the device that a model runs on."""
+"""Choice of the device that a model runs on, and of the type of its weights."""
 
 from __future__ import annotations
 
@@ -32,6 +32,38 @@ def choose_device(device: str | torch.device | int | None = None) -> torch.devic
     if name not in available:
         raise InvalidInputError(f"The device {str(device)!r} is not available: {advice}")
     return chosen
+
+
+def check_dtype(dtype: torch.dtype | str) -> None:
+    """Check that weights can have a type.
+
+    Args:
+        dtype: The type; a name is left to the library that resolves it.
+
+    Raises:
+        InvalidInputError: It is not a floating type.
+    """
+    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+        raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
+
+
+def check_export_device(device: str | torch.device | int | None, dtype: torch.dtype) -> None:
+    """Check that an exported model is requested to run where and how it does.
+
+    Args:
+        device: The requested device; None for any.
+        dtype: The requested type of its weights.
+
+    Raises:
+        InvalidInputError: The device is not the CPU, or the type is not float32.
+    """
+    if device is not None and str(device) != "cpu":
+        raise InvalidInputError(f"An exported model runs on the CPU, not on {device}; leave out the device.")
+    if dtype != torch.float32:
+        raise InvalidInputError(
+            f"An exported model has the precision of its export, not {dtype}; leave out the type, or export "
+            "it again with another --precision."
+        )
 
 
 def _available_devices() -> list[str]:

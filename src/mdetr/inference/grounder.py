@@ -10,14 +10,14 @@ from typing import TypeVar, cast
 import torch
 
 from mdetr.checkpoints.finding import find_model, is_exported
-from mdetr.checkpoints.loading import load
+from mdetr.checkpoints.loading import load_folder
 from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
 from mdetr.export.model import ExportedModel, load_exported
 from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.detector import Detector
-from mdetr.inference.devices import choose_device
+from mdetr.inference.devices import check_dtype, check_export_device, choose_device
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import (
     AnswerResult,
@@ -88,12 +88,12 @@ class Mdetr:
                 on the CPU in the precision of its export.
         """
         chosen = choose_device(device)
-        _check_dtype(dtype)
+        check_dtype(dtype)
         folder = find_model(str(name), mirror, keep_download)
         if is_exported(folder):
-            _check_exported(device, dtype)
+            check_export_device(device, dtype)
             return cls(*load_exported(folder))
-        model, processor = load(name, dtype, mirror, keep_download)
+        model, processor = load_folder(folder, name, dtype)
         model.backbone.folds_norms = True
         torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
         return cls(model, processor)
@@ -122,9 +122,9 @@ class Mdetr:
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         if dtype is not None:
-            _check_dtype(dtype)
+            check_dtype(dtype)
         if isinstance(self.model, ExportedModel):
-            _check_exported(device, dtype or torch.float32)
+            check_export_device(device, dtype or torch.float32)
             return self
         target = self.device if device is None else choose_device(device)
         torch.nn.Module.to(cast(MdetrForObjectDetection, self.model), target, dtype)
@@ -454,19 +454,3 @@ class Mdetr:
             return DetectionResult(encoded.picture, ", ".join(prompts.names), detections, prompts.names)
 
         return detect
-
-
-def _check_dtype(dtype: torch.dtype | str) -> None:
-    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
-        raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
-
-
-def _check_exported(device: str | torch.device | int | None, dtype: torch.dtype) -> None:
-    """Check that an exported model is requested to run where and how it does."""
-    if device is not None and str(device) != "cpu":
-        raise InvalidInputError(f"An exported model runs on the CPU, not on {device}; leave out the device.")
-    if dtype != torch.float32:
-        raise InvalidInputError(
-            f"An exported model has the precision of its export, not {dtype}; leave out the type, or export "
-            "it again with another --precision."
-        )
