@@ -31,7 +31,10 @@ CSS = """
 .gradio-container h1 { margin: 0; font-size: 1.6rem; }
 """
 
-ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "predict", "concurrency_limit": 1}
+EVENT: dict[str, Any] = {"trigger_mode": "always_last", "api_visibility": "private"}
+"""Options of all events: by default, Gradio ignores what is entered while the page is still working."""
+
+PREDICTION: dict[str, Any] = {**EVENT, "concurrency_id": "predict", "concurrency_limit": 1}
 """Options of all events that predict: they share a queue, so the last one's result is the last to appear."""
 
 
@@ -45,8 +48,6 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
     Returns:
         The page, without a server.
     """
-    # All events have trigger_mode="always_last": by default, Gradio ignores what is entered while the page is
-    # still working on the previous input
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(IDLE_SECONDS, IDLE_SECONDS)
     ) as page:
@@ -129,24 +130,20 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
         query = [picture, task, text, names, model]
         limits = [threshold, overlap]
 
+        def write_files_after(shown: Any) -> None:
+            """Write the files of a result once it is shown."""
+            shown.then(handlers.write_files, [candidates, *limits], files, show_progress="hidden", **EVENT)
+
         def predict_after(event: Callable[..., Any]) -> None:
             """Predict after an event, show the result, and then write the files."""
-            event(
+            shown = event(
                 handlers.predict,
                 [*query, *limits],
                 [candidates, viewer, code],
                 show_progress_on=viewer,
-                trigger_mode="always_last",
-                api_visibility="private",
-                **ONE_AT_A_TIME,
-            ).then(
-                handlers.write_files,
-                [candidates, *limits],
-                files,
-                show_progress="hidden",
-                trigger_mode="always_last",
-                api_visibility="private",
+                **PREDICTION,
             )
+            write_files_after(shown)
 
         # Predict when something is entered
         for trigger in (run.click, text.submit, names.change, picture.input, picture.clear):
@@ -157,65 +154,42 @@ def build_page(config: PageConfig, handlers: Handlers) -> gr.Blocks:
                 None,
                 [picture, text, model, task, names, threshold],
                 show_progress_on=viewer,
-                trigger_mode="always_last",
-                api_visibility="private",
+                **EVENT,
             )
             predict_after(chosen.success)
 
         # Filter the candidates when a slider moves, without running the model
         for slider in (threshold, overlap):
-            slider.change(
+            shown = slider.change(
                 handlers.select,
                 [candidates, *query, *limits],
                 [viewer, code],
                 show_progress="hidden",
-                trigger_mode="always_last",
-                api_visibility="private",
-            ).then(
-                handlers.write_files,
-                [candidates, *limits],
-                files,
-                show_progress="hidden",
-                trigger_mode="always_last",
-                api_visibility="private",
+                **EVENT,
             )
+            write_files_after(shown)
 
         # Change the task or the model
-        task.input(
-            handlers.choose_task,
-            [task, model],
-            [text, names, threshold],
-            trigger_mode="always_last",
-            api_visibility="private",
-        )
+        task.input(handlers.choose_task, [task, model], [text, names, threshold], **EVENT)
         loaded = model.input(
             handlers.choose_model,
             [model, task],
             [model, task, text, names, threshold, viewer],
             show_progress_on=viewer,
-            trigger_mode="always_last",
-            api_visibility="private",
+            **EVENT,
         )
         predict_after(loaded.success)
 
         # Read an image from an address
         for trigger in (fetch.click, address.submit):
-            trigger(
+            shown = trigger(
                 handlers.read_and_predict,
                 [address, *query[1:], *limits],
                 [picture, candidates, viewer, code],
                 show_progress_on=viewer,
-                trigger_mode="always_last",
-                api_visibility="private",
-                **ONE_AT_A_TIME,
-            ).then(
-                handlers.write_files,
-                [candidates, *limits],
-                files,
-                show_progress="hidden",
-                trigger_mode="always_last",
-                api_visibility="private",
+                **PREDICTION,
             )
+            write_files_after(shown)
     return page
 
 
