@@ -230,3 +230,16 @@ def test_paths_in_a_column_of_encoded_images_are_read(tmp_path: Path) -> None:
     assert (first.read(), last.read()) == (FILES[0].read_bytes(), CONTENTS[1])
     with pytest.raises(InvalidInputError, match=r"The image nowhere\.png of .* cannot be read"):
         missing.read()
+
+
+def test_paths_are_relative_to_a_file_of_a_bucket_too(tmp_path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(
+        pa.table({"image": pa.array([{"bytes": None, "path": "day/a.png"}], kind)}),
+        tmp_path / "images.parquet",
+    )
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/bucket/images.parquet", (tmp_path / "images.parquet").read_bytes())
+    memory.pipe("/bucket/day/a.png", CONTENTS[0])
+    (reference,) = list_images(["memory://bucket/images.parquet"])
+    assert reference.read() == CONTENTS[0]

@@ -88,6 +88,21 @@ def open_container(source: str) -> Container:
         raise _cannot_be_read(source, error) from None
 
 
+def beside(source: str, path: str) -> str:
+    """Resolve a path that a list or a file of images names.
+
+    Args:
+        source: Path or address of the file.
+        path: Path relative to its folder, or an absolute one.
+
+    Returns:
+        The path, or the address.
+    """
+    if is_address(source):
+        return f"{source.rpartition('/')[0]}/{path}"
+    return str((Path(source).parent / Path(path).expanduser()).absolute())
+
+
 def open_file_system(address: str) -> tuple[AbstractFileSystem, str]:
     """Open the file system of an address.
 
@@ -212,8 +227,9 @@ class _ParquetFile:
 
     def _read_beside(self, path: str) -> bytes:
         """Read the image at a path, relative to the folder of the Parquet file, or at an address."""
+        place = path if is_address(path) else beside(self._source, path)
         try:
-            return read_address(path) if is_address(path) else (Path(self._source).parent / path).read_bytes()
+            return read_address(place) if is_address(place) else Path(place).read_bytes()
         except OSError as error:
             raise InvalidInputError(
                 f"The image {path} of {self._source} cannot be read ({error.strerror}); check the path."

@@ -13,7 +13,13 @@ from pathlib import Path, PurePosixPath
 from mdetr.data.sources.image_sizes import is_image_name
 from mdetr.errors import InvalidInputError
 from mdetr.files import address_name, is_address, is_data_address
-from mdetr.labeling.image_containers import Container, is_container, open_container, open_file_system
+from mdetr.labeling.image_containers import (
+    Container,
+    beside,
+    is_container,
+    open_container,
+    open_file_system,
+)
 from mdetr.processing.addresses import read_address
 
 _OPEN_CONTAINERS = 8
@@ -164,7 +170,7 @@ def _expand_file(source: str, name: str) -> Iterator[ImageReference]:
             elif is_address(image.name):
                 yield ImageReference(address_name(image.name), image.name)
             else:
-                yield ImageReference(_name_of_path(image.name), _beside(source, image.name))
+                yield ImageReference(_name_of_path(image.name), beside(source, image.name))
     else:
         yield ImageReference(name, source)
 
@@ -183,14 +189,7 @@ def _expand_list(source: str) -> Iterator[ImageReference]:
         if is_address(entry):
             yield ImageReference(address_name(entry), entry)
         elif entry:
-            yield ImageReference(_name_of_path(entry), _beside(source, entry))
-
-
-def _beside(source: str, path: str) -> str:
-    """Return the path or address of a file whose path is relative to the folder of `source`."""
-    if is_address(source):
-        return f"{source.rpartition('/')[0]}/{path}"
-    return str((Path(source).parent / Path(path).expanduser()).absolute())
+            yield ImageReference(_name_of_path(entry), beside(source, entry))
 
 
 def _name_of_path(path: str) -> str:

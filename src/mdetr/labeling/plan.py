@@ -165,17 +165,16 @@ class LabelPlan:
 
         # Refuse to mix the labels of different settings
         for name, value in settings.to_dict().items():
-            if earlier.get(name) != value and name == "phrases":
-                raise InvalidInputError(
-                    f"The labels in {folder} were made with other classes or phrases. Repeat the earlier "
-                    "command to complete them, or choose another folder."
-                )
-            if earlier.get(name) != value:
-                raise InvalidInputError(
-                    f"The labels in {folder} were made with another setting: {name} was "
-                    f"{json.dumps(earlier.get(name))}, now it is {json.dumps(value)}. Repeat the earlier "
-                    "command to complete them, or choose another folder."
-                )
+            if earlier.get(name) == value:
+                continue
+            before, now = json.dumps(earlier.get(name)), json.dumps(value)
+            change = f"another setting: {name} was {before}, now it is {now}"
+            if name == "phrases":  # which may be many
+                change = "other classes or phrases"
+            raise InvalidInputError(
+                f"The labels in {folder} were made with {change}. Repeat the earlier command to complete "
+                "them, or choose another folder."
+            )
         return cls(folder, settings, num_images, num_parts)
 
     @classmethod
