@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mdetr.cli.inputs import Query, check_is_no_image, find_images, has_folder
+from mdetr.cli.inputs import Query, check_is_no_image, find_images, has_folder, read_lines
 from mdetr.cli.loading import load_model
 from mdetr.cli.options import (
     GROUNDING_MODEL,
@@ -97,7 +97,7 @@ def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str],
     else:
         if not file.is_file():
             raise InvalidInputError(f"There is no file {file}; it should have a class name on each line.")
-        images, names = list(arguments), _read_lines(file)
+        images, names = list(arguments), read_lines(file)
 
     # Drop blanks and duplicates, and check the rest
     names = list(dict.fromkeys(name.strip() for name in names if name.strip()))
@@ -106,15 +106,6 @@ def _read_names(arguments: Sequence[str], file: Path | None) -> tuple[list[str],
     for name in names:
         check_text(name)
     return images, names
-
-
-def _read_lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(
-            f"{file} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8."
-        ) from None
 
 
 def _print_result(console: Console, image_name: str, result: DetectionResult) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mdetr.cli.inputs import find_images
+from mdetr.cli.inputs import find_images, read_lines
 from mdetr.cli.options import model_names
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
@@ -52,7 +52,7 @@ def export(
     """
     # Check everything before the model is loaded
     images = None if calibrate is None else _images_in(calibrate)
-    lines = None if texts is None else _read_lines(texts)
+    lines = None if texts is None else _texts_in(texts)
     check_export(folder, export_format, precision, images)
     if lines is not None and images is None:
         raise InvalidInputError("--texts is for the calibration of int8; leave it out, or add --calibrate.")
@@ -101,23 +101,9 @@ def _images_in(folder: Path) -> list[Path]:
     return [Path(image) for image in find_images([str(folder)])]
 
 
-def _read_lines(file: Path) -> list[str]:
-    """Read a file of texts.
-
-    Args:
-        file: The file.
-
-    Returns:
-        Its lines, without empty ones.
-
-    Raises:
-        InvalidInputError: The file cannot be read, or has no texts.
-    """
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{file} cannot be read ({error}); give a text file in UTF-8.") from None
-    texts = [line for line in lines if line]
+def _texts_in(file: Path) -> list[str]:
+    """Read a file of texts, with one on each line."""
+    texts = read_lines(file)
     if not texts:
         raise InvalidInputError(f"{file} has no texts; write one on each line.")
     return texts

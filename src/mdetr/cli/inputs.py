@@ -147,3 +147,26 @@ def _images_in_folder(folder: Path) -> list[ImageSource]:
             f"There is no image in the folder {folder}; subfolders are not searched, so name them."
         )
     return images
+
+
+def read_lines(file: Path) -> list[str]:
+    """Read the lines of a text file.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its lines, without white space around them and without empty ones.
+
+    Raises:
+        InvalidInputError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(
+            f"{file} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be read ({error.strerror}); give a text file.") from None
+    return [line.strip() for line in lines if line.strip()]
