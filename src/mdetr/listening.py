@@ -39,7 +39,7 @@ def is_loopback_name(host: str | None) -> bool:
         host: The header Host of a request, such as "localhost:8000".
 
     Returns:
-        Whether it is a loopback address or localhost; False for other names that resolve to this machine.
+        Whether it is one of `LOOPBACK_NAMES`.
     """
     if host is None or set("@/?#") & set(host):
         return False
@@ -47,7 +47,7 @@ def is_loopback_name(host: str | None) -> bool:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
         return False
-    return name is not None and is_loopback(name)
+    return name is not None and (f"[{name}]" if ":" in name else name) in LOOPBACK_NAMES
 
 
 def check_port(host: str, port: int) -> None:

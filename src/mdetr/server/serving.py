@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from types import FrameType
 
 from fastapi import Depends
@@ -145,7 +146,8 @@ class _Stop:
         if self.number is not None:  # the server ends already
             return
         self.number = number
-        os.write(1, b"Stopping.\n")  # print is not safe in a signal handler
+        with suppress(OSError):  # of an output that is closed
+            os.write(1, b"Stopping.\n")  # print is not safe in a signal handler
         # LitServe's thread that checks the worker logs a traceback if the process of its queues ends first
         logging.getLogger("litserve").setLevel(logging.CRITICAL)
         raise KeyboardInterrupt
