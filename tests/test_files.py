@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mdetr.files import atomic_write, give_ordinary_permissions
+from mdetr.errors import InvalidInputError
+from mdetr.files import atomic_write, give_ordinary_permissions, read_json_object
 
 
 @pytest.fixture
@@ -73,3 +74,22 @@ def test_a_device_is_written_to_directly() -> None:
 def test_all_files_of_a_saved_model_have_the_same_permissions(tiny_model_folder: Path) -> None:
     modes = {file.name: _mode(file) for file in tiny_model_folder.iterdir()}
     assert modes["model.safetensors"] == modes["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is not JSON"),
+        (b"[1]", "it is not a JSON object"),
+        (b"\xff\xfe", "it is not UTF-8 text"),
+        (b"[" * 200_000, "it is nested too deeply"),
+        (None, "it cannot be read: No such file"),
+    ],
+)
+def test_a_json_file_without_an_object_gives_a_reason(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=reason):
+        read_json_object(tmp_path / "a.json")

@@ -1,7 +1,8 @@
-"""Atomic writing of files, parsing of YAML, and addresses of images."""
+"""Atomic writing of files, parsing of JSON and YAML, and addresses of images."""
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -53,6 +54,34 @@ def give_ordinary_permissions(file: Path) -> None:
         shutil.copymode(example, file)
     finally:
         example.unlink()
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Read a file in JSON that holds an object.
+
+    Args:
+        file: The file, in UTF-8.
+
+    Returns:
+        The object.
+
+    Raises:
+        InvalidInputError: The reason why it cannot be read, such as "it is not a JSON object", for a sentence
+            that says what to do.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InvalidInputError("it is nested too deeply") from None
+    except OSError as error:
+        raise InvalidInputError(f"it cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInputError("it is not UTF-8 text") from None
+    except ValueError as error:
+        raise InvalidInputError(f"it is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InvalidInputError("it is not a JSON object")
+    return content
 
 
 def parse_yaml(text: str, loader: Any) -> Any:

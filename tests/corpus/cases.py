@@ -17,7 +17,7 @@ from mdetr.errors import MdetrError
 if TYPE_CHECKING:
     from mdetr import Mdetr
 
-KINDS = ("images", "objects", "texts", "boxes", "annotations", "entries", "recipes")
+KINDS = ("images", "objects", "texts", "boxes", "annotations", "entries", "recipes", "stores")
 OUTPUT = "output"  # what a case writes in its folder, which must not exist after a refusal
 LONGEST = 500  # characters of a message that is still one plain sentence
 _TRACES = re.compile(r"Traceback|Unexpected \w+|\w+(Error|Exception)\(|object at 0x|\n")
@@ -109,15 +109,21 @@ def model() -> Mdetr:
 
 def command(*arguments: object) -> str:
     """Run the command `mdetr` in this process, and return what it prints; raise MdetrError if it fails."""
+    code, printed, complaint = run_command(*arguments)
+    if code:
+        lists, _, sentence = complaint.strip().rpartition("mdetr: ")
+        assert sentence, lists
+        raise MdetrError(sentence)
+    return printed + complaint
+
+
+def run_command(*arguments: object) -> tuple[int, str, str]:
+    """Run the command `mdetr` in this process, and return its exit code, standard output and errors."""
     main = _main()
     printed, complaint = io.StringIO(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(complaint):
         code = main([str(argument) for argument in arguments])
-    if code:
-        lists, _, sentence = complaint.getvalue().strip().rpartition("mdetr: ")
-        assert sentence, lists
-        raise MdetrError(sentence)
-    return printed.getvalue() + complaint.getvalue()
+    return code, printed.getvalue(), complaint.getvalue()
 
 
 @cache

@@ -44,16 +44,16 @@ def view(
     chosen = np.random.default_rng(seed).permutation(len(opened))[:count]
     pictures, left_out = [], []
     for row in sorted(chosen.tolist()):
-        record = opened[row]
-        drawn = [
-            Grounding(words_of(record.text, spans), spans, box, math.nan)
-            for box, spans in zip(record.boxes, record.spans, strict=True)
-        ]
         try:
+            record = opened[row]
             image = to_pil_image(opened.load_image(record))
         except (InvalidInputError, InvalidRecordError) as error:
             left_out.append(str(error))
             continue
+        drawn = [
+            Grounding(words_of(record.text, spans), spans, box, math.nan)
+            for box, spans in zip(record.boxes, record.spans, strict=True)
+        ]
         pictures.append(draw_groundings(image, record.text, drawn))
 
     # Save the sheet, and list the records that cannot be drawn

@@ -74,6 +74,7 @@ def evaluate(
 
     Example: mdetr evaluate clevr-tiny --model clevr-tiny --json scores.json
     """
+    from mdetr.data.held_out import check_stores
     from mdetr.training.recipe_file import check_files, load_recipe
 
     # Check the outputs, the recipes and the models before anything slow
@@ -91,6 +92,8 @@ def evaluate(
     for _, settings, _ in planned:
         check_files(settings, training=False)
     _check_models([name for _, _, name in planned], device)
+    for _, settings, _ in planned:
+        check_stores(settings.data.validation.values())
 
     # Evaluate each recipe
     from rich.console import Console
@@ -194,6 +197,10 @@ def _evaluate(
     for name, entry in data.validation.items():
         with accelerator.main_process_first():  # the other processes use its list
             validation = Validation.open(entry, processor, name, BrokenExamples(folder / BROKEN_FILE))
+        if not validation.num_images:
+            raise InvalidInputError(
+                f"The store {entry.store} of {name} has no record to evaluate; name another."
+            )
         score_store = partial(score, loaded, validation, batch_size, accelerator)
         scores[name] = _with_table(score_store, name, validation.num_images, folder, accelerator)
         left_out = scores[name].get("left_out")

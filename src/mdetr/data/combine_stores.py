@@ -27,6 +27,7 @@ from mdetr.data.limits import MAX_LENGTH
 from mdetr.data.record import SCHEMA, Record, from_row
 from mdetr.data.shared_images import ImageIndex
 from mdetr.data.store import Store, publish_store, write_shard
+from mdetr.data.store_files import check_nulls
 from mdetr.errors import InvalidInputError
 
 PARTS = 64
@@ -219,7 +220,12 @@ def _distribute_rows(
     index = options.index
     store_folder = _relative(store.image_root or root, root)
     coco_folder = _relative(index.coco_folder or root, root)
+    check_nulls(table, store.path)
     columns = {name: table[name].to_pylist() for name in (*_IDENTITY, "width", "height")}
+    if None in columns["image"]:
+        raise InvalidInputError(
+            f"The store {store.path} has rows that name no image file; combine stores of image files."
+        )
     boxes: list[Any] | None = None
     rows_by_part: dict[int, list[int]] = defaultdict(list)
     identities = zip(columns["source"], columns["image_id"], columns["image"], strict=True)
@@ -247,6 +253,7 @@ def _distribute_rows(
     for name, values in columns.items():
         field = SCHEMA.field(name)
         table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(values, field.type))
+    table = table.cast(SCHEMA)
     for part, rows in rows_by_part.items():
         streams[part].write_table(table.take(rows))
 

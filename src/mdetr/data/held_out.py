@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +84,20 @@ def open_store(entry: TrainStore | ValidationStore) -> Store:
             "that are trained on."
         )
     return part
+
+
+def check_stores(entries: Iterable[TrainStore | ValidationStore]) -> None:
+    """Check that stores can be opened, before anything slow is done or anything is written.
+
+    Args:
+        entries: Stores; JSON Lines files are left to their conversion.
+
+    Raises:
+        InvalidInputError: A store is damaged or of another version.
+    """
+    for entry in entries:
+        if entry.store.is_dir():
+            Store.open(entry.store)
 
 
 def held_out(image_ids: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

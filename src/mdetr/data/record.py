@@ -137,8 +137,32 @@ def to_row(record: Record) -> dict[str, Any]:
     return row
 
 
-def from_row(row: Mapping[str, Any]) -> Record:
-    """Convert a row of `SCHEMA`, as Python values, to a record without validation."""
+def from_row(row: Mapping[str, Any], where: str | None = None) -> Record:
+    """Convert a row of `SCHEMA` to a record, and validate it.
+
+    Args:
+        row: Name of each column -> Python value.
+        where: File and number of the row, for the error message.
+
+    Returns:
+        The record.
+
+    Raises:
+        InvalidRecordError: A value that a record needs is null, or the record breaks another rule.
+    """
+    try:
+        record = _to_record(row)
+    except (TypeError, ValueError):
+        entry = f"{row['id']!r} of source {row['source']!r}, split {row['split']!r}"
+        start = f"{where}: r" if where else "R"
+        raise InvalidRecordError(
+            f"{start}ecord {entry} breaks a rule: its boxes, spans and phrases must be lists without null."
+        ) from None
+    validate_record(record, where)
+    return record
+
+
+def _to_record(row: Mapping[str, Any]) -> Record:
     image = row["image_bytes"] if row["image"] is None else row["image"]
     boxes = tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in row["boxes"])
     spans = tuple(_to_spans(spans) for spans in row["spans"])

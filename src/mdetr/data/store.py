@@ -27,9 +27,13 @@ from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
 from mdetr.data.store_files import (
     DESCRIPTION,
     SCHEMA_VERSION,
+    Stamp,
+    check_nulls,
     read_description,
     read_group_sizes,
+    reading,
     relative_root,
+    stamp_of,
 )
 from mdetr.errors import InvalidInputError, InvalidRecordError
 from mdetr.files import temporary_path
@@ -67,10 +71,12 @@ class Store:
 
         # Index the row groups of all files
         self._shards: list[Path] = []
+        self._stamps: list[Stamp] = []
         self._groups: list[tuple[int, int]] = []  # file and number in the file of each group
         self._starts = [0]  # first row of each group, and the end
         for shard, (file, rows_of_groups) in enumerate(shards):
             self._shards.append(file)
+            self._stamps.append(stamp_of(file))
             for group, num_rows in enumerate(rows_of_groups):
                 self._groups.append((shard, group))
                 self._starts.append(self._starts[-1] + num_rows)
@@ -173,11 +179,24 @@ class Store:
                 yield table
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Read the named columns of all rows (see `SCHEMA`), in order."""
-        tables = [pq.read_table(shard, columns=list(names), memory_map=True) for shard in self._shards]
-        if not tables:
-            return SCHEMA.empty_table().select(list(names))
-        table = pa.concat_tables(tables)
+        """Read columns of all rows.
+
+        Args:
+            names: Names of columns of `SCHEMA`.
+
+        Returns:
+            The columns, with the rows in order.
+
+        Raises:
+            InvalidInputError: A file was removed or changed, or is damaged.
+            InvalidRecordError: A row lacks a value.
+        """
+        tables = [SCHEMA.empty_table().select(list(names))]
+        for shard, stamp in zip(self._shards, self._stamps, strict=True):
+            with reading(shard, stamp):
+                tables.append(pq.read_table(shard, columns=list(names), memory_map=True))
+        table = pa.concat_tables(tables, promote_options="permissive")
+        check_nulls(table, self.path)
         return table if self._rows is None else table.take(self._rows)
 
     def image_ids(self) -> pa.ChunkedArray:
@@ -238,9 +257,11 @@ class Store:
         table = self._cache.get(group)
         if table is None:
             shard, number = self._groups[group]
-            if shard not in self._open_files:
-                self._open_files[shard] = pq.ParquetFile(self._shards[shard], memory_map=True)
-            table = self._open_files[shard].read_row_group(number, use_threads=False)
+            with reading(self._shards[shard], self._stamps[shard]):
+                if shard not in self._open_files:
+                    self._open_files[shard] = pq.ParquetFile(self._shards[shard], memory_map=True)
+                table = self._open_files[shard].read_row_group(number, use_threads=False)
+                table = table.select(SCHEMA.names)  # a file may have more columns, in another order
             self._cache[group] = table
             if len(self._cache) > _CACHED_GROUPS:
                 self._cache.popitem(last=False)
@@ -248,9 +269,7 @@ class Store:
         return table
 
     def _to_record(self, row: int, values: dict[str, Any]) -> Record:
-        record = from_row(values)
-        validate_record(record, where=f"Row {row} of the store {self.path}")
-        return record
+        return from_row(values, f"Row {row} of the store {self.path}")
 
 
 def write_store(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mdetr.data.record import Record, from_row, validate_record
+from mdetr.data.record import Record, from_row
 from mdetr.errors import InvalidRecordError, MissingDependencyError
 
 
@@ -42,8 +42,7 @@ def stream_records(address: str, shuffle: int = 0, seed: int = 0, **storage_opti
     if shuffle:
         rows = rows.shuffle(seed=seed, buffer_size=shuffle)
     for number, row in enumerate(rows):
-        record = from_row(row)
-        validate_record(record, f"Row {number} of {address}")
+        record = from_row(row, f"Row {number} of {address}")
         if not isinstance(record.image, bytes):
             raise InvalidRecordError(
                 f"Row {number} of {address} names an image instead of holding it; "

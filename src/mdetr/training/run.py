@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mdetr.data.augmentation.pipelines import FixedSizeAugmentation
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
+from mdetr.data.held_out import check_stores
 from mdetr.errors import MdetrError, RecipeError, TrainingError, first_line
 from mdetr.training.build import Components, build_components
 from mdetr.training.datasets import import_own_data, make_sampler
@@ -71,6 +72,7 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     """
     # Check what can be checked before anything is loaded
     check_files(recipe)
+    check_stores([*recipe.data.train, *recipe.data.validation.values()])
     check_run_folder(output, resume)
     checkpoint = last_checkpoint(output) if resume else None
 

@@ -33,7 +33,7 @@ from mdetr.data.checks.record_checks import (
     small_boxes,
     texts_without_boxes,
 )
-from mdetr.data.record import Record, from_row, validate_record
+from mdetr.data.record import Record, from_row
 from mdetr.data.store import OnBad, Store
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
@@ -81,9 +81,8 @@ class CheckedData:
         for shard in range(self.store.num_shards):
             for table in self.store.tables(shard):
                 for values in table.to_pylist():
-                    record = from_row(values)
                     try:
-                        validate_record(record, f"Row {row} of the store {self.path}")
+                        record = from_row(values, f"Row {row} of the store {self.path}")
                     except InvalidRecordError as error:
                         on_bad(error)
                     else:
