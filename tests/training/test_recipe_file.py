@@ -70,6 +70,7 @@ def test_earlier_and_other_names_of_the_configuration_are_known(name: str, tmp_p
         ("run.keep=1", r"run.keep: .*greater than or equal to 2, got 1"),
         ("schedule.name=cosine", r"schedule.name: .*'linear_with_warmup'.*got 'cosine'"),
         ("optimizer.steps=null", r"either optimizer.epochs or optimizer.steps"),
+        ("data.mosaic=0.5", r"data\.mosaic needs data\.compose_texts: true"),
         ("optimizer.lr", r"--set: expected key=value"),
         ("optimizer.lr=[", r"not valid YAML"),
         ("data.train.7.store=x", r"--set data.train.7.store: the recipe has no such key"),

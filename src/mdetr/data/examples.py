@@ -105,12 +105,18 @@ class ExampleDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"There are {len(self)} images; there is no example {index}.")
-        generator = self._generator(index)
+        return Example(*self._make(index, self._generator(index)))
+
+    def draw(self, generator: Generator) -> tuple[Tensor, Records]:
+        """Draw a random image, (3, H, W) uint8, and its records, augmented."""
+        return self._make(int(torch.randint(len(self), (), generator=generator)), generator)
+
+    def _make(self, index: int, generator: Generator) -> tuple[Tensor, Records]:
         records = tuple(self.store[row] for row in self._choose_rows(index, generator))
         image = self.store.load_image(records[0])
         if self.augmentation is not None:
             image, records = self.augmentation(image, records, generator)
-        return Example(image, records)
+        return image, records
 
     def shape(self, index: int) -> Size:
         """Predict the height and width in pixels of an example's image in this epoch, without reading it.

@@ -31,13 +31,14 @@ from mdetr.data.augmentation.pipelines import (
     scale_jitter_training_augmentation,
 )
 from mdetr.data.augmentation.transforms import Compose
+from mdetr.data.composition.mosaic import Mosaic
 from mdetr.data.composition.texts import ComposeTexts
 from mdetr.data.examples import Augmentation, Example, ExampleDataset
 from mdetr.data.held_out import Part, TrainStore, ValidationStore, check_disjoint, open_store
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
 from mdetr.processing.coordinates import Size
-from mdetr.settings import STRICT
+from mdetr.settings import STRICT, Fraction
 from mdetr.training.recipe_file import is_json_lines
 
 WINDOW = 64  # batches that are regrouped together
@@ -60,6 +61,8 @@ class DataSettings:
             images of one size or for jittered scales.
         compose_texts: Compose new texts in every epoch from the class names of an image's boxes, where the
             store lists absent classes (docs/photo-tiny.md).
+        mosaic: Probability that an image is put together with three others, each a quarter of it; needs
+            compose_texts.
         group_by_shape: Choose the images of a batch by shape, to reduce padding.
         allow_shared_images: Allow images that are in training and validation, which is an error otherwise.
             Unless it is true, one image in ten is for validation alone where both name the same data.
@@ -73,6 +76,7 @@ class DataSettings:
         FixedSizeAugmentation | ScaleJitterAugmentation | Literal["model_size", "published", "clevr", "none"]
     ) = "model_size"
     compose_texts: bool = False
+    mosaic: Fraction = 0.0
     group_by_shape: bool = True
     allow_shared_images: bool = False
 
@@ -215,30 +219,27 @@ def training_data(
     """
     if stores is None:
         stores = list(map(open_store, settings.train))
-    augmentation = make_augmentation(settings, size)
-    by_image = settings.examples == "image"
-    parts = [
-        ExampleDataset(store, augmentation, settings.texts_per_image, seed, by_image) for store in stores
-    ]
+    parts = [_training_examples(store, settings, seed, size) for store in stores]
     return Mixture(parts, [entry.weight for entry in settings.train])
 
 
-def make_augmentation(settings: DataSettings, size: Mapping[str, int] | None = None) -> Augmentation | None:
-    """Make the augmentation of images, followed by the composition of texts if it is enabled.
-
-    Args:
-        settings: Which augmentation.
-        size: Size of the model's images; see `training_data`.
-
-    Returns:
-        The augmentation; None for none.
-    """
-    # Texts are composed last: their words depend on where the boxes are in the augmented image
+def _training_examples(
+    store: Store, settings: DataSettings, seed: int, size: Mapping[str, int] | None
+) -> ExampleDataset:
     augmentation = _image_augmentation(settings, size)
-    if not settings.compose_texts:
-        return augmentation
-    compose = ComposeTexts(settings.texts_per_image or 4)
-    return compose if augmentation is None else Compose((augmentation, compose))
+    steps = [] if augmentation is None else [augmentation]
+    if settings.mosaic:
+        steps.append(Mosaic(settings.mosaic, ExampleDataset(store, augmentation).draw))
+    # Texts are composed last: their words depend on where the boxes are in the augmented image
+    if settings.compose_texts:
+        steps.append(ComposeTexts(settings.texts_per_image or 4))
+    return ExampleDataset(
+        store,
+        Compose(tuple(steps)) if steps else None,
+        settings.texts_per_image,
+        seed,
+        by_image=settings.examples == "image",
+    )
 
 
 def _image_augmentation(settings: DataSettings, size: Mapping[str, int] | None) -> Augmentation | None:

@@ -372,6 +372,10 @@ def _check_combinations(recipe: Recipe, where: str) -> None:
                 f"{where}: the model of model.start_from comes with its own; leave out model.{name}."
             )
 
+    # A text about one image may be wrong about four
+    if recipe.data.mosaic and not recipe.data.compose_texts:
+        raise RecipeError(f"{where}: data.mosaic needs data.compose_texts: true.")
+
     # A run has one length
     lengths = (recipe.optimizer.epochs, recipe.optimizer.steps)
     if lengths.count(None) != 1:
