@@ -269,7 +269,11 @@ def test_dot_product_tokens_beyond_the_text_are_impossible() -> None:
     ("changes", "message"),
     [
         ({"backbone_norm": "layer"}, "backbone_norm must be one of frozen, batch, group; got 'layer'"),
-        ({"proposals": True}, "needs query_type: reference"),
+        ({"proposals": True}, "proposals: true needs query_type: reference"),
+        ({"look_forward_twice": True}, "look_forward_twice: true needs query_type: reference"),
+        ({"denoising_groups": 3}, "denoising_groups: 3 needs query_type: reference"),
+        ({"one_to_many_queries": 9}, "one_to_many_queries: 9 needs query_type: reference"),
+        ({"proposal_content": "text"}, "proposal_content must be one of memory, learned; got 'text'"),
         ({"hidden_size": 36}, "multiple of twice the 4 attention heads"),
     ],
 )

@@ -69,39 +69,62 @@ class MdetrForObjectDetection(MdetrPreTrainedModel):
             TrainingError: There are targets, and the predictions are not finite.
         """
         images, texts = self.encode_pairs(pixel_values, pixel_mask, input_ids, attention_mask, image_index)
-        output = self.fuse(images, texts)
+        output = self.fuse(images, texts, targets)
         output.input_ids = input_ids
         if targets is not None and return_loss:
             output.loss, output.losses = compute_loss(output, targets, self.config)
         return output
 
-    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
-        """Run the joint encoder, the decoder and the heads on B pairs of image and text features."""
-        decoded = self.run_transformer(images, texts)
-        hidden_states, boxes = decoded.intermediate_hidden_states, decoded.intermediate_boxes
+    def fuse(self, images: ImageFeatures, texts: TextFeatures, targets: Targets | None = None) -> MdetrOutput:
+        """Run the joint encoder, the decoder and the heads on B pairs of image and text features.
+
+        Args:
+            images: Features of the image of each text.
+            texts: Features of B texts.
+            targets: Targets of the texts in training, for the denoising queries.
+
+        Returns:
+            Predictions.
+        """
+        decoded = self.run_transformer(images, texts, targets)
         image_memory, text_memory = (
             decoded.encoder_last_hidden_state_vision,
             decoded.encoder_last_hidden_state_text,
         )
-        assert hidden_states is not None and boxes is not None  # the model has a box head
         assert image_memory is not None and text_memory is not None
 
-        # Apply the heads to every decoder layer; the last gives the predictions
-        outputs = [
-            self._read_layer(hidden, layer_boxes, text_memory, texts.padding)
-            for hidden, layer_boxes in zip(hidden_states, boxes, strict=True)
-        ]
-        final = outputs[-1]
+        # Apply the heads to the queries, and to the extra ones of the training
+        final = self._read_layers(decoded, text_memory, texts.padding)
         final.proposals = decoded.proposals
-        if self.config.auxiliary_loss:
-            final.auxiliary_outputs = outputs[:-1]
+        if decoded.one_to_many is not None:
+            final.one_to_many = self._read_layers(decoded.one_to_many, text_memory, texts.padding)
+        if decoded.denoising is not None:
+            final.denoising = self._read_layers(decoded.denoising, text_memory, texts.padding)
 
         # Classify answers from one layer, and predict masks from the last
         final.answer_logits = self._read_answers(decoded)
         if self.mask_attention is not None and self.mask_head is not None:
-            attention = self.mask_attention(hidden_states[-1], image_memory, images.map_padding)
+            assert decoded.last_hidden_state is not None
+            attention = self.mask_attention(decoded.last_hidden_state, image_memory, images.map_padding)
             features = images.sequence.transpose(1, 2).unflatten(-1, images.map_padding.shape[-2:])
             final.pred_masks = self.mask_head(features, attention, images.fine_maps)
+        return final
+
+    def _read_layers(
+        self,
+        decoded: MdetrModelOutput,
+        text_memory: Float[Tensor, "batch tokens hidden"],
+        text_padding: Bool[Tensor, "batch tokens"],
+    ) -> MdetrOutput:
+        """Predictions of the last decoder layer, and of earlier ones in `auxiliary_outputs`."""
+        hidden_states, boxes = decoded.intermediate_hidden_states, decoded.intermediate_boxes
+        assert hidden_states is not None and boxes is not None  # the model has a box head
+        *earlier, final = (
+            self._read_layer(hidden, layer_boxes, text_memory, text_padding)
+            for hidden, layer_boxes in zip(hidden_states, boxes, strict=True)
+        )
+        if self.config.auxiliary_loss:
+            final.auxiliary_outputs = earlier
         return final
 
     def _read_layer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -133,6 +134,66 @@ def test_proposals_share_a_box_among_as_many_queries_as_the_config_says(random_b
     _, losses = compute_loss(output, targets, MdetrConfig(proposal_targets_per_box=4, class_cost=0.0))
     fourth = (output.proposals.pred_boxes[0, 3:] - exact).abs().sum(-1)
     assert losses["loss_bbox_proposals"].item() >= fourth.min().item() / (4 * 3) - 1e-6  # 4 a box, 3 boxes
+
+
+def test_extra_queries_share_a_box_among_as_many_as_the_config_says_in_every_layer(random_batch):
+    output, targets = random_batch([1, 2])
+    output.one_to_many, _ = random_batch([1, 2], queries=9, layers=2, seed=1)
+    earlier, last = output.one_to_many.auxiliary_outputs[0], output.one_to_many
+    for layer in (earlier, last):
+        layer.pred_boxes[0, :3] = targets["boxes"][0, 0]
+        layer.pred_boxes[1] = targets["boxes"][1, :2].repeat(5, 1)[:9]
+    three = MdetrConfig(query_type="reference", one_to_many_targets_per_box=3, class_cost=0.0)
+    _, losses = compute_loss(output, targets, three)
+    assert losses["loss_bbox_one_to_many_0"].item() == pytest.approx(0.0, abs=1e-6)
+    assert losses["loss_bbox_one_to_many"].item() == pytest.approx(0.0, abs=1e-6)
+    output.one_to_many = None
+    _, without = compute_loss(output, targets, three)
+    assert {name: losses[name] for name in without} == without
+
+
+def test_denoising_queries_restore_the_boxes_they_start_from_and_reject_the_others(random_batch):
+    output, targets = random_batch([2, 1], layers=1)
+    logits = torch.full((2, 2 * 2 * 2, 256), -20.0)  # two groups of two boxes with little noise and with much
+    boxes = torch.full((2, 8, 4), 0.9)
+    with_little_noise = torch.tensor([True, True, False, False] * 2)
+    boxes[:, with_little_noise] = targets["boxes"].repeat(1, 2, 1)
+    words = targets["positive_map"].float() / targets["positive_map"].sum(-1, keepdim=True).clamp(min=1)
+    logits[:, with_little_noise] = words.clamp(min=1e-9).log().repeat(1, 2, 1)
+    logits[:, ~with_little_noise, -1] = 20.0
+    logits[1, [1, 5], -1] = 20.0  # padding: the second text has one box
+    output.denoising = MdetrOutput(logits=logits, pred_boxes=boxes)
+    config = MdetrConfig(query_type="reference", denoising_groups=2, token_targets="uniform")
+    loss, losses = compute_loss(output, targets, config)
+    assert losses["loss_bbox_denoising"].item() == pytest.approx(0.0, abs=1e-6)
+    assert losses["loss_giou_denoising"].item() == pytest.approx(0.0, abs=1e-5)
+    entropy = -(words * words.clamp(min=1e-9).log()).sum(-1)[targets["box_mask"]].mean()
+    assert losses["loss_ce_denoising"].item() == pytest.approx(entropy.item(), abs=1e-3)
+    output.denoising = None
+    without, _ = compute_loss(output, targets, config)
+    assert (loss - without).item() == pytest.approx(entropy.item(), abs=1e-3)
+
+
+def test_iou_aware_tokens_make_a_certain_match_with_a_poor_box_expensive(random_batch):
+    output, targets = random_batch([1], layers=1)
+    output.logits[:] = -20.0
+    output.logits[..., -1] = 20.0
+    output.logits[0, 0] = targets["positive_map"][0, 0].float() * 40 - 20  # certain of the words
+    plain, aware = (
+        MdetrConfig(token_targets="uniform"),
+        MdetrConfig(token_targets="uniform", iou_aware_tokens=True),
+    )
+
+    def loss_ce(config: MdetrConfig) -> float:
+        return compute_loss(output, targets, config)[1]["loss_ce"].item()
+
+    output.pred_boxes[0, 0] = targets["boxes"][0, 0]
+    assert loss_ce(aware) == pytest.approx(loss_ce(plain), abs=1e-4)
+    x, y, width, height = targets["boxes"][0, 0].tolist()
+    output.pred_boxes[0, 0] = torch.tensor([x, y, width, height / 2])  # an IoU of a half
+    certain_of_no_object = 40 + math.log(targets["positive_map"].sum().item())
+    assert loss_ce(plain) < 10
+    assert loss_ce(aware) - loss_ce(plain) / 2 == pytest.approx(certain_of_no_object / 2, abs=1e-2)
 
 
 def test_a_proposal_on_padding_is_never_the_match_of_a_box(random_batch):

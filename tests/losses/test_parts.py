@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from torchvision.ops import generalized_box_iou
+from torchvision.ops import box_convert, box_iou, generalized_box_iou
 
 from mdetr.losses.alignment import alignment_loss
-from mdetr.losses.boxes import box_losses, generalized_iou
+from mdetr.losses.boxes import box_losses, generalized_iou, matched_iou
 from mdetr.losses.matches import Matches
 from mdetr.losses.referred import referred_loss
 from mdetr.losses.soft_tokens import cardinality_error, soft_token_loss, token_targets
@@ -30,6 +30,32 @@ def test_soft_tokens_of_flat_logits_lose_log_four_for_each_token_and_a_tenth_of_
     targets = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
     loss = soft_token_loss(logits, targets, one_pair(), eos_coefficient=0.1)
     assert loss.tolist() == pytest.approx([math.log(4) * (2 + 2 * 0.1)])
+
+
+def test_a_match_of_lower_quality_gives_a_part_of_its_target_to_no_object():
+    logits = torch.randn(1, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    log_probabilities = logits[0, 0].log_softmax(-1)
+    others = 0.1 * log_probabilities[1:, -1].sum()
+    for quality in (1.0, 0.3, 0.0):
+        loss = soft_token_loss(logits, targets, one_pair(), 0.1, torch.tensor([quality]))
+        matched = quality * log_probabilities[0, 0] + (1 - quality) * log_probabilities[0, -1]
+        torch.testing.assert_close(loss, -(matched + others)[None])
+    whole = soft_token_loss(logits, targets, one_pair(), 0.1, torch.tensor([1.0]))
+    assert torch.equal(whole, soft_token_loss(logits, targets, one_pair(), 0.1))
+
+
+def test_denoising_queries_with_little_noise_match_the_boxes_they_start_from():
+    box_mask = torch.tensor([[True, True, True], [True, False, False]])
+    matches = Matches.of_denoising(box_mask, num_layers=2, groups=2)
+    pairs = [
+        (layer, text, group * 6 + box, box)
+        for layer in range(2)
+        for text, count in enumerate((3, 1))
+        for group in range(2)
+        for box in range(count)
+    ]
+    assert torch.stack(list(vars(matches).values()), dim=1).tolist() == [list(pair) for pair in pairs]
 
 
 def test_cardinality_counts_queries_that_speak_of_an_object():
@@ -86,3 +112,21 @@ def test_referred_loss_asks_only_texts_that_say_what_they_denote():
     loss, accuracy = referred_loss(logits, is_referred, torch.tensor([True, False]), matches)
     assert loss.tolist() == pytest.approx([math.log(2)])
     assert accuracy.tolist() == [0.0]  # probability 0.5 is not above it
+
+
+def test_iou_of_matched_boxes_is_that_of_torchvision_without_gradient():
+    generator = torch.Generator().manual_seed(0)
+    predicted = torch.rand(2, 1, 4, 4, generator=generator).mul(0.3).add(0.2).requires_grad_()
+    boxes = torch.rand(1, 3, 4, generator=generator) * 0.3 + 0.2
+    matches = Matches(*(torch.tensor(part) for part in ([0, 0, 1], [0, 0, 0], [1, 3, 2], [0, 2, 1])))
+    iou = matched_iou(predicted, boxes, matches)
+    assert not iou.requires_grad
+    pairs = [
+        (predicted[layer, 0, query], boxes[0, box]) for layer, query, box in ((0, 1, 0), (0, 3, 2), (1, 2, 1))
+    ]
+    expected = [box_iou(*(box_convert(box[None], "cxcywh", "xyxy") for box in pair)) for pair in pairs]
+    torch.testing.assert_close(iou, torch.cat(expected).flatten().detach())
+
+
+def test_iou_of_matched_boxes_without_area_is_zero():
+    assert matched_iou(torch.zeros(1, 1, 1, 4), torch.zeros(1, 1, 4), one_pair()).tolist() == [0.0]

@@ -14,7 +14,7 @@ from torch import distributed as dist
 from mdetr.errors import InvalidInputError
 from mdetr.losses.alignment import alignment_loss
 from mdetr.losses.answers import answer_losses
-from mdetr.losses.boxes import box_losses
+from mdetr.losses.boxes import box_losses, matched_iou
 from mdetr.losses.masks import mask_losses
 from mdetr.losses.matcher import NEVER, assign, matching_cost
 from mdetr.losses.matches import Matches
@@ -37,6 +37,23 @@ class LayerPredictions:
     query_embeddings: Float32[Tensor, "layers batch queries aligned"] | None
     referred_logits: Float32[Tensor, "layers batch queries"] | None
     query_padding: Bool[Tensor, "batch queries"] | None
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """The predictions of one kind of queries, and how many of them each box is matched with.
+
+    suffix: Suffix of the names of its losses.
+    """
+
+    suffix: str
+    layers: LayerPredictions
+    queries_per_box: int
+
+    def suffixes(self) -> list[str]:
+        """Suffix of the losses of each layer, with its number except for the last."""
+        earlier = range(len(self.layers.logits) - 1)
+        return [*(f"{self.suffix}_{layer}" for layer in earlier), self.suffix]
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ def compute_loss(
 def _compute_loss(
     output: MdetrOutput, targets: Targets, config: MdetrConfig
 ) -> tuple[Float32[Tensor, ""], dict[str, Float32[Tensor, ""]]]:
-    decoder = _stack([*(output.auxiliary_outputs or []), output])
+    decoder = _stack_layers(output)
     positions = targets["positive_map"].shape[-1]
     if positions != decoder.logits.shape[-1]:
         raise InvalidInputError(
@@ -100,30 +117,37 @@ def _compute_loss(
         num_boxes=count_boxes(targets["box_mask"]),
     )
 
-    # Match queries with boxes; the proposals, if any, together with the decoder in one transfer to the CPU
-    predictions, copies = [decoder], [1]
+    # Match the queries of the decoder, the proposals and extra queries with boxes, in one transfer to the CPU
+    parts = [QuerySet("", decoder, 1)]
     if output.proposals is not None:
-        predictions.append(_stack([output.proposals]))
-        copies.append(config.proposal_targets_per_box)
-    costs = [_cost(layers, truth, config) for layers in predictions]
-    matches, *proposal_matches = assign(costs, targets["box_mask"], copies)
+        proposals = _stack([output.proposals])
+        parts.append(QuerySet("_proposals", proposals, config.proposal_targets_per_box))
+    if output.one_to_many is not None:
+        layers = _stack_layers(output.one_to_many)
+        parts.append(QuerySet("_one_to_many", layers, config.one_to_many_targets_per_box))
+    costs = [_cost(part.layers, truth, config) for part in parts]
+    matches_by_part = assign(costs, targets["box_mask"], [part.queries_per_box for part in parts])
+    matches = matches_by_part[0]
 
-    # Losses of every decoder layer
-    losses = _detection_losses(decoder, truth, matches, truth.num_boxes, config.eos_coefficient)
-    losses["cardinality_error"] = cardinality_error(decoder.logits, targets["box_mask"])
-    losses |= _alignment_losses(decoder, output.token_embeddings, truth, matches, config)
-    losses |= _referred_losses(decoder, truth, matches)
-    last_layer = len(decoder.logits) - 1
-    groups = [LossGroup(losses, [*(f"_{layer}" for layer in range(last_layer)), ""])]
+    # The denoising queries know their boxes
+    if output.denoising is not None:
+        part = QuerySet("_denoising", _stack_layers(output.denoising), config.denoising_groups)
+        parts.append(part)
+        num_layers = len(part.layers.logits)
+        matches_by_part.append(Matches.of_denoising(targets["box_mask"], num_layers, config.denoising_groups))
 
-    # Losses of the proposals
-    for layers, found in zip(predictions[1:], proposal_matches, strict=True):
-        num_boxes = truth.num_boxes * config.proposal_targets_per_box
-        losses = _detection_losses(layers, truth, found, num_boxes, config.eos_coefficient)
-        groups.append(LossGroup(losses, ["_proposals"]))
+    # Losses of every layer; those of the decoder's own queries include referring and alignment
+    groups: list[LossGroup] = []
+    for part, found in zip(parts, matches_by_part, strict=True):
+        losses = _detection_losses(part, truth, found, config)
+        if part.layers is decoder:
+            losses["cardinality_error"] = cardinality_error(decoder.logits, targets["box_mask"])
+            losses |= _alignment_losses(decoder, output.token_embeddings, truth, matches, config)
+            losses |= _referred_losses(decoder, truth, matches)
+        groups.append(LossGroup(losses, part.suffixes()))
 
     # Losses of the last decoder layer only
-    losses = _last_layer_losses(output, truth, matches, last_layer, config)
+    losses = _last_layer_losses(output, truth, matches, len(decoder.logits) - 1, config)
     groups.append(LossGroup({name: value[None] for name, value in losses.items()}, [""]))
     return _weighted_sum(groups, loss_weights(config))
 
@@ -193,15 +217,14 @@ def _cost(
 
 
 def _detection_losses(
-    stack: LayerPredictions,
-    truth: Truth,
-    matches: Matches,
-    normalizer: Float32[Tensor, ""],
-    eos_coefficient: float,
+    part: QuerySet, truth: Truth, matches: Matches, config: MdetrConfig
 ) -> dict[str, Float32[Tensor, "layers"]]:
-    l1, giou = box_losses(stack.boxes, truth.targets["boxes"].float(), matches)
-    ce = soft_token_loss(stack.logits, truth.token_targets, matches, eos_coefficient)
-    return {"loss_ce": ce / normalizer, "loss_bbox": l1 / normalizer, "loss_giou": giou / normalizer}
+    boxes, layers = truth.targets["boxes"].float(), part.layers
+    quality = matched_iou(layers.boxes, boxes, matches) if config.iou_aware_tokens else None
+    ce = soft_token_loss(layers.logits, truth.token_targets, matches, config.eos_coefficient, quality)
+    l1, giou = box_losses(layers.boxes, boxes, matches)
+    num_pairs = truth.num_boxes * part.queries_per_box
+    return {"loss_ce": ce / num_pairs, "loss_bbox": l1 / num_pairs, "loss_giou": giou / num_pairs}
 
 
 def _alignment_losses(
@@ -258,6 +281,10 @@ def _last_layer_losses(
         focal, dice = mask_losses(output.pred_masks.float(), targets["masks"], matches, last_layer)
         losses |= {"loss_mask": focal / truth.num_boxes, "loss_dice": dice / truth.num_boxes}
     return losses
+
+
+def _stack_layers(output: MdetrOutput) -> LayerPredictions:
+    return _stack([*(output.auxiliary_outputs or []), output])
 
 
 def _stack(outputs: Sequence[MdetrOutput]) -> LayerPredictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -22,6 +22,23 @@ class Matches:
     text: Int[Tensor, "matches"]
     query: Int[Tensor, "matches"]
     target: Int[Tensor, "matches"]
+
+    @classmethod
+    def of_denoising(cls, box_mask: Bool[Tensor, "batch boxes"], num_layers: int, groups: int) -> Matches:
+        """Pairs of denoising queries and the boxes from which they start with little noise.
+
+        Args:
+            box_mask: (B, N) bool, true where there is a box.
+            num_layers: Number of decoder layers.
+            groups: Number of groups of queries; each has N with little noise, then N with much.
+
+        Returns:
+            The pairs, in every layer the same.
+        """
+        num_boxes = box_mask.shape[1]
+        pairs = box_mask[None, :, None].expand(num_layers, -1, groups, -1)
+        layer, text, group, target = pairs.nonzero(as_tuple=True)
+        return cls(layer, text, group * 2 * num_boxes + target, target)
 
     def sum_by_layer(
         self, values: Float[Tensor, "matches"], num_layers: int

@@ -39,6 +39,7 @@ def soft_token_loss(
     targets: Float32[Tensor, "batch boxes positions"],
     matches: Matches,
     eos_coefficient: float,
+    quality: Float32[Tensor, "matches"] | None = None,
 ) -> Float32[Tensor, "layers"]:
     """Cross-entropy between each query's tokens and those of its box's phrase, summed per decoder layer.
 
@@ -49,15 +50,20 @@ def soft_token_loss(
         targets: (B, N, T) float32, see `token_targets`.
         matches: Matched pairs of queries and boxes.
         eos_coefficient: Weight of queries without a box.
+        quality: (M,) from 0 to 1, the share of each match's target that its tokens get; "no object" gets the
+            rest. All of it if None.
 
     Returns:
         (D,) sums.
 
-    Source: arXiv 2104.12763, section 2.2.2.
+    Source: arXiv 2104.12763, section 2.2.2; `quality` after arXiv 2008.13367.
     """
     log_probabilities = logits.log_softmax(-1)
     indices = (matches.layer, matches.text, matches.query)
     matched = -(log_probabilities[indices] * targets[matches.text, matches.target]).sum(-1)  # (M,)
+    if quality is not None:
+        rest = -log_probabilities[..., -1][indices]
+        matched = quality * matched + (1 - quality) * rest
     no_object = -eos_coefficient * log_probabilities[..., -1]  # (D, B, Q)
     return no_object.index_put(indices, matched).sum((1, 2))
 

@@ -20,9 +20,14 @@ QUERY_TYPES = ("learned", "reference")
 TOKEN_HEADS = ("positions", "dot_product")
 TOKEN_TARGETS = ("binary", "uniform")
 TRANSFORMER_NORMS = ("post", "pre")
+PROPOSAL_CONTENTS = ("memory", "learned")
 EARLIER_NAMES = MappingProxyType({"attention_heads": "attention_heads", "feedforward_size": "ffn_dim"})
 """Fields of earlier configurations and recipes, for encoder and decoder -> what these call it."""
-_MAY_BE_ZERO = ("alignment_size", "backbone_fixed_stages", "encoder_layers", "decoder_layers")
+_MAY_BE_ZERO = (
+    *("alignment_size", "backbone_fixed_stages", "encoder_layers", "decoder_layers"),
+    *("denoising_groups", "one_to_many_queries"),
+)
+_NEED_REFERENCES = ("proposals", "look_forward_twice", "denoising_groups", "one_to_many_queries")
 _FROM_THE_END = ("answer_layer",)  # an index, which may be negative
 
 
@@ -90,6 +95,20 @@ class MdetrConfig(PreTrainedConfig):
         proposals: Whether the first reference boxes are proposals of the joint memory (needs "reference"
             queries).
         proposal_targets_per_box: Number of proposals that learn to be the same box (one-to-many matching).
+        proposal_content: Content of the queries that start from proposals: "memory", the joint memory at the
+            proposal plus a learned embedding, or "learned", the embedding alone (DINO's mixed query
+            selection, arXiv 2203.03605).
+        look_forward_twice: Whether the loss of a decoder layer's boxes also trains the layer before, whose
+            boxes it refines (arXiv 2203.03605); needs "reference" queries.
+        denoising_groups: Number of groups of extra queries in training, each of which starts from all boxes
+            of the text with little and with much noise, and learns to restore the former and to reject the
+            latter (arXiv 2203.01305, 2203.03605); needs "reference" queries.
+        one_to_many_queries: Number of extra queries in training, of which several learn to be the same box
+            (hybrid matching, arXiv 2207.13080); needs "reference" queries.
+        one_to_many_targets_per_box: Number of these queries that learn to be the same box.
+        iou_aware_tokens: Whether the target of a matched query's tokens is weighted by the IoU of its box,
+            and that of "no object" by the rest, so that the score tells how well the box fits (arXiv
+            2008.13367).
         feature_pyramid: Whether the backbone's map of twice the stride, enlarged, is added to the projected
             features (arXiv 1612.03144).
 
@@ -152,6 +171,12 @@ class MdetrConfig(PreTrainedConfig):
     token_head: str = "positions"
     proposals: bool = False
     proposal_targets_per_box: int = 1
+    proposal_content: str = "memory"
+    look_forward_twice: bool = False
+    denoising_groups: int = 0
+    one_to_many_queries: int = 0
+    one_to_many_targets_per_box: int = 5
+    iou_aware_tokens: bool = False
     feature_pyramid: bool = False
 
     @classmethod
@@ -204,13 +229,17 @@ class MdetrConfig(PreTrainedConfig):
         _check_choice("token_head", self.token_head, TOKEN_HEADS)
         _check_choice("token_targets", self.token_targets, TOKEN_TARGETS)
         _check_choice("transformer_norm", self.transformer_norm, TRANSFORMER_NORMS)
+        _check_choice("proposal_content", self.proposal_content, PROPOSAL_CONTENTS)
         _check_answers(self.answer_queries or [], self.answer_types or [], self.answer_vocabulary or {})
         if self.freeze_detector and not self.predict_masks:
             raise InvalidInputError("freeze_detector: true leaves nothing to train without predict_masks.")
-        if self.proposals and self.query_type != "reference":
-            raise InvalidInputError(
-                "proposals: true needs query_type: reference, since proposals are first references."
-            )
+        for name in _NEED_REFERENCES:
+            value = getattr(self, name)
+            if value and self.query_type != "reference":
+                raise InvalidInputError(
+                    f"{name}: {str(value).lower()} needs query_type: reference, since its queries start from "
+                    "boxes."
+                )
         for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
             if self.hidden_size % (2 * heads):
                 raise InvalidInputError(

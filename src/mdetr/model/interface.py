@@ -50,6 +50,8 @@ class MdetrModelOutput(ModelOutput):
         encoder_last_hidden_state_vision: (B, P, C), the P = h * w positions of the image in the joint memory.
         encoder_last_hidden_state_text: (B, L, C), the L tokens of the text in the joint memory.
         proposals: Proposals of the joint memory, one query for each of P positions; None without them.
+        one_to_many: Output of the extra queries for one-to-many matching; None except in training.
+        denoising: Output of the extra queries that start from boxes with noise; None except in training.
     """
 
     last_hidden_state: Float[Tensor, "batch queries hidden"] | None = None
@@ -59,6 +61,8 @@ class MdetrModelOutput(ModelOutput):
     encoder_last_hidden_state_vision: Float[Tensor, "batch cells hidden"] | None = None
     encoder_last_hidden_state_text: Float[Tensor, "batch tokens hidden"] | None = None
     proposals: MdetrOutput | None = None
+    one_to_many: MdetrModelOutput | None = None
+    denoising: MdetrModelOutput | None = None
 
     @property
     def pred_boxes(self) -> Float32[Tensor, "batch queries 4"]:
@@ -94,6 +98,8 @@ class MdetrOutput(ModelOutput):
         auxiliary_outputs: Outputs of the earlier decoder layers, first to last.
         proposals: Proposals of the joint memory, one query per image position (an option that released
             models do not use).
+        one_to_many: Predictions of the extra queries for one-to-many matching; None except in training.
+        denoising: Predictions of the extra queries that start from boxes with noise; None except in training.
         input_ids: (B, L) int64, the tokens as given, which post-processing decodes.
     """
 
@@ -109,4 +115,6 @@ class MdetrOutput(ModelOutput):
     query_padding: Bool[Tensor, "batch queries"] | None = None
     auxiliary_outputs: list[MdetrOutput] | None = None
     proposals: MdetrOutput | None = None
+    one_to_many: MdetrOutput | None = None
+    denoising: MdetrOutput | None = None
     input_ids: Int[Tensor, "batch tokens"] | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
@@ -21,9 +21,16 @@ from mdetr.model.answers import AnswerQueries
 from mdetr.model.backbone import Backbone
 from mdetr.model.config import MdetrConfig
 from mdetr.model.heads import BoxHead
-from mdetr.model.interface import MdetrModelOutput
+from mdetr.model.interface import MdetrModelOutput, Targets
 from mdetr.model.position import grid_encoding
-from mdetr.model.queries import LearnedQueries, ProposalHead, Queries, ReferenceQueries
+from mdetr.model.queries import (
+    DenoisingQueries,
+    LearnedQueries,
+    ProposalHead,
+    Queries,
+    ReferenceQueries,
+    query_mask,
+)
 from mdetr.model.text import TextProjection, make_text_encoder
 from mdetr.model.transformer import DecoderLayer, EncoderLayer
 
@@ -121,6 +128,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
         self.decoder_norm = nn.LayerNorm(size)
         self.queries = (ReferenceQueries if config.query_type == "reference" else LearnedQueries)(config)
         self.proposal_head = ProposalHead(config) if config.proposals else None
+        self.denoising_queries = DenoisingQueries(config) if config.denoising_groups else None
 
     def post_init(self) -> None:
         """Initialize the weights, and freeze those that do not train, after all layers are made."""
@@ -240,8 +248,19 @@ class MdetrPreTrainedModel(PreTrainedModel):
         texts = self.encode_text(input_ids, attention_mask)
         return images if image_index is None else images.select(image_index), texts
 
-    def run_transformer(self, images: ImageFeatures, texts: TextFeatures) -> MdetrModelOutput:
-        """Run the joint encoder and decoder on B pairs of image and text features."""
+    def run_transformer(
+        self, images: ImageFeatures, texts: TextFeatures, targets: Targets | None = None
+    ) -> MdetrModelOutput:
+        """Run the joint encoder and decoder on B pairs of image and text features.
+
+        Args:
+            images: Features of the image of each text.
+            texts: Features of B texts.
+            targets: Targets of the texts in training, for the denoising queries.
+
+        Returns:
+            Hidden states of the decoder and of the joint memory.
+        """
         # Encode image and text as one sequence
         sequence = torch.cat((images.sequence, texts.sequence), dim=1)
         positions = torch.cat((images.positions, torch.zeros_like(texts.sequence)), dim=1)
@@ -256,33 +275,44 @@ class MdetrPreTrainedModel(PreTrainedModel):
         if self.proposal_head is not None:
             proposals = self.proposal_head(image_memory, text_memory, texts.padding, images.map_padding)
         queries = self.queries(image_memory, proposals)
+        extra_names = ["one_to_many"] * (len(queries) - 1)
+        if self.denoising_queries is not None and self.training and targets is not None:
+            queries.append(self.denoising_queries(targets))
+            extra_names.append("denoising")
 
         # Decode
-        hidden_states, boxes, answer_states = self._decode(queries, sequence, sequence + positions, padding)
-        return MdetrModelOutput(
-            last_hidden_state=hidden_states[-1],
-            intermediate_hidden_states=hidden_states,
-            intermediate_boxes=boxes,
-            answer_hidden_states=answer_states,
-            encoder_last_hidden_state_vision=image_memory,
-            encoder_last_hidden_state_text=text_memory,
-            proposals=proposals,
-        )
+        output, *extra_outputs = self._decode(queries, sequence, sequence + positions, padding)
+        for name, extra in zip(extra_names, extra_outputs, strict=True):
+            setattr(output, name, extra)
+        output.encoder_last_hidden_state_vision = image_memory
+        output.encoder_last_hidden_state_text = text_memory
+        output.proposals = proposals
+        return output
 
     def _decode(
         self,
-        queries: Queries,
+        parts: Sequence[Queries],
         memory: Float[Tensor, "batch length hidden"],
         memory_keys: Float[Tensor, "batch length hidden"],
         padding: Bool[Tensor, "batch length"],
-    ) -> tuple[
-        tuple[Float[Tensor, "batch queries hidden"], ...],
-        tuple[Float32[Tensor, "batch queries 4"], ...] | None,
-        tuple[Float[Tensor, "batch answer_queries hidden"], ...] | None,
-    ]:
-        """Normalized queries (B, Q, C) of each decoder layer, their boxes (B, Q, 4), and answer queries."""
-        # Append the queries for answers
-        target, positions, references = queries
+    ) -> list[MdetrModelOutput]:
+        """Decode the model's queries, and the extra ones of the training.
+
+        Args:
+            parts: The model's queries, then extra ones.
+            memory: (B, S, C), the joint memory.
+            memory_keys: (B, S, C), the memory with its positions added.
+            padding: (B, S) bool, true on padding.
+
+        Returns:
+            For each part, its queries after each decoder layer and their boxes; the first also has the
+            queries for answers.
+        """
+        # Append the queries for answers; only queries with references come in several parts
+        target = torch.cat([part.content for part in parts], dim=1)
+        positions, references = parts[0].positions, None
+        if parts[0].references is not None:
+            references = torch.cat([cast(Tensor, part.references) for part in parts], dim=1)
         num_queries = target.shape[1]
         answer_positions = target[:, :0]
         if self.answers is not None:
@@ -290,6 +320,8 @@ class MdetrPreTrainedModel(PreTrainedModel):
             target = torch.cat((target, torch.zeros_like(answer_positions)), dim=1)
 
         # Run the layers; each refines the reference boxes, if any, for the next
+        mask = query_mask(parts, answer_positions.shape[1])
+        refined: Tensor | None = None
         hidden_states: list[Tensor] = []
         box_states: list[Tensor] = []
         answer_states: list[Tensor] = []
@@ -297,19 +329,32 @@ class MdetrPreTrainedModel(PreTrainedModel):
             if references is not None:
                 positions = self.queries.encode(references)
             query_positions = torch.cat((cast(Tensor, positions), answer_positions), dim=1)
-            target = layer(target, query_positions, memory, memory_keys, padding)
+            target = layer(target, query_positions, memory, memory_keys, padding, mask)
             hidden = self.decoder_norm(target)
             hidden_states.append(hidden[:, :num_queries])
             answer_states.append(hidden[:, num_queries:])
-            if self.box_head is not None:
-                box_states.append(self.box_head(hidden_states[-1], references))
+            if self.box_head is None:
+                continue
+            boxes = self.box_head(hidden_states[-1], references)
+            if refined is None:
+                box_states.append(boxes)
+            else:  # the same boxes, whose loss also trains the layer that refined the references
+                box_states.append(self.box_head(hidden_states[-1], refined))
             if references is not None:
-                references = box_states[-1].detach()
-        return (
-            tuple(hidden_states),
-            tuple(box_states) or None,
-            None if self.answers is None else tuple(answer_states),
-        )
+                references = boxes.detach()
+                refined = boxes if self.config.look_forward_twice and self.training else None
+
+        # Separate the parts
+        outputs: list[MdetrModelOutput] = []
+        end = 0
+        for part in parts:
+            start, end = end, end + part.content.shape[1]
+            layers = tuple(hidden[:, start:end] for hidden in hidden_states)
+            boxes = tuple(layer_boxes[:, start:end] for layer_boxes in box_states)
+            outputs.append(MdetrModelOutput(layers[-1], layers, boxes or None))
+        if self.answers is not None:
+            outputs[0].answer_hidden_states = tuple(answer_states)
+        return outputs
 
     def _init_weights(self, module: nn.Module) -> None:
         """DETR's initialization: Xavier for linear layers, Kaiming for convolutions, else normal."""

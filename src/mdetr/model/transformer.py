@@ -88,6 +88,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         memory: Float[Tensor, "batch length hidden"],
         memory_keys: Float[Tensor, "batch length hidden"],
         padding_mask: Bool[Tensor, "batch length"],
+        query_mask: Bool[Tensor, "queries queries"] | None = None,
     ) -> Float[Tensor, "batch queries hidden"]:
         """Update queries (B, Q, C).
 
@@ -97,27 +98,32 @@ class DecoderLayer(GradientCheckpointingLayer):
             memory: (B, S, C), the joint memory.
             memory_keys: (B, S, C), the memory with its positions added.
             padding_mask: (B, S) bool, true on padding.
+            query_mask: (Q, Q) bool, true where a query (row) must not attend to another (column); None if
+                all attend to all.
 
         Returns:
             (B, Q, C).
         """
         if self.norm_first:
-            target = target + self._attend(self.norm1(target), query_positions)
+            target = target + self._attend(self.norm1(target), query_positions, query_mask)
             target = target + self._cross_attend(
                 self.norm2(target), query_positions, memory, memory_keys, padding_mask
             )
             return target + self.dropout(self.feed_forward(self.norm3(target)))
-        target = self.norm1(target + self._attend(target, query_positions))
+        target = self.norm1(target + self._attend(target, query_positions, query_mask))
         target = self.norm2(
             target + self._cross_attend(target, query_positions, memory, memory_keys, padding_mask)
         )
         return self.norm3(target + self.dropout(self.feed_forward(target)))
 
     def _attend(
-        self, target: Float[Tensor, "batch queries hidden"], positions: Float[Tensor, "batch queries hidden"]
+        self,
+        target: Float[Tensor, "batch queries hidden"],
+        positions: Float[Tensor, "batch queries hidden"],
+        query_mask: Bool[Tensor, "queries queries"] | None,
     ) -> Float[Tensor, "batch queries hidden"]:
         query = target + positions
-        update, _ = self.self_attention(query, query, target, need_weights=False)
+        update, _ = self.self_attention(query, query, target, attn_mask=query_mask, need_weights=False)
         return self.dropout(update)
 
     def _cross_attend(
