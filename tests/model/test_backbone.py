@@ -122,6 +122,51 @@ def test_folded_norms_follow_the_weights() -> None:
     assert not torch.allclose(before, changed, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "resnet50", "tf_efficientnet_lite0"])
+def test_folded_norms_train_the_same_weights(name: str) -> None:
+    backbone = Backbone(small_config(backbone=name, backbone_stride=16, backbone_fixed_stages=1)).train()
+    backbone.double()  # in float32, activations near zero may fall on either side
+    _vary_norms(backbone)
+    image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(1)).double()
+    maps, gradients = [], []
+    for folds in (False, True):
+        backbone.folds_norms = folds
+        backbone.zero_grad()
+        (features,) = backbone(image)
+        features.square().sum().backward()
+        maps.append(features.detach())
+        gradients.append({key: weight.grad for key, weight in backbone.named_parameters()})
+    torch.testing.assert_close(maps[1], maps[0])
+    plain, folded = gradients
+    assert {key for key, gradient in plain.items() if gradient is None} == {
+        key for key, gradient in folded.items() if gradient is None
+    }
+    for key, gradient in plain.items():
+        if gradient is not None:
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(folded[key], gradient, rtol=1e-6, atol=1e-9 * scale)
+
+
+def test_folded_norms_train_with_loaded_weights_and_loaded_norms() -> None:
+    backbone = Backbone(small_config()).train()
+    backbone.folds_norms = True
+    image = torch.randn(1, 3, 64, 64)
+    backbone(image)
+    _vary_norms(backbone)
+    (changed,) = backbone(image)
+    assert changed.requires_grad
+    backbone.folds_norms = False
+    torch.testing.assert_close(changed, backbone(image)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_body_without_frozen_norms_trains_as_it_is() -> None:
+    backbone = Backbone(small_config(backbone_norm="group")).train()
+    image = torch.randn(1, 3, 64, 64)
+    (expected,) = backbone(image)
+    backbone.folds_norms = True
+    assert torch.equal(backbone(image)[0], expected)
+
+
 def test_norms_that_are_trained_or_in_another_order_are_not_folded() -> None:
     trained = Backbone(small_config(backbone_norm="batch")).eval().body
     folded = fold_frozen_norms(trained)

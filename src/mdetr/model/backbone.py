@@ -22,8 +22,8 @@ class Backbone(nn.Module):
     `body` is timm's module and keeps timm's keys. `channels` is the number of features of its map.
     `fine_channels` are those of the maps of a half, a quarter and an eighth of the stride, which masks need.
     `coarse_channels` are those of the map of twice the stride, which a feature pyramid adds (0 without one).
-    With `folds_norms`, frozen norms are folded into convolutions where no gradients are needed, which is
-    faster and takes the memory of another copy of the weights.
+    With `folds_norms`, frozen norms are folded into convolutions, which is faster; inference then takes the
+    memory of another copy of the weights.
     """
 
     def __init__(self, config: MdetrConfig) -> None:
@@ -49,6 +49,7 @@ class Backbone(nn.Module):
         self.body = body
         self.folds_norms = False
         self._folded_body = FoldedBody()
+        self._checkpoints = False
         self.num_fixed_stages = config.backbone_fixed_stages or 0
         self.fix_stages()
 
@@ -66,6 +67,11 @@ class Backbone(nn.Module):
         for stage in stages[self.num_fixed_stages :]:
             stage.requires_grad_(True)
 
+    def set_gradient_checkpointing(self, enable: bool) -> None:
+        """Compute the layers again in the backward pass, to save memory."""
+        self._checkpoints = enable
+        self.body.set_grad_checkpointing(enable)
+
     def forward(
         self, pixel_values: Float[Tensor, "images 3 height width"]
     ) -> list[Float[Tensor, "images _ _ _"]]:
@@ -79,11 +85,14 @@ class Backbone(nn.Module):
             then the finer maps, if masks need them.
         """
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        if self.folds_norms and not (
-            self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        ):
-            return self._folded_body(self.body, pixel_values)[::-1]
-        return self.body(pixel_values)[::-1]
+        if not self.folds_norms or torch.compiler.is_compiling():
+            return self.body(pixel_values)[::-1]
+        if not (self.training or torch.is_grad_enabled()):
+            return self._folded_body.infer(self.body, pixel_values)[::-1]
+        # Checkpointing computes the layers again later, with weights that are no longer there
+        if self._checkpoints:
+            return self.body(pixel_values)[::-1]
+        return self._folded_body.train(self.body, pixel_values)[::-1]
 
 
 def _make_body(config: MdetrConfig) -> Any:

@@ -158,7 +158,7 @@ class MdetrPreTrainedModel(PreTrainedModel):
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         super()._set_gradient_checkpointing(enable, *args, **kwargs)
-        self.backbone.body.set_grad_checkpointing(enable)  # timm has a switch for its models
+        self.backbone.set_gradient_checkpointing(enable)
 
     def _fix_parameters(self) -> None:
         self.backbone.fix_stages()

@@ -29,6 +29,7 @@ from mdetr.checkpoints.bars import without_bars
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import RecipeError, TrainingError
 from mdetr.evaluation.evaluator import EVALUATED
+from mdetr.modeling import MdetrForObjectDetection
 from mdetr.settings import STRICT
 from mdetr.training.build import Components, merge_lora
 from mdetr.training.checkpoints import Checkpointer, RunState
@@ -159,8 +160,9 @@ class TrainingLoop:
         model = components.model
         # Preparing the optimizer resets this type to that of the processes
         sharded = accelerator.distributed_type == DistributedType.FSDP
-        if isinstance(model, PreTrainedModel) and not sharded:
-            nn.Module.to(model, memory_format=torch.channels_last)  # faster convolutions
+        if isinstance(model, MdetrForObjectDetection) and not sharded:  # faster convolutions
+            nn.Module.to(model, memory_format=torch.channels_last)
+            model.backbone.folds_norms = True
         adam = torch.optim.AdamW(
             parameter_groups(model, optimizer), weight_decay=optimizer.weight_decay, fused=True
         )
