@@ -115,6 +115,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a path is that of a folder; false for names that no folder can have."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def is_data_address(image: object) -> bool:
     """Return whether an image is given as a data: URL, which contains the encoded image itself (RFC 2397)."""
     return isinstance(image, str) and image[:5].lower() == "data:"

@@ -143,7 +143,7 @@ def test_a_foreign_model_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_configuration_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": ')
-    with pytest.raises(CheckpointError, match="is damaged: it is not a JSON object"):
+    with pytest.raises(CheckpointError, match="is damaged: it is not JSON"):
         load(folder)
 
 

@@ -17,7 +17,10 @@ from mdetr.errors import MdetrError
 if TYPE_CHECKING:
     from mdetr import Mdetr
 
-KINDS = ("images", "objects", "texts", "boxes", "annotations", "entries", "recipes", "stores")
+KINDS = (
+    *("images", "objects", "texts", "boxes", "annotations", "entries", "recipes"),
+    *("stores", "checkpoints", "models"),
+)
 OUTPUT = "output"  # what a case writes in its folder, which must not exist after a refusal
 LONGEST = 500  # characters of a message that is still one plain sentence
 _TRACES = re.compile(r"Traceback|Unexpected \w+|\w+(Error|Exception)\(|object at 0x|\n")
@@ -60,6 +63,11 @@ def cases_of(kind: str) -> list[Case]:
     cases: list[Case] = import_module(f"tests.corpus.{kind}").CASES
     assert len({case.name for case in cases}) == len(cases)
     return cases
+
+
+def prepare(kind: str) -> None:
+    """Make what the cases of a kind share, such as a trained model, if its module has a `prepare`."""
+    getattr(import_module(f"tests.corpus.{kind}"), "prepare", lambda: None)()
 
 
 def judge(case: Case, folder: Path) -> Outcome:

@@ -275,6 +275,21 @@ for name, (change, words, values) in _WITHIN.items():
         )
 
 
+def _listed(folder: Path) -> int:
+    (folder / "run").mkdir()
+    (folder / "run" / "broken_examples.jsonl").write_text('{"data": 7}\n[}')
+    return _evaluate(folder, "run")
+
+
+CASES.append(
+    Case(
+        "evaluate a store with an empty text, beside a garbled list of broken examples",
+        _changed(_column("text", _values(" ")), _listed),
+        Refused("remove it"),
+    )
+)
+
+
 # Odd stores that are as good as any
 def _typed(**types: pa.DataType) -> Callable[[Path], object]:
     """Give columns of all files other types."""

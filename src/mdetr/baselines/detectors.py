@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,10 +28,10 @@ from transformers import DetrConfig, DetrForObjectDetection
 
 from mdetr.data.examples import Example
 from mdetr.data.record import Record
-from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.errors import CheckpointError, InvalidInputError, first_line
 from mdetr.evaluation.evaluator import Validation, count_images, indices_of_process, score_detection
 from mdetr.evaluation.metrics.detection import NamedClass, class_of
-from mdetr.files import give_ordinary_permissions
+from mdetr.files import give_ordinary_permissions, read_json_object
 from mdetr.processing.detections import Detections
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.rle import decode_masks
@@ -354,16 +355,17 @@ def load_baseline(folder: str | Path) -> tuple[Baseline, MdetrImageProcessor]:
     """
     path = Path(folder)
     try:
-        content = json.loads((path / DESCRIPTION).read_text())
+        content = read_json_object(path / DESCRIPTION)
         classes = [NamedClass(**entry) for entry in content["classes"]]
         config = dict(content["config"])
         config.pop("weights", None)  # of the backbone; all weights are loaded below
         model = BASELINES[content["kind"]](classes, config)
         model.load_state_dict(load_file(path / WEIGHTS))
         return model, MdetrImageProcessor.from_pretrained(path)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = first_line(error).rstrip(".")
         raise CheckpointError(
-            f"Expected a saved baseline in {path}, got {type(error).__name__} ({error}); train it again."
+            f"The baseline in {path} is damaged or that of another program ({reason}); train it again."
         ) from None
 
 

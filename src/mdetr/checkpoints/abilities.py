@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mdetr.checkpoints.registry import BUNDLED, RELEASED, Task, released_model
 from mdetr.errors import InvalidInputError
+from mdetr.files import read_json_object
 
 # Tasks that need an additional head -> the configuration field that enables it, and its purpose
 _HEADS = {
@@ -61,8 +61,7 @@ def check_ability_of_release(name: str, task: Task) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Fields of a model's configuration file; fields with defaults may be missing."""
-    fields: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return fields
+    return read_json_object(folder / "config.json")
 
 
 def _unable(task: Task, name: str) -> InvalidInputError:

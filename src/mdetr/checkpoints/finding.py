@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -13,13 +12,15 @@ from mdetr.checkpoints.registry import (
     model_names,
     released_model,
 )
-from mdetr.errors import CheckpointError
+from mdetr.errors import CheckpointError, InvalidInputError
+from mdetr.files import is_file, is_folder, read_json_object
 from mdetr.model import MODEL_TYPE
 
 EXPORT_FILE = "export.json"
 """File that describes an exported model, in its folder."""
 
 _OWN_FOLDERS = ("models/", "runs/")  # where the documentation puts models, and commands write them
+_LONGEST_ID = 96  # characters of an id of the Hub
 _FILE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".onnx", ".json", ".yaml", ".zip")
 
 
@@ -49,15 +50,15 @@ def find_model(name: str, mirror: str | None = None, keep_download: bool = False
         CheckpointError: There is no such model, or it is not an MDETR.
     """
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not is_folder(folder):
         folder = bundled_models().get(name) or _downloaded(name, mirror, keep_download)
     file = folder / "config.json"
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(f"The folder {folder} holds no model: there is no config.json in it.")
     try:
-        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    except (ValueError, AttributeError):
-        raise CheckpointError(f"{file} is damaged: it is not a JSON object.") from None
+        kind = read_json_object(file).get("model_type")
+    except InvalidInputError as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from None
     if kind != MODEL_TYPE:
         raise CheckpointError(f"The folder {folder} holds a model of type {kind!r}, not {MODEL_TYPE!r}.")
     return folder
@@ -76,7 +77,7 @@ def _downloaded(name: str, mirror: str | None, keep_download: bool) -> Path:
 def _from_hub(name: str) -> Path:
     """The copy of a repository, for a name that can be meant as nothing else."""
     last = PurePosixPath(name.replace("\\", "/")).name
-    if Path(name).is_file():
+    if is_file(Path(name)):
         raise CheckpointError(
             f"{name} is a file, not the folder of a model; if it is a released checkpoint, type: "
             f"mdetr convert {quote(name)} {quote(f'models/{Path(name).stem}')}"
@@ -92,11 +93,11 @@ def _from_hub(name: str) -> Path:
             f"{released.name!r}."
         )
     known = "a name that `mdetr models` lists"
-    if name.count("/") != 1 or _looks_like_a_path(name):
+    if name.count("/") != 1 or len(name) > _LONGEST_ID or _looks_like_a_path(name):
         kind = "model" if last == name else "folder"
         raise CheckpointError(
-            f"There is no {kind} {name!r}: expected {known}, a folder that save_pretrained wrote, or a Hub "
-            f"id such as owner/name.{_hint(name)}"
+            f"There is no {kind} {name!r:.100}: expected {known}, a folder that save_pretrained wrote, or a "
+            f"Hub id such as owner/name.{_hint(name)}"
         )
     from mdetr.checkpoints.hub import hub_folder  # slow to load, and a local model does not need it
 
@@ -115,7 +116,7 @@ def _looks_like_a_path(name: str) -> bool:
         or name.endswith("/")
         or "\\" in name
         or PurePosixPath(name).suffix.lower() in _FILE_SUFFIXES
-        or Path(name.split("/")[0]).is_dir()
+        or is_folder(Path(name.split("/")[0]))
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from mdetr.checkpoints.bars import without_bars
 from mdetr.checkpoints.finding import find_model, is_exported
@@ -80,6 +82,19 @@ def load_folder(
             f"The weights of {str(name)!r} do not fit its configuration: {len(wrong)} are missing or "
             f"unknown, such as {', '.join(wrong[:3])}. {_advice(name)}"
         )
+
+    # Refuse what would fail, or find nothing, only when it is used
+    if name_of_weights := not_finite(model.state_dict()):
+        raise CheckpointError(
+            f"The weights of {str(name)!r} are not finite in {name_of_weights}, as after a training that "
+            f"diverged. {_advice(name)}"
+        )
+    num_tokens, vocab_size = len(processor.tokenizer), model.config.text_config.vocab_size
+    if num_tokens > vocab_size:
+        raise CheckpointError(
+            f"The tokenizer of {str(name)!r} is that of another model: it has {num_tokens} tokens, and the "
+            f"model {vocab_size}. {_advice(name)}"
+        )
     return cast(MdetrForObjectDetection, model.eval()), processor
 
 
@@ -100,6 +115,14 @@ def load_processor(name: str | Path) -> tuple[MdetrProcessor, MdetrConfig]:
         return MdetrProcessor.from_pretrained(source), MdetrConfig.from_pretrained(source)
     except _DAMAGED as error:
         raise _damaged(name, error) from None
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor that has NaN or an infinite value; None if there is none."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None
 
 
 def _damaged(name: str | Path, error: Exception) -> CheckpointError:

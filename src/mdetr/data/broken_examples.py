@@ -61,7 +61,15 @@ class BrokenExamples:
     def _lines(self) -> list[dict[str, Any]]:
         if not self.file.is_file():
             return []
-        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+            for line in lines:
+                _key(line)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            raise TrainingError(
+                f"{self.file}, the list of what was left out, is damaged; remove it, and it is made anew."
+            ) from None
+        return lines
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:

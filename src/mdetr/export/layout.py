@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
@@ -12,8 +12,10 @@ from typing import Any
 
 from mdetr.checkpoints.finding import EXPORT_FILE
 from mdetr.errors import CheckpointError, InvalidInputError, MissingDependencyError
+from mdetr.files import read_json_object
 
 GRAPH_NAMES = ("image", "text", "fusion")
+_GRAPH_INPUTS = {"image": "pixel_values", "text": "input_ids", "fusion": "text_features"}
 ANSWER_PREFIX = "answer_logits_"  # of outputs of the fusion graph, before the name of an answer head
 FINE_MAP_PREFIX = "fine_map_"  # of the finer maps of the backbone, before their number
 
@@ -80,20 +82,39 @@ class ExportInfo:
         """
         file = folder / EXPORT_FILE
         try:
-            fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            fields = read_json_object(file)
             return cls(
                 ExportFormat(fields["format"]),
                 ExportPrecision(fields["precision"]),
                 int(fields["num_parameters"]),
                 str(fields["mdetr_version"]),
             )
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise CheckpointError(f"{file} is damaged ({error!r}); export the model again.") from None
+        except KeyError as error:
+            raise CheckpointError(f"{file} is damaged (it has no {error}); export the model again.") from None
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{file} is damaged ({error}); export the model again.") from None
 
 
 def graph_file(folder: Path, graph: str, export_format: ExportFormat) -> Path:
     """Return the file of a graph; that of OpenVINO has its weights in a .bin file beside it."""
     return folder / f"{graph}.{'onnx' if export_format is ExportFormat.ONNX else 'xml'}"
+
+
+def check_inputs(file: Path, graph: str, names: Collection[str]) -> None:
+    """Check that a file holds the graph that its name says.
+
+    Args:
+        file: The file.
+        graph: One of `GRAPH_NAMES`.
+        names: Names of the inputs of the graph in the file.
+
+    Raises:
+        CheckpointError: It is another graph.
+    """
+    if _GRAPH_INPUTS[graph] not in names:
+        raise CheckpointError(
+            f"{file} has other inputs than the {graph} graph of a model; export the model again."
+        )
 
 
 def check_export(

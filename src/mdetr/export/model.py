@@ -19,6 +19,9 @@ from mdetr.model.interface import MdetrOutput
 from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.processing.processor import MdetrProcessor
 
+# Errors of transformers and tokenizers for files that are damaged
+_DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+
 
 class GraphRunner(Protocol):
     """The library that runs the graphs."""
@@ -61,7 +64,13 @@ class ExportedModel:
 
     def __init__(self, folder: Path) -> None:
         self.info = ExportInfo.read(folder)
-        self.config = MdetrConfig.from_pretrained(folder)
+        try:
+            self.config = MdetrConfig.from_pretrained(folder)
+        except _DAMAGED as error:
+            reason = first_line(error).rstrip(".")
+            raise CheckpointError(
+                f"The configuration in {folder} is damaged ({reason}); export the model again."
+            ) from None
         self.name_or_path = str(folder)
         self.graphs = graph_runner(folder, self.info.format)
 
@@ -186,7 +195,7 @@ def load_exported(folder: Path) -> tuple[ExportedModel, MdetrProcessor]:
     """
     try:
         processor = MdetrProcessor.from_pretrained(folder)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except _DAMAGED as error:
         reason = first_line(error).rstrip(".")
         raise CheckpointError(
             f"The processor in {folder} is damaged ({reason}); export the model again."

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mdetr.errors import CheckpointError, InvalidInputError, first_line
-from mdetr.export.layout import FINE_MAP_PREFIX, GRAPH_NAMES, ExportFormat, graph_file, import_library
+from mdetr.export.layout import (
+    FINE_MAP_PREFIX,
+    GRAPH_NAMES,
+    ExportFormat,
+    check_inputs,
+    graph_file,
+    import_library,
+)
 from mdetr.files import temporary_path
 from mdetr.logs import quiet_loggers
 
@@ -49,6 +56,7 @@ class OnnxGraphs:
                 )
             except Exception as error:  # the classes of its errors have no common base
                 raise damaged_graph(file, error) from None
+            check_inputs(file, graph, [each.name for each in self._sessions[graph].get_inputs()])
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run a graph; threads may do so at the same time.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from mdetr.export.layout import GRAPH_NAMES, ExportFormat, graph_file, import_library
+from mdetr.export.layout import GRAPH_NAMES, ExportFormat, check_inputs, graph_file, import_library
 from mdetr.export.onnx import damaged_graph, num_threads
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class OpenVinoGraphs:
                 self._compiled[graph] = core.compile_model(file, DEVICE, settings)
             except RuntimeError as error:
                 raise damaged_graph(file, error) from None
+            check_inputs(file, graph, [each.any_name for each in self._compiled[graph].inputs])
         self._of_thread = threading.local()
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

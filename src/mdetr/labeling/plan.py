@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdetr.errors import InvalidInputError
-from mdetr.files import atomic_write
+from mdetr.files import atomic_write, read_json_object
 from mdetr.labeling.class_phrases import ClassPhrase
 from mdetr.labeling.image_list import ImageReference
 
@@ -156,11 +156,11 @@ class LabelPlan:
         """
         file = _plan_file(folder)
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json_object(file)
             earlier, num_images, num_parts = content["settings"], content["images"], content["parts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise InvalidInputError(
-                f"{file} cannot be read ({error}); remove the folder {folder}, or choose another."
+                f"{file} is damaged ({error}); remove the folder {folder}, or choose another."
             ) from None
 
         # Refuse to mix the labels of different settings

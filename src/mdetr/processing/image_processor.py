@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as tv
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
+from mdetr.errors import InvalidInputError
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.images import ImageInput, as_list, load_image
@@ -53,6 +54,7 @@ class MdetrImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        _check_settings(size, image_mean, image_std, pad_to_multiple)
         self.do_resize = do_resize
         self.size = None if size is None else dict(size)
         self.image_mean = list(image_mean)
@@ -129,3 +131,31 @@ AutoImageProcessor.register(
     image_processor_classes={"pil": MdetrImageProcessor, "torchvision": MdetrImageProcessor},
     exist_ok=True,
 )
+
+
+def is_positive(value: object) -> bool:
+    """Return whether a value is a positive whole number."""
+    return type(value) is int and value > 0
+
+
+def _check_settings(
+    size: object, image_mean: Sequence[float], image_std: Sequence[float], pad_to_multiple: object
+) -> None:
+    """Check what a file of a processor may have garbled, and raise `InvalidInputError`."""
+    if size is not None and not (
+        isinstance(size, Mapping)
+        and is_positive(size.get("shortest_edge"))
+        and (size.get("longest_edge") is None or is_positive(size["longest_edge"]))
+    ):
+        raise InvalidInputError(
+            f'size must have a "shortest_edge", and may have a "longest_edge", in pixels, got {size!r:.60}.'
+        )
+    for name, values, lowest in (("image_mean", image_mean, -math.inf), ("image_std", image_std, 0)):
+        are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+        if not are_numbers or len(values) != 3 or not all(lowest < value < math.inf for value in values):
+            kind = "positive numbers" if lowest == 0 else "numbers"
+            raise InvalidInputError(f"{name} must be three {kind}, got {values!r:.60}.")
+    if pad_to_multiple is not None and not is_positive(pad_to_multiple):
+        raise InvalidInputError(
+            f"pad_to_multiple must be a positive whole number, got {pad_to_multiple!r:.60}."
+        )

@@ -26,7 +26,7 @@ from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import MAX_OVERLAP, Detections
-from mdetr.processing.image_processor import MdetrImageProcessor
+from mdetr.processing.image_processor import MdetrImageProcessor, is_positive
 from mdetr.processing.images import ImageInput, as_list, load_image
 from mdetr.processing.layouts import ImageLayout, image_layouts
 from mdetr.processing.post_processing import (
@@ -102,6 +102,16 @@ class MdetrProcessor(ProcessorMixin):
         **kwargs: Any,
     ) -> None:
         super().__init__(image_processor, tokenizer, **kwargs)
+        for name, value in (
+            ("max_text_tokens", max_text_tokens),
+            ("pad_text_to_multiple", pad_text_to_multiple),
+        ):
+            if not is_positive(value) and (value is not None or name == "max_text_tokens"):
+                raise InvalidInputError(f"{name} must be a positive whole number, got {value!r:.60}.")
+        if not isinstance(default_threshold, int | float) or not 0 <= default_threshold <= 1:
+            raise InvalidInputError(f"default_threshold must be from 0 to 1, got {default_threshold!r:.60}.")
+        if not isinstance(answer_types or (), Sequence):
+            raise InvalidInputError(f"answer_types must be a list of names, got {answer_types!r:.60}.")
         self.max_text_tokens = max_text_tokens
         self.pad_text_to_multiple = pad_text_to_multiple
         self.answer_types = answer_types

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from mdetr.baselines.detectors import BASELINES, BaselineCollator, evaluate_baseline
-from mdetr.checkpoints.loading import load
+from mdetr.checkpoints.loading import load, load_folder
 from mdetr.data.collate import Collator
 from mdetr.data.examples import Example
 from mdetr.data.held_out import TrainStore, open_store
@@ -184,7 +184,7 @@ def build_components(
     if checkpoint is None or lora is not None:
         model, processor = make_model(settings, image, data.train)
     else:
-        model, processor = _reload(checkpoint)
+        model, processor = load_folder(checkpoint, checkpoint)
 
     # Choose what trains, and how
     if lora is not None:
@@ -368,10 +368,6 @@ def _image_processor(settings: ImageSettings, start: MdetrImageProcessor) -> Mde
         image_std=list(settings.std or start.image_std),
         pad_to_multiple=start.pad_to_multiple,
     )
-
-
-def _reload(checkpoint: Path) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
-    return MdetrForObjectDetection.from_pretrained(checkpoint), MdetrProcessor.from_pretrained(checkpoint)
 
 
 def _tokenizer(settings: BpeSettings | str, train: Sequence[TrainStore]) -> PreTrainedTokenizerFast:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
-from mdetr.errors import TrainingError
+from mdetr.checkpoints.loading import not_finite
+from mdetr.errors import CheckpointError, InvalidInputError, TrainingError, first_line
 from mdetr.evaluation.evaluator import EVALUATED
-from mdetr.files import give_ordinary_permissions
+from mdetr.files import give_ordinary_permissions, read_json_object
 from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_state
 from mdetr.training.run_folder import COMPLETE, checkpoint_step, complete_checkpoints
 
@@ -32,6 +34,12 @@ STATE_FILE, EMA_FILE = "trainer_state.json", "ema.safetensors"
 OPTIMIZER_FILE, SCALER_FILE = "optimizer.pt", "scaler.pt"
 WEIGHTS_FILE = "model.safetensors"
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW, for each weight
+_ADVICE = "remove this folder to resume from the checkpoint before it"
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError),
+    *(UnpicklingError, SafetensorError, CheckpointException),
+)
 _CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # torch's messages about a full disk
 
 
@@ -131,8 +139,21 @@ class Checkpointer:
             How far the run was.
 
         Raises:
-            CheckpointError: A file is missing, or belongs to another model.
+            CheckpointError: A file is missing or damaged, or belongs to another model or step.
         """
+        try:
+            state = self._load(folder)
+            self._check_numbers(folder)
+        except CheckpointError:
+            raise
+        except _UNREADABLE as error:
+            reason = first_line(error).partition(". ")[0].rstrip(".")
+            raise CheckpointError(
+                f"The checkpoint {folder} is damaged or that of another run ({reason}); {_ADVICE}."
+            ) from None
+        return state
+
+    def _load(self, folder: Path) -> RunState:
         # Load the model and the optimizer
         if self.is_sharded:
             plugin = self.accelerator.state.fsdp_plugin
@@ -150,8 +171,31 @@ class Checkpointer:
         # Load the random states; there are none for this process if the number of processes has changed
         if self._random_file(folder).is_file():
             _restore_random_states(load_file(self._random_file(folder)))
-        content = json.loads((folder / STATE_FILE).read_text())
-        return RunState(content["global_step"], content["log_history"])
+        return _read_state(folder)
+
+    def _check_numbers(self, folder: Path) -> None:
+        """Check that weights and moments are finite, and that moments have the shapes of their weights."""
+        if self.is_sharded:
+            return
+        averaged = {} if self.ema is None else self.ema.average
+        for file, tensors in ((WEIGHTS_FILE, self.bare_model.state_dict()), (EMA_FILE, averaged)):
+            if name := not_finite(tensors):
+                raise CheckpointError(f"{folder / file} has values that are not finite in {name}; {_ADVICE}.")
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
+        states = [(value, self.optimizer.state.get(value)) for value in parameters]
+        if not any(state for _, state in states):
+            raise CheckpointError(f"{folder / OPTIMIZER_FILE} has no moments of the optimizer; {_ADVICE}.")
+        for parameter, state in states:
+            for moment in _MOMENTS if state else ():
+                if state.get(moment) is None or state[moment].shape != parameter.shape:
+                    raise CheckpointError(
+                        f"{folder / OPTIMIZER_FILE} is that of another model (its {moment} has another shape "
+                        f"than the weights); {_ADVICE}."
+                    )
+                if not_finite({moment: state[moment]}):
+                    raise CheckpointError(
+                        f"{folder / OPTIMIZER_FILE} has values that are not finite; {_ADVICE}."
+                    )
 
     def _save_model(self, folder: Path) -> None:
         """Write the model in a format that `from_pretrained` reads, gathered if it is sharded."""
@@ -175,6 +219,27 @@ class Checkpointer:
 
     def _random_file(self, folder: Path) -> Path:
         return folder / f"random-{self.accelerator.process_index}.safetensors"
+
+
+def _read_state(folder: Path) -> RunState:
+    """Read how far a run was at a checkpoint."""
+    try:
+        content = read_json_object(folder / STATE_FILE)
+    except InvalidInputError as error:
+        raise CheckpointError(f"{folder / STATE_FILE} is damaged: {error}; {_ADVICE}.") from None
+    step, history = content.get("global_step"), content.get("log_history")
+    if step != checkpoint_step(folder):
+        raise CheckpointError(
+            f"{folder / STATE_FILE} is that of step {step!r:.20}, and the checkpoint that of step "
+            f"{checkpoint_step(folder)}; {_ADVICE}."
+        )
+    if not isinstance(history, list) or not all(map(_is_log_entry, history)):
+        raise CheckpointError(f"{folder / STATE_FILE} has no log of numbers; {_ADVICE}.")
+    return RunState(step, history)
+
+
+def _is_log_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(value, int | float) for value in entry.values())
 
 
 @contextmanager

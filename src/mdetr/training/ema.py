@@ -170,9 +170,14 @@ class ExponentialMovingAverage:
             raise CheckpointError(
                 f"{path} holds the averaged weights of another model; resume with the recipe of that run."
             )
-        copy_tensors(tensors, self.average)
         with safe_open(path, framework="pt") as file:
-            self.updates = int(file.metadata()["updates"])
+            updates = (file.metadata() or {}).get("updates", "")
+        if not updates.isdecimal():
+            raise CheckpointError(
+                f"{path} does not say how many updates its average has; resume from another checkpoint."
+            )
+        copy_tensors(tensors, self.average)
+        self.updates = int(updates)
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def check_run_folder(folder: Path, resume: bool) -> None:
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run that were written completely, in no particular order."""
-    return [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return [path for path in found if path.name.removeprefix("checkpoint-").isdecimal()]
 
 
 def checkpoint_step(checkpoint: Path) -> int:
