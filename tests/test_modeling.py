@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForZeroShotObjectDetection
 
 import mdetr  # noqa: F401  (registers the model with transformers)
@@ -202,6 +203,39 @@ def test_proposals_of_half_precision_are_boxes_in_float32_and_close(dtype: torch
     assert output.pred_boxes.dtype == output.proposals.pred_boxes.dtype == torch.float32
     _assert_close(output.proposals.logits.float().softmax(-1), exact.logits.softmax(-1), HALF[dtype])
     _assert_close(output.proposals.pred_boxes, exact.pred_boxes, HALF[dtype] / 2)
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations for which a CPU would wait for a GPU, and the convolutions."""
+
+    NAMES = ("aten._local_scalar_dense.default", "aten.nonzero.default", "aten.convolution.default")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(operation) in self.NAMES:
+            self.names.append(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS], ids=["published", "options"])
+def test_a_training_step_reads_nothing_back_but_the_mask_of_the_text_and_the_costs(options: dict) -> None:
+    model = small_model(**options).train()
+    tokens = torch.zeros(2, 1, 256, dtype=torch.bool).index_fill(2, torch.tensor([1]), True)
+    targets = {
+        "boxes": torch.full((2, 1, 4), 0.3),
+        "box_mask": torch.ones(2, 1, dtype=torch.bool),
+        "positive_map": tokens,
+        "alignment_map": tokens[..., :5],
+    }
+    with Waits() as waits:
+        model(**small_inputs(), targets=targets).loss.backward()
+    # The mask of the text is read before there is work to wait for; the costs of the matching go to the CPU
+    # as a copy, which is not counted here
+    first_convolution = waits.names.index("aten.convolution.default")
+    assert set(waits.names[first_convolution:]) == {"aten.convolution.default"}
 
 
 def test_a_compiled_model_gives_the_same_boxes() -> None:

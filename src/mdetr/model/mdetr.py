@@ -244,8 +244,9 @@ class MdetrPreTrainedModel(PreTrainedModel):
             raise InvalidInputError(
                 "MDETR finds what a text mentions; give input_ids, which the processor makes."
             )
-        images = self.encode_image(pixel_values, pixel_mask)
+        # Texts first: transformers reads the mask back, and would wait for all that a GPU has to do before
         texts = self.encode_text(input_ids, attention_mask)
+        images = self.encode_image(pixel_values, pixel_mask)
         return images if image_index is None else images.select(image_index), texts
 
     def run_transformer(
