@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from mdetr.data.image_paths import image_path
 from mdetr.data.store import Store
-from mdetr.errors import RecipeError
+from mdetr.errors import InvalidInputError, RecipeError
 from mdetr.settings import STRICT, Positive
 
 HELD_OUT = 10  # one of this many images is for validation
@@ -190,7 +191,7 @@ def _contents(store: Store, ids: set[str]) -> Iterator[tuple[str, bytes]]:
         image = store[row].image
         if not isinstance(image, bytes):
             try:
-                image = ((store.image_root or Path()) / image).read_bytes()
-            except OSError:
+                image = image_path(store.image_root, image).read_bytes()
+            except (OSError, InvalidInputError):
                 continue  # training and evaluation report it
         yield image_id, image

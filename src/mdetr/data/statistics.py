@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mdetr.data.image_paths import image_path
 from mdetr.data.store import Store
+from mdetr.errors import InvalidInputError
+from mdetr.files import is_file
 
 COLUMNS = ["source", "split", "image", "image_id", "text", "boxes", "spans", "masks", "answer_type"]
 LONG_TEXT = 250  # characters; few texts of this length have more than the model's 256 tokens
@@ -76,8 +78,7 @@ def store_statistics(store: Store) -> Statistics:
             problems[f"rows with more than {LONG_TEXT} characters"] += len(row["text"]) > LONG_TEXT
 
     # Look for each image file once
-    root = Path() if store.image_root is None else store.image_root
-    problems["images that are missing"] = sum(not (root / name).is_file() for name in files)
+    problems["images that are missing"] = sum(not _exists(store, name) for name in files)
     return Statistics(
         rows=len(counts),
         images=len(images),
@@ -90,6 +91,14 @@ def store_statistics(store: Store) -> Statistics:
         masks=masks,
         problems={name: count for name, count in problems.items() if count},
     )
+
+
+def _exists(store: Store, name: str) -> bool:
+    """Return whether there is an image where training would read it."""
+    try:
+        return is_file(image_path(store.image_root, name))
+    except InvalidInputError:
+        return False
 
 
 def _coverage(text: str, spans: list[list[list[int]]]) -> float:

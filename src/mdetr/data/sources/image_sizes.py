@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
+from mdetr.data.image_paths import is_inside, outside
 from mdetr.data.record import Record
 from mdetr.errors import InvalidInputError, InvalidRecordError
+from mdetr.files import is_file
 from mdetr.processing.images import image_size
 
 IMAGE_SUFFIXES = (
@@ -22,7 +24,8 @@ def find_image(folder: Path, name: str) -> str | None:
 
     Annotation tools on Windows write `imgs\a.png`: a backslash separates folders unless a file is named so.
     Accented letters may be composed in another way than in the file's name, as macOS changes them. Of a path
-    from the root of another machine, as much of its end counts as there is in the folder.
+    from the root of another machine, as much of its end counts as there is in the folder. Files outside the
+    folder are not found, because the annotations may come from strangers.
     """
     path = _find_as_named(folder, name)
     if path is None and (name.startswith(("/", "\\")) or PureWindowsPath(name).drive):
@@ -34,11 +37,9 @@ def _find_as_named(folder: Path, name: str) -> str | None:
     spelled = (name, name.replace("\\", "/"))
     composed = (unicodedata.normalize(form, spelled[1]) for form in ("NFC", "NFD"))
     for candidate in dict.fromkeys((*spelled, *composed)):
-        try:
-            if candidate and (folder / candidate).is_file():
-                return candidate
-        except (OSError, ValueError):  # too long for a name, or with a null character
-            continue
+        # is_file is false for names that are too long, or have a null character
+        if candidate and is_file(folder / candidate) and is_inside(folder, candidate):
+            return candidate
     return None
 
 
@@ -74,6 +75,9 @@ def with_found_images(
 
     Yields:
         The records.
+
+    Raises:
+        InvalidRecordError: An image is outside the folder.
     """
     name, path, looked_at = "", None, 0
     for record in records:
@@ -82,6 +86,8 @@ def with_found_images(
             continue
         if record.image != name:
             name, path = record.image, find_image(folder, record.image)
+            if path is None and not is_inside(folder, name):
+                raise InvalidRecordError(outside(folder, name), part="image")
             if path is None:
                 missing[name] = None
             elif looked_at < LOOKED_AT:
@@ -127,6 +133,8 @@ class ImageSizes:
         """
         if image != self._name or not image:
             path = find_image(self._folder, image)
+            if path is None and image and not is_inside(self._folder, image):
+                raise InvalidRecordError(f"{where}: {outside(self._folder, image)}", part="image")
             if path is None:
                 raise InvalidRecordError(
                     f"{where}: {self._folder / image} is missing or not an image; name the folder that its "
