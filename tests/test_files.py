@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -9,10 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from mdetr.errors import InvalidInputError
-from mdetr.files import atomic_write, give_ordinary_permissions, read_json_object
+from mdetr.files import (
+    atomic_write,
+    full_disk,
+    give_ordinary_permissions,
+    parse_xml,
+    parse_yaml,
+    read_json_object,
+    remove_temporaries,
+)
 
 
 @pytest.fixture
@@ -93,3 +103,55 @@ def test_a_json_file_without_an_object_gives_a_reason(
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InvalidInputError, match=reason):
         read_json_object(tmp_path / "a.json")
+
+
+def test_xml_with_entities_is_refused() -> None:
+    entities = '<!DOCTYPE a [<!ENTITY b "c"><!ENTITY d "&b;&b;">]><a>&d;</a>'
+    for text in (entities, entities.encode(), entities.encode("utf-16")):
+        with pytest.raises(InvalidInputError, match="it has a DOCTYPE, which may define entities; remove it"):
+            parse_xml(text)
+    with pytest.raises(InvalidInputError, match="it is not XML"):
+        parse_xml("<a>")
+    assert parse_xml('<?xml version="1.0" encoding="latin-1"?><a>\xe9</a>'.encode("latin-1")).text == "\xe9"
+
+
+def test_yaml_makes_no_objects_and_does_not_repeat_itself_without_end() -> None:
+    with pytest.raises(InvalidInputError, match="could not determine a constructor"):
+        parse_yaml("!!python/object/apply:os.getcwd []", yaml.SafeLoader)
+    lines = ["a0: &a0 [1, 2]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    with pytest.raises(InvalidInputError, match="its aliases repeat more than 1,000,000 values"):
+        parse_yaml("\n".join(lines), yaml.SafeLoader)
+    with pytest.raises(InvalidInputError, match="its aliases repeat more"):
+        parse_yaml("&a [*a]", yaml.SafeLoader)
+    assert parse_yaml("\n".join(lines[:3]), yaml.SafeLoader)["a2"] == [[[1, 2]] * 10] * 10
+    assert parse_yaml("", yaml.SafeLoader) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), os.strerror(errno.ENOSPC)),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 64 vs 0"),
+            "[enforce fail at",
+        ),
+        (RuntimeError("I/O error: File too large (os error 27)"), "I/O error"),
+        (OSError(errno.EACCES, "Permission denied"), None),
+        (ValueError("27"), None),
+    ],
+    ids=["system", "torch", "safetensors", "permission", "other"],
+)
+def test_a_full_disk_is_recognized(error: Exception, reason: str | None) -> None:
+    found = full_disk(error)
+    assert found is None if reason is None else found is not None and found.startswith(reason)
+
+
+def test_what_a_killed_process_has_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    left = [tmp_path / ".0123456789ab.json", tmp_path / "inner" / ".ba9876543210.png"]
+    kept = [tmp_path / ".0123456789.json", tmp_path / "0123456789ab.json", tmp_path / ".lock"]
+    for file in left + kept:
+        file.touch()
+    remove_temporaries(tmp_path)
+    assert [file.exists() for file in left + kept] == [False, False, True, True, True]

@@ -95,7 +95,8 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run(
     ] == []
 
 
-def test_a_process_that_hangs(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_one_of_two_processes_that_hangs_or_dies(start: Start, tmp_path: Path, number: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -109,9 +110,11 @@ def test_a_process_that_hangs(start: Start, tmp_path: Path) -> None:
         start({**address, "RANK": str(rank), "LOCAL_RANK": str(rank)}, timeout=0.25) for rank in range(2)
     ]
     _wait_for_a_checkpoint(processes[0], tmp_path)
-    processes[1].send_signal(signal.SIGSTOP)
+    processes[1].send_signal(number)
+    started = time.monotonic()
     words = _last_words(processes[0])
-    assert "did not respond for 0.25 minutes (run.timeout)" in words
+    assert time.monotonic() - started < PATIENCE
+    assert "died, or did not respond for 0.25 minutes (run.timeout)" in words
     assert last_checkpoint(tmp_path / "run")
 
 

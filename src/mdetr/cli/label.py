@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +16,9 @@ from mdetr.cli.options import GROUNDING_MODEL, Device, Dtype, ModelName, Precisi
 from mdetr.cli.printing import counted, plain, printable
 from mdetr.cli.progress import progress_bar
 from mdetr.errors import InvalidInputError
-from mdetr.files import is_address
+from mdetr.files import is_address, remove_temporaries
 from mdetr.labeling.label_format import LabelFormat, check_format
+from mdetr.processes import locked
 
 if TYPE_CHECKING:
     from mdetr.labeling.class_phrases import ClassPhrase
@@ -131,10 +133,12 @@ def label(
 
     # Label the images, and write the formats
     try:
-        plan = _open_plan(folder, settings, is_first=group.rank == 0)
-        _label_images(plan, group, engine, workers, device)
-        if group.rank == 0:
-            _export(plan, formats)
+        with _used_alone(folder) if group.rank == 0 else nullcontext():
+            plan = _open_plan(folder, settings, is_first=group.rank == 0)
+            _label_images(plan, group, engine, workers, device)
+            if group.rank == 0:
+                _export(plan, formats)
+                remove_temporaries(folder)  # of a run that was killed; all processes have written theirs
     except BrokenPipeError:  # the reader of the output has stopped
         raise
     except OSError as error:
@@ -142,6 +146,18 @@ def label(
             f"The labels cannot be written to {folder} ({error.strerror or error}); make it writable or free "
             "some space, and repeat the command to continue."
         ) from None
+
+
+@contextmanager
+def _used_alone(folder: Path) -> Iterator[None]:
+    """Keep another run out of a folder; the processes of one run share the lock of the first one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock") as is_alone:
+        if not is_alone:
+            raise InvalidInputError(
+                f"Another run writes labels to {folder}; wait until it ends, or choose another folder."
+            )
+        yield
 
 
 def _read_phrases(classes: str | None, phrases: Path | None, text_from: Path | None) -> list[ClassPhrase]:

@@ -36,6 +36,7 @@ from mdetr.cli.serve import serve
 from mdetr.cli.synthesize import synthesize
 from mdetr.cli.train import train
 from mdetr.errors import MdetrError
+from mdetr.files import full_disk
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,7 +148,10 @@ def _explain(error: Exception) -> int:
         error.show()
         return int(error.exit_code)
     message = printable(" ".join(str(error).split()))
-    if not isinstance(error, MdetrError):
+    reason = full_disk(error)
+    if not isinstance(error, MdetrError) and reason is not None:
+        message = f"A file could not be written ({reason}): make room on the disk, or choose another."
+    elif not isinstance(error, MdetrError):
         message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
     typer.echo(f"mdetr: {message}", err=True)
     return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,14 @@ class BrokenExamples:
         if new:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as file:
-                file.write("".join(new))
+                file.write(f"{self._end_of_line()}{''.join(new)}")
+
+    def _end_of_line(self) -> str:
+        """Return what has to precede a new line: a line feed if a killed process has left half a line."""
+        with self.file.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            return "" if file.read(1) in (b"", b"\n") else "\n"
 
     def unreadable(self, data: str) -> set[int]:
         """Return the indices of the examples that could not be read so far."""
@@ -61,8 +69,14 @@ class BrokenExamples:
     def _lines(self) -> list[dict[str, Any]]:
         if not self.file.is_file():
             return []
+        lines: list[dict[str, Any]] = []
         try:
-            lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+            for text in self.file.read_text(encoding="utf-8").split("\n"):
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    if text and not text.startswith("{"):  # else a killed process has left half a line
+                        raise
             for line in lines:
                 _key(line)
         except (OSError, ValueError, LookupError, TypeError, RecursionError):

@@ -14,7 +14,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,8 +29,11 @@ from mdetr.data.shared_images import ImageIndex
 from mdetr.data.store import Store, publish_store, write_shard
 from mdetr.data.store_files import check_nulls
 from mdetr.errors import InvalidInputError
+from mdetr.files import full_disk
+from mdetr.processes import end_with_parent, locked
 
 PARTS = 64
+_PUBLISHING = "publishing"  # file of a run that has no earlier store to replace and only moves its files
 _BATCH = 16_384  # rows that are distributed at once
 _IDENTITY = ("source", "image_id", "image")
 
@@ -88,12 +91,71 @@ def combine_stores(
     Source: arXiv 2104.12763, appendix B ("data combination").
     """
     folder = Path(output)
-    if folder.exists() and not overwrite:
-        raise InvalidInputError(f"{folder} already exists; remove it or choose another path.")
     root = _common_root(stores, options.index)
     work = folder.parent / f".{folder.name}-combining"
-    _begin(work, _description(stores, options))
+    description = _description(stores, options)
+    with _used_alone(work, folder):
+        if folder.exists() and not overwrite:
+            marker = work / _PUBLISHING
+            if not marker.is_file() or marker.read_text(encoding="utf-8") != description:
+                raise InvalidInputError(f"{folder} already exists; remove it or choose another path.")
+            combined = Store.open(folder)  # of a run that was killed when only its files were left to remove
+        else:
+            _begin(work, description)
+            _fill(work, stores, root, options, processes, progress)
 
+            # Publish the parts as one store
+            shards = [_shard(work, part) for part in range(PARTS)]
+            if not folder.exists():
+                (work / _PUBLISHING).write_text(description, encoding="utf-8")
+            combined = publish_store(folder, shards, root, overwrite=overwrite)
+        _remove(work)
+        return combined
+
+
+def _remove(work: Path) -> None:
+    """Remove the files of a run whose store is complete; what says so goes last."""
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _PUBLISHING:
+            path.unlink()
+    shutil.rmtree(work)
+
+
+@contextmanager
+def _used_alone(work: Path, output: Path) -> Iterator[None]:
+    """Keep other processes from combining to the same store, and explain a full disk."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f"{work.name}.lock")
+    with locked(lock) as is_alone:
+        if not is_alone:
+            raise InvalidInputError(
+                f"Another process combines stores to {output}; wait until it ends, or choose another path."
+            )
+        try:
+            yield
+        except OSError as error:
+            reason = full_disk(error)
+            if reason is None:
+                raise
+            raise InvalidInputError(
+                f"The store {output} could not be written ({reason}); free some space, and repeat the "
+                "command to continue."
+            ) from None
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _fill(
+    work: Path,
+    stores: Sequence[Store],
+    root: Path,
+    options: CombineOptions,
+    processes: int,
+    progress: Progress | None,
+) -> None:
+    """Write the combined records of all parts to the folder `work`."""
     # List the tasks: distribute the rows of each file, then combine each part
     distribute_tasks: list[tuple[Any, ...]] = []
     names: list[str] = []
@@ -112,12 +174,6 @@ def combine_stores(
             if progress:
                 progress(done, total)
 
-    # Publish the parts as one store
-    shards = [_shard(work, part) for part in range(PARTS)]
-    combined = publish_store(folder, shards, root, overwrite=overwrite)
-    shutil.rmtree(work, ignore_errors=True)
-    return combined
-
 
 def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes: int) -> Iterator[None]:
     """Run a step for all tasks, and yield after each."""
@@ -126,7 +182,7 @@ def _run(step: Callable[..., None], tasks: Sequence[tuple[Any, ...]], processes:
             step(*task)
             yield
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         futures = [pool.submit(step, *task) for task in tasks]
         try:
             for future in as_completed(futures):

@@ -7,7 +7,6 @@ Rows are read through a memory map, one small row group at a time: millions of r
 from __future__ import annotations
 
 import copy
-import errno
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mdetr.data.image_paths import image_path
 from mdetr.data.record import SCHEMA, Record, from_row, to_row, validate_record
 from mdetr.data.store_files import (
     DESCRIPTION,
@@ -36,7 +36,8 @@ from mdetr.data.store_files import (
     stamp_of,
 )
 from mdetr.errors import InvalidInputError, InvalidRecordError
-from mdetr.files import temporary_path
+from mdetr.files import full_disk, replace_folder, restore_folder
+from mdetr.processes import locked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,6 @@ ROWS_PER_SHARD = 256 * 1024
 _BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
 _CACHED_GROUPS = 16
 _NAMES = ["source", "split", "id", "image_id"]
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 OnBad = Callable[[InvalidRecordError], None]
 """What to do with a record that breaks a rule, instead of stopping."""
@@ -213,7 +213,7 @@ class Store:
             (3, H, W) uint8, RGB.
 
         Raises:
-            InvalidInputError: The image is missing or damaged.
+            InvalidInputError: The image is missing or damaged, or outside the store's folder of images.
             InvalidRecordError: The image has another size than the record states, so its boxes are wrong.
         """
         from mdetr.processing.images import load_image  # imports torch, which only images need
@@ -221,7 +221,7 @@ class Store:
         if isinstance(record.image, bytes):
             image = load_image(record.image)
         else:
-            image = load_image(record.image if self.image_root is None else self.image_root / record.image)
+            image = load_image(image_path(self.image_root, record.image))
         height, width = image.shape[-2:]
         if (width, height) != (record.width, record.height):
             raise InvalidRecordError(
@@ -348,6 +348,7 @@ def publish_store(
 def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrite: bool) -> Iterator[Path]:
     """Create a temporary folder that becomes the store `folder` at the end, or is removed on an error."""
     # Refuse to replace anything but a store, and a store only on request
+    restore_folder(folder)
     if folder.exists() and not overwrite:
         raise InvalidInputError(
             f"{folder} already exists; remove it, choose another path, or allow overwriting it."
@@ -357,30 +358,39 @@ def _new_store(folder: Path, image_root: str | os.PathLike[str] | None, overwrit
             f"{folder} exists and is not a store, so it is not overwritten; choose another path."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = temporary_path(folder)
-    unfinished.mkdir()
-    try:
-        yield unfinished
+    unfinished, lock = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.lock")
+    with locked(lock) as is_alone:
+        if not is_alone:
+            raise InvalidInputError(
+                f"Another process writes the store {folder}; wait until it ends, or choose another path."
+            )
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        unfinished.mkdir()
+        try:
+            yield unfinished
 
-        # Describe the files, and move them to their final path
-        shards = sorted(unfinished.glob("*.parquet"))
-        description = {
-            "schema_version": SCHEMA_VERSION,
-            "image_root": None if image_root is None else relative_root(Path(image_root), folder),
-            "rows": sum(sum(read_group_sizes(shard)) for shard in shards),
-            "shards": [shard.name for shard in shards],
-        }
-        (unfinished / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        _put_in_place(unfinished, folder)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise InvalidInputError(
-            f"The store {folder} could not be written ({os.strerror(error.errno)}); "
-            "free some space, or choose another disk."
-        ) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            # Describe the files, and move them to their final path
+            shards = sorted(unfinished.glob("*.parquet"))
+            description = {
+                "schema_version": SCHEMA_VERSION,
+                "image_root": None if image_root is None else relative_root(Path(image_root), folder),
+                "rows": sum(sum(read_group_sizes(shard)) for shard in shards),
+                "shards": [shard.name for shard in shards],
+            }
+            content = json.dumps(description, indent=2) + "\n"
+            (unfinished / DESCRIPTION).write_text(content, encoding="utf-8")
+            replace_folder(unfinished, folder)
+        except OSError as error:
+            reason = full_disk(error)
+            if reason is None:
+                raise
+            raise InvalidInputError(
+                f"The store {folder} could not be written ({reason}); free some space, or choose "
+                "another disk."
+            ) from None
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            lock.unlink(missing_ok=True)
 
 
 def _valid_records(records: Iterable[Record], on_bad: OnBad | None) -> Iterator[Record]:
@@ -432,13 +442,3 @@ def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: 
     finally:
         if writer is not None:
             writer.close()
-
-
-def _put_in_place(unfinished: Path, folder: Path) -> None:
-    if not folder.exists():
-        os.replace(unfinished, folder)
-        return
-    old = temporary_path(folder)
-    os.replace(folder, old)
-    os.replace(unfinished, folder)
-    shutil.rmtree(old, ignore_errors=True)

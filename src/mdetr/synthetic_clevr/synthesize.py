@@ -17,6 +17,7 @@ from PIL import Image
 from mdetr.data.sources.json_lists import iterate_list
 from mdetr.errors import InvalidInputError
 from mdetr.files import atomic_write
+from mdetr.processes import end_with_parent
 from mdetr.synthetic_clevr.appearance import Look
 from mdetr.synthetic_clevr.captions import SceneGrammar, Sentence
 from mdetr.synthetic_clevr.questions import AnswerBalance, sample_questions
@@ -180,6 +181,7 @@ _renderers: dict[tuple[int, int], Renderer] = {}  # kept in each process: a cont
 
 
 def _start_worker(options: SynthesisOptions) -> None:
+    end_with_parent()
     _renderer(options.width, options.height)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,9 +25,9 @@ from mdetr.checkpoints.bars import without_bars
 from mdetr.checkpoints.loading import not_finite
 from mdetr.errors import CheckpointError, InvalidInputError, TrainingError, first_line
 from mdetr.evaluation.evaluator import EVALUATED
-from mdetr.files import give_ordinary_permissions, read_json_object
+from mdetr.files import full_disk, give_ordinary_permissions, read_json_object, replace_folder
 from mdetr.training.ema import ExponentialMovingAverage, copy_tensors, whole_state
-from mdetr.training.run_folder import COMPLETE, checkpoint_step, complete_checkpoints
+from mdetr.training.run_folder import COMPLETE, checkpoint_step, complete_checkpoints, unfinished_folder
 
 STATE_FILE, EMA_FILE = "trainer_state.json", "ema.safetensors"
 OPTIMIZER_FILE, SCALER_FILE = "optimizer.pt", "scaler.pt"
@@ -40,7 +39,6 @@ _UNREADABLE = (
     *(OSError, EOFError, ValueError, RuntimeError, LookupError, TypeError, AttributeError),
     *(UnpicklingError, SafetensorError, CheckpointException),
 )
-_CANNOT_WRITE = re.compile("PytorchStreamWriter|iostream error")  # torch's messages about a full disk
 
 
 @dataclass
@@ -101,9 +99,10 @@ class Checkpointer:
         Raises:
             TrainingError: It cannot be written; the checkpoint before it is kept.
         """
-        folder = self.folder / f"checkpoint-{state.step}"
+        target = self.folder / f"checkpoint-{state.step}"
+        folder = unfinished_folder(target)
         main = self.accelerator.is_main_process
-        with _removed_on_error(folder):
+        with _removed_on_error(folder, target):
             folder.mkdir(parents=True, exist_ok=True)
 
             # Save what all processes hold parts of
@@ -119,14 +118,16 @@ class Checkpointer:
                 content = {"global_step": state.step, "log_history": state.history}
                 (folder / STATE_FILE).write_text(json.dumps(content, indent=1))
 
-            # Mark the checkpoint as complete when every process has written its files
+            # The checkpoint appears when every process has written its files
             self.accelerator.wait_for_everyone()
             if main:
                 for weights in folder.glob("*.safetensors"):
                     give_ordinary_permissions(weights)
                 (folder / COMPLETE).touch()
+                replace_folder(folder, target)
         if main:
             for old in sorted(complete_checkpoints(self.folder), key=checkpoint_step)[: -self.keep]:
+                (old / COMPLETE).unlink()  # first: a run killed meanwhile leaves none that looks whole
                 shutil.rmtree(old)
 
     def load(self, folder: Path) -> RunState:
@@ -243,18 +244,18 @@ def _is_log_entry(entry: object) -> bool:
 
 
 @contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
+def _removed_on_error(unfinished: Path, checkpoint: Path) -> Iterator[None]:
     """Remove a checkpoint that cannot be finished, and raise a `TrainingError` that names the reason."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
         # Each library raises an error type of its own when the disk is full
-        if type(error) is RuntimeError and not _CANNOT_WRITE.search(str(error)):
+        if type(error) is RuntimeError and full_disk(error) is None:
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise TrainingError(
-            f"{folder} could not be written ({error}): make room on the disk; the checkpoint before it is "
-            "kept, continue from there with --resume."
+            f"{checkpoint} could not be written ({error}): make room on the disk; the checkpoint before it "
+            "is kept, continue from there with --resume."
         ) from error
 
 

@@ -29,6 +29,7 @@ from mdetr.checkpoints.bars import without_bars
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.errors import RecipeError, TrainingError
 from mdetr.evaluation.evaluator import EVALUATED
+from mdetr.files import atomic_write, replace_folder
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.settings import STRICT
 from mdetr.training.build import Components, merge_lora
@@ -45,6 +46,7 @@ from mdetr.training.optimization import (
     total_steps,
 )
 from mdetr.training.progress import LossParts, Progress, Throughput
+from mdetr.training.run_folder import unfinished_folder
 from mdetr.training.skipping import RunData, SkippingDataset
 
 BAD_BATCH_FILE = "bad_batch.json"
@@ -289,12 +291,14 @@ class TrainingLoop:
         with self._averaged() as model:
             if self.accelerator.is_main_process:
                 # Replace an earlier model only when the new one is complete
-                new = folder.with_name(f"{folder.name}.new")
-                with without_bars():
-                    cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
-                self.components.processor.save_pretrained(new)
-                shutil.rmtree(folder, ignore_errors=True)
-                new.rename(folder)
+                new = unfinished_folder(folder)
+                try:
+                    with without_bars():
+                        cast(PreTrainedModel, merge_lora(model)).save_pretrained(new)
+                    self.components.processor.save_pretrained(new)
+                    replace_folder(new, folder)
+                finally:
+                    shutil.rmtree(new, ignore_errors=True)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         """Iterate over the parts of each step's batch until the last step."""
@@ -347,7 +351,9 @@ class TrainingLoop:
         """Write the ids of a batch to the run's folder, and return the message of the error."""
         path = self.folder / BAD_BATCH_FILE
         ids = [{"source": record.source, "split": record.split, "id": record.id} for record in records]
-        path.write_text(json.dumps({"step": self.state.step, "reason": reason, "records": ids}, indent=1))
+        content = {"step": self.state.step, "reason": reason, "records": ids}
+        with atomic_write(path) as file:
+            file.write_text(json.dumps(content, indent=1))
         return (
             f"Training stopped at step {self.state.step}: {reason} The batch's ids are in {path} and "
             "the last checkpoint is kept: lower the learning rate, or check the records, and use --resume."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -14,9 +15,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType, PartialState
 from accelerate.tracking import TensorBoardTracker
-from accelerate.utils import FullyShardedDataParallelPlugin, set_seed
+from accelerate.utils import FullyShardedDataParallelPlugin, broadcast_object_list, set_seed
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -24,6 +26,7 @@ from mdetr.data.augmentation.pipelines import FixedSizeAugmentation
 from mdetr.data.broken_examples import BROKEN_FILE, BrokenExamples
 from mdetr.data.held_out import check_stores
 from mdetr.errors import MdetrError, RecipeError, TrainingError, first_line
+from mdetr.files import atomic_write, full_disk
 from mdetr.training.build import Components, build_components
 from mdetr.training.datasets import import_own_data, make_sampler
 from mdetr.training.ema import start_fraction_warning
@@ -33,10 +36,16 @@ from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import check_files, to_yaml
 from mdetr.training.report import PredictionPictures, write_report
-from mdetr.training.run_folder import check_run_folder, last_checkpoint
+from mdetr.training.run_folder import (
+    MODEL_FOLDER,
+    check_run_folder,
+    last_checkpoint,
+    remove_unfinished,
+    used_alone,
+)
 from mdetr.training.skipping import RunData, prepare_data
 
-RECIPE_FILE, METRICS_FILE, REPORT_FILE, MODEL_FOLDER = "recipe.yaml", "metrics.json", "report.html", "model"
+RECIPE_FILE, METRICS_FILE, REPORT_FILE = "recipe.yaml", "metrics.json", "report.html"
 LOG_FOLDER = "logs"
 RESUME = "the last checkpoint is kept; continue with --resume"
 
@@ -67,21 +76,52 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
 
     Raises:
         RecipeError: A file that the recipe names is missing.
-        TrainingError: The folder already holds a run or cannot be written, or the loss is not finite.
+        TrainingError: The folder already holds a run, is in use or cannot be written, or the loss is not
+            finite.
         CheckpointError: There is nothing to resume from.
     """
     # Check what can be checked before anything is loaded
     check_files(recipe)
     check_stores([*recipe.data.train, *recipe.data.validation.values()])
     check_run_folder(output, resume)
-    checkpoint = last_checkpoint(output) if resume else None
 
     # Connect the processes; Accelerate takes the timeout from the first state only
     timeout = timedelta(minutes=recipe.run.timeout)
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
+    with explained(recipe.run.timeout), _used_alone(output, state):
+        check_run_folder(output, resume)  # another run may have ended meanwhile
+        return _train(recipe, output, last_checkpoint(output) if resume else None, state)
+
+
+@contextmanager
+def _used_alone(folder: Path, state: PartialState) -> Iterator[None]:
+    """Let one run use a folder, and clear away what a killed one has left; the first process does it for all.
+
+    Args:
+        folder: The run's folder.
+        state: The processes of the run.
+
+    Raises:
+        TrainingError: Another run uses the folder.
+    """
+    with ExitStack() as stack:
+        problem: list[str | None] = [None]
+        if state.is_main_process:
+            try:
+                stack.enter_context(used_alone(folder))
+                remove_unfinished(folder)
+            except TrainingError as error:
+                problem = [str(error)]
+        (reason,) = broadcast_object_list(problem)
+        if reason is not None:
+            raise TrainingError(reason)
+        yield
+
+
+def _train(recipe: Recipe, output: Path, checkpoint: Path | None, state: PartialState) -> Path:
+    """Train a model in a folder that no other run uses, and return the model's folder."""
     with state.main_process_first():  # the others reuse the stores that it makes
         recipe = replace(recipe, data=import_own_data(recipe.data, output))
-    output.mkdir(parents=True, exist_ok=True)
     if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)
 
@@ -125,13 +165,15 @@ def train(recipe: Recipe, output: Path, resume: bool = False) -> Path:
     def keep(metrics: Mapping[str, float]) -> None:
         loop.save_averaged(output / MODEL_FOLDER)
         if main:
-            (output / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+            with atomic_write(output / METRICS_FILE) as file:
+                file.write_text(json.dumps(metrics, indent=1))
 
     # Train, and keep the best or else the last model
     stopping = recipe.run.early_stopping
-    with progress, explained(recipe.run.timeout):
+    with progress:
         if main:
-            (output / RECIPE_FILE).write_text(to_yaml(recipe))
+            with atomic_write(output / RECIPE_FILE) as file:
+                file.write_text(to_yaml(recipe))
         loop.run(checkpoint, None if stopping is None else EarlyStopper(stopping, keep))
         if stopping is None:
             keep(loop.state.last_metrics())
@@ -246,7 +288,7 @@ def _sharding(model: nn.Module) -> FullyShardedDataParallelPlugin:
 
 @contextmanager
 def explained(timeout: float) -> Iterator[None]:
-    """Explain failures from outside in one sentence: dead workers, full memory, lost processes.
+    """Explain failures from outside in one sentence: dead workers, full memory or disks, lost processes.
 
     Args:
         timeout: Minutes after which a process stops waiting for another.
@@ -255,12 +297,29 @@ def explained(timeout: float) -> Iterator[None]:
         TrainingError: In place of a library's error, if it is a known one.
     """
     try:
-        yield
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
+        with _without_full_disk_in_threads():
+            yield
+    except (RuntimeError, OSError, ValueError, EOFError, SafetensorError) as error:
         reason = _explain(error, timeout)
         if reason is None:
             raise
         raise TrainingError(reason) from error
+
+
+@contextmanager
+def _without_full_disk_in_threads() -> Iterator[None]:
+    """Print no traceback of a thread that cannot write; TensorBoard raises its error at the next value."""
+    hook = threading.excepthook
+
+    def print_others(arguments: threading.ExceptHookArgs) -> None:
+        if arguments.exc_value is None or full_disk(arguments.exc_value) is None:
+            hook(arguments)
+
+    threading.excepthook = print_others
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 def _explain(error: Exception, timeout: float) -> str | None:
@@ -280,6 +339,8 @@ def _explain(error: Exception, timeout: float) -> str | None:
             "The GPU's memory is full: raise run.gradient_accumulation, or set run.precision=bf16 or "
             f"run.gradient_checkpointing=true ({RESUME})."
         )
+    if (reason := full_disk(error)) is not None:
+        return f"A file could not be written ({reason}): make room on the disk ({RESUME})."
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if distributed and _SILENT.search(text):
         return (

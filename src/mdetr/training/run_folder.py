@@ -1,13 +1,23 @@
-"""Folder of a run: whether a new run may use it, and the checkpoints in it."""
+"""Folder of a run: whether a run may use it, what a killed run has left in it, and its checkpoints."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mdetr.errors import CheckpointError, TrainingError
+from mdetr.files import remove_temporaries, restore_folder
+from mdetr.processes import locked
 
 COMPLETE = "complete"  # the last file of a checkpoint to be written; without it the checkpoint is unfinished
+MODEL_FOLDER = "model"
+LOCK_FILE = ".lock"
+
+# Seconds: the processes that read data for a killed run hold its lock until they notice, about every five
+_LOCK_PATIENCE = 8.0
 
 
 def check_run_folder(folder: Path, resume: bool) -> None:
@@ -32,6 +42,41 @@ def check_run_folder(folder: Path, resume: bool) -> None:
         raise TrainingError(f"Expected a folder, but {existing} is a file; name another --output.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise TrainingError(f"You may not write to the folder {existing}; name another --output.")
+
+
+@contextmanager
+def used_alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if it is missing, while a run uses it.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        TrainingError: Another run uses it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK_FILE, _LOCK_PATIENCE) as is_alone:
+        if not is_alone:
+            raise TrainingError(f"Another run uses {folder}: wait until it ends, or choose another --output.")
+        yield
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed run has left half-written, and put back the model that it was about to replace.
+
+    Args:
+        folder: The run's folder, which no other run uses.
+    """
+    restore_folder(folder / MODEL_FOLDER)
+    for name in ("checkpoint-*", MODEL_FOLDER):
+        for path in folder.glob(unfinished_folder(Path(name)).name):
+            shutil.rmtree(path)
+    remove_temporaries(folder)
+
+
+def unfinished_folder(folder: Path) -> Path:
+    """Return the path at which a checkpoint or model is written until it is complete."""
+    return folder.with_name(f".{folder.name}.new")
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
