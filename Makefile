@@ -10,11 +10,11 @@ WORKERS ?= 2
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls and a red cube
 
-.PHONY: help setup demo app docs test lint format lock wheel clean
+.PHONY: help setup demo app docs test lint format lock wheel audit reproducible clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## set up .venv with the locked dependencies and this package
 
@@ -72,6 +72,19 @@ $(UV):
 wheel: $(UV) ## build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(UV) build -q --out-dir dist
+
+# Tools in environments of their own; pip-audit asks the registry about the locked versions.
+audit: $(UV) ## look for dangerous calls in the code, and for known vulnerabilities of the dependencies
+	$(UV) tool run --from "bandit>=1.8,<2" bandit --quiet --configfile pyproject.toml --recursive src tools
+	$(UV) tool run --from "pip-audit>=2.9,<3" pip-audit --requirement requirements.lock --no-deps --disable-pip
+
+# The time of the last commit stands in for the time of the build.
+reproducible: $(UV) ## build the wheel and the source distribution twice, and compare every byte
+	rm -rf build/first build/second
+	for name in first second; do \
+		SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(UV) build -q --out-dir build/$$name || exit 1; \
+	done
+	diff -r build/first build/second
 
 clean: ## remove what these targets have made, except .venv
 	rm -rf demo dist build site .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage

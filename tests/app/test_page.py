@@ -222,3 +222,13 @@ def test_the_page_fits_and_is_accessible(browser: Browser, address: str, width: 
     ]
     page.close()
     assert violations == []
+
+
+def test_markup_in_a_text_is_text(visit: Visit) -> None:
+    visit.scene()
+    text = 'a red cube <img src=x onerror="window.hit = 1"><script>window.hit = 1</script>'
+    visit.enter(text)
+    expect(visit.page.locator("#viewer .text")).to_have_text(text, timeout=SLOW)
+    expect(visit.page.locator("#viewer script, #viewer img[src=x]")).to_have_count(0)
+    assert visit.page.evaluate("window.hit") is None
+    assert visit.errors == []

@@ -80,7 +80,7 @@ def test_the_only_label_is_that_of_every_phrase() -> None:
 @pytest.mark.parametrize(
     ("xml", "sentence"),
     [
-        ("<View>", "is not valid XML"),
+        ("<View>", "it is not XML"),
         ("<View/>", "has no RectangleLabels for an Image"),
         ('<View><RectangleLabels name="a" toName="b"/></View>', "has no RectangleLabels for an Image"),
         (
@@ -89,7 +89,7 @@ def test_the_only_label_is_that_of_every_phrase() -> None:
         ),
         (CLASSES.replace("$image", "http://a.b/c.png"), "Expected a field such as $image"),
         (CLASSES.replace("0.25", "25%"), "Expected model_score_threshold from 0 to 1"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><View/>', "has a DOCTYPE or entities"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><View/>', "it has a DOCTYPE, which may define entities"),
     ],
 )
 def test_configurations_that_predictions_cannot_fill_are_refused(xml: str, sentence: str) -> None:

@@ -18,6 +18,7 @@ HISTORY = [
     {"step": 30, "eval_shapes_recall@1": 0.5, "eval_shapes_recall@5": 0.95},
     {"step": 30, "train_runtime": 61.0, "train_loss": 4.5},
 ]
+MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> $\\frac$ & </pre>"
 CONSTANT = [
     {"step": 10, "padding": 0.0, "accuracy_answer_reg": 1.0, "images_per_second": 3.0},
     {"step": 20, "padding": 0.0, "accuracy_answer_reg": 1.0, "images_per_second": 4.0},
@@ -63,3 +64,20 @@ def test_the_table_of_scores_has_counts_and_full_names_of_answer_types(tmp_path:
     text = report.read_text()
     assert re.search(r"<td>shapes_num_phrases</td><td[^>]*>22</td>", text)
     assert re.search(r"<td>shapes_accuracy/answer_type=number</td><td[^>]*>1\.0000</td>", text)
+
+
+def test_markup_in_names_and_settings_is_text(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    names = ("eval_{}_score@1", "loss_{}", "lr_{}", "accuracy_{}")
+    history = [{"step": step, **{name.format(MARKUP): float(step) for name in names}} for step in (1, 2)]
+    report = tmp_path / "report.html"
+    write_report(report, MARKUP, history, MARKUP, {MARKUP: picture})
+    text = report.read_text()
+    assert "<script" not in text and "<img src=x" not in text and text.count("</pre>") == 1
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 6  # as often as it is shown
+    charts = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text)
+    assert len(charts) == 4
+    for chart in map(base64.b64decode, charts):
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(chart).iter()}
+        assert not tags & {"script", "img", "image", "foreignObject"}

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 
 from mdetr.errors import InvalidInputError
+from mdetr.files import parse_xml
 
 _VARIABLE = re.compile(r"^\$(\w+)$")
 _SEPARATOR = re.compile(r"\s*,\s*")
@@ -152,14 +153,10 @@ def parse_label_config(xml: str) -> LabelConfig:
 
 
 def _parse(xml: str) -> ET.Element:
-    if "<!DOCTYPE" in xml or "<!ENTITY" in xml:  # entities may expand to gigabytes
-        raise InvalidInputError("The labeling configuration has a DOCTYPE or entities; remove them.")
     try:
-        return ET.fromstring(xml)
-    except ET.ParseError as error:
-        raise InvalidInputError(
-            f"The labeling configuration is not valid XML ({error}); correct it."
-        ) from None
+        return parse_xml(xml)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"The labeling configuration cannot be used: {error}; correct it.") from None
 
 
 def _find_control(root: ET.Element, tags: tuple[str, ...], objects: set[str | None]) -> ET.Element | None:

@@ -25,7 +25,7 @@ from mdetr.server.metrics import Metrics
 from mdetr.server.routes import Service, add_error_handlers, task_router
 from mdetr.server.worker import JobQueue, MdetrAPI
 
-HOSTS = ("127.0.0.1", "0.0.0.0", "::")
+HOSTS = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104  # nosec B104
 """Addresses that LitServe can listen on."""
 
 

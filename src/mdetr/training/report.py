@@ -12,6 +12,7 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
@@ -33,6 +34,9 @@ from mdetr.processing.detections import Grounding
 from mdetr.visualization.picture_files import save_picture
 from mdetr.visualization.plot import contact_sheet, draw_comparison
 from mdetr.wording import curve_in_words, is_count, score_in_words, value_in_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Curve = tuple[list[int], list[float]]
 """Steps and values."""
@@ -281,6 +285,16 @@ def _changes(lines: Mapping[str, Curve]) -> bool:
 def _draw(name: str, lines: Mapping[str, Curve]) -> str:
     """Draw a chart as SVG, encoded in base64."""
     from matplotlib import rc_context
+
+    # Letters instead of their outlines are smaller and faster; names with $ are no formulas
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "text.parse_math": False}):
+        _make_chart(name, lines).savefig(buffer, format="svg")
+    return _base64(buffer.getvalue())
+
+
+def _make_chart(name: str, lines: Mapping[str, Curve]) -> Figure:
+    """Draw lines, each with its label, below the name of the chart."""
     from matplotlib.figure import Figure  # pyplot would keep all figures, and need a display
 
     # Set up the figure; given margins take half the time of an automatic layout, for some twenty charts
@@ -299,12 +313,7 @@ def _draw(name: str, lines: Mapping[str, Curve]) -> str:
     axes.locator_params(nbins=5)
     if len(lines) > 1:
         axes.legend(fontsize=8)
-
-    # Encode it, with letters instead of their outlines: smaller and faster
-    buffer = io.BytesIO()
-    with rc_context({"svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg")
-    return _base64(buffer.getvalue())
+    return figure
 
 
 def _score_row(name: str, curve: Curve) -> tuple[str, str, str, str]:

@@ -15,6 +15,7 @@ from mdetr.data.sources.fields import to_finite, to_text, to_whole
 from mdetr.data.sources.same_boxes import merge_same_boxes
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.files import parse_xml
 from mdetr.processing.coordinates import Box, Span
 
 SOURCE = "flickr30k"
@@ -115,10 +116,10 @@ def _read_lines(file: Path) -> list[str]:
 
 def _read_picture(file: Path) -> _Picture:
     try:
-        tree = ElementTree.parse(file).getroot()
+        tree = parse_xml(file.read_bytes())
     except FileNotFoundError:
         raise InvalidInputError("it does not exist, though the split lists its image") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
+    except InvalidInputError as error:
         raise InvalidInputError(f"it is damaged ({error}); download the annotations again") from None
     width, height = (to_whole(_text(tree, f"size/{side}"), side) for side in ("width", "height"))
     if width <= 0 or height <= 0:

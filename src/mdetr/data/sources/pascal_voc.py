@@ -16,6 +16,7 @@ from mdetr.data.sources.fields import inside, to_finite, to_text, to_whole
 from mdetr.data.sources.image_sizes import IMAGE_SUFFIXES, ImageSizes, find_image
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
+from mdetr.files import parse_xml
 
 IMAGE_FOLDERS = ("JPEGImages", "images", "")
 _FLAG = re.compile(r"\s+(-1|0|1)$")  # behind an image's name in the lists of single classes
@@ -155,11 +156,11 @@ def _find_image(annotation: _Annotation, file: Path, image_root: Path) -> str:
 
 def _read_annotation(file: Path) -> _Annotation:
     try:
-        tree = ElementTree.parse(file).getroot()
+        tree = parse_xml(file.read_bytes())
     except FileNotFoundError:
         raise InvalidInputError("it does not exist, though the list of its split names it") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InvalidInputError(f"it is not XML ({error}); download the annotations again") from None
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{error}; download the annotations again") from None
     if tree.tag != "annotation":
         raise InvalidInputError(f"expected an <annotation>, got <{tree.tag}>")
     objects = []
