@@ -230,3 +230,14 @@ def test_a_warning_names_a_task_without_labels(store: Path, tmp_path: Path) -> N
     notes = prepare_data(recipe.data, components_of(recipe), recipe.seed).notes
     (warning,) = notes
     assert warning.endswith("set data.validation.shapes.tasks=[question_answering].")
+
+
+def test_half_a_line_of_a_killed_process_is_passed_over(tmp_path: Path) -> None:
+    broken = BrokenExamples(tmp_path / "broken.jsonl")
+    name = {"source": "a", "split": "train", "id": "1", "image_id": "one\u2028two"}
+    broken.add_example("train", 3, Path("store"), name, "it is damaged")
+    with broken.file.open("a", encoding="utf-8") as file:
+        file.write('{"data": "train", "exam')
+    assert broken.unreadable("train") == {3}
+    broken.add_example("train", 5, Path("store"), name, "it is damaged")
+    assert broken.unreadable("train") == {3, 5}
