@@ -27,8 +27,8 @@ from mdetr import Mdetr
 from mdetr.data.class_names import class_name
 from mdetr.data.composition.mentions import by_color, by_position, relation
 from mdetr.data.composition.scene import Mention, Scene, scene_of
+from mdetr.data.image_tensors import load_image_tensor
 from mdetr.data.sources.photos import read_photos
-from mdetr.processing.images import load_image
 
 ANIMALS = ("dog", "cat", "horse", "cow", "sheep")
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -52,7 +52,7 @@ def main() -> None:
     rng.shuffle(records)
     hits, scores = defaultdict[str, list[bool]](list), defaultdict[str, list[float]](list)
     for record in records[: arguments.photos]:
-        image = load_image(arguments.folder / str(record.image))
+        image = load_image_tensor(arguments.folder / str(record.image))
         scene = scene_of(record, image)
         phrases = _phrases(scene, rng)
         best_boxes, best_scores = _predict(model, image, [phrase.mention for phrase in phrases])

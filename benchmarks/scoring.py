@@ -128,7 +128,7 @@ def _masks() -> tuple[int, float, float]:
     true[20:180, 30:200] = True
     found = true.roll((10, 20), (0, 1))
     box = (30.0, 20.0, 200.0, 180.0)
-    rle = encode_masks(true[None].to(torch.uint8))
+    rle = encode_masks(true[None].numpy().astype(np.uint8))
     extra = json.dumps({"phrase_structure": {"type": "name", "attributes": [], "relation_descriptions": []}})
     metric = SegmentationMetric()
     said = torch.tensor([box]) + float(random.uniform(0, 1))

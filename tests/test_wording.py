@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mdetr.model.answers import CLEVR_TYPES, GQA_TYPES
+from mdetr.model.answer_space import CLEVR_TYPES, GQA_TYPES
 from mdetr.wording import ANSWER_TYPES, curve_in_words, score_in_words, value_in_words
 
 

@@ -10,10 +10,11 @@ from transformers import AutoModelForZeroShotObjectDetection
 from mdetr.losses import compute_loss
 from mdetr.model.answers import AnswerHeads
 from mdetr.model.config import MdetrConfig
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.heads import BoxHead, make_token_head
 from mdetr.model.interface import MdetrModelOutput, MdetrOutput, Targets
 from mdetr.model.masks import MaskAttention, MaskHead
-from mdetr.model.mdetr import ImageFeatures, MdetrPreTrainedModel, TextFeatures
+from mdetr.model.mdetr import MdetrPreTrainedModel
 
 
 class MdetrForObjectDetection(MdetrPreTrainedModel):

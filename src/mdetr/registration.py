@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 
 # Module of an Auto class -> our module that registers with it
@@ -38,8 +39,9 @@ def follow_auto_classes() -> None:
 
 
 def import_model() -> None:
-    """Import the models, and so register them."""
-    import_module("mdetr.modeling")
+    """Import the models, and so register them, where torch is installed."""
+    if find_spec("torch") is not None:
+        import_module("mdetr.modeling")
 
 
 class _AutoClassFinder(MetaPathFinder):

@@ -41,7 +41,7 @@ def _record(number: int, *boxes: tuple[float, ...]) -> Record:
         *("lvis", "train", f"1-{number}", "a.png", "1", WIDTH, HEIGHT, named.name),
         boxes=boxes,
         spans=tuple(((0, 1),) for _ in boxes),
-        masks=encode_masks(mask) if boxes else None,
+        masks=encode_masks(mask.numpy()) if boxes else None,
         extra=json.dumps({"category_id": number, "name": named.name, "frequency": named.frequency}),
     )
 

@@ -219,12 +219,12 @@ def test_results(published: Published) -> None:
     if "flickr_top10" in recorded:
         _assert_ranked(published, [torch.from_numpy(found.boxes_xyxy) for found in results], pixels)
     if output.pred_masks is not None:
-        given = image_layouts(SIZES, published.inputs["pixel_mask"])
-        every = [torch.arange(100)] * 3
+        given = image_layouts(SIZES, published.inputs["pixel_mask"].numpy())
+        every = [np.arange(100)] * 3
         masks = published.processor.post_process_masks(output, every, given)
         for found, area in zip(masks, recorded["segm_area"], strict=True):
             # A pixel whose probability is a half may fall on either side.
-            assert np.abs(found.sum((1, 2)).numpy() - area).max() <= 10
+            assert np.abs(found.sum((1, 2)) - area).max() <= 10
 
 
 def _assert_ranked(published: Published, boxes: list[torch.Tensor], pixels: float) -> None:

@@ -6,6 +6,7 @@ import inspect
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
@@ -85,7 +86,7 @@ def test_masks_are_left_out_where_the_model_learns_none(
     examples: list[Example], processor: MdetrProcessor
 ) -> None:
     height, width = examples[0].image.shape[-2:]
-    masks = encode_masks(torch.ones(3, height, width, dtype=torch.uint8))
+    masks = encode_masks(np.ones((3, height, width), np.uint8))
     masked = replace(examples[0], records=(replace(examples[0].records[0], masks=masks),))
     assert "masks" in Collator(processor)([masked])["targets"]
     batch = Collator(processor, with_masks=False)([masked, examples[1]])  # some have masks, others have none

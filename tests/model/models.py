@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from mdetr.model.answers import CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY
+from mdetr.model.answer_space import CLEVR_QUERIES, CLEVR_TYPES, CLEVR_VOCABULARY
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 

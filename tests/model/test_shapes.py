@@ -10,8 +10,8 @@ import torch
 from jaxtyping import TypeCheckError
 
 from mdetr.losses.boxes import generalized_iou
+from mdetr.model.features import TextFeatures
 from mdetr.model.heads import DotProductTokenHead
-from mdetr.model.mdetr import TextFeatures
 from tests.model.models import small_config
 
 

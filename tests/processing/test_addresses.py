@@ -71,7 +71,7 @@ def server() -> Iterator[str]:
 
 def test_an_image_is_read_from_the_web(server: str) -> None:
     for place in ("/a.png", "/a.png?size=3&key=x", "/moved.png"):
-        assert load_image(server + place)[:, 1, 2].tolist() == [10, 20, 30]
+        assert load_image(server + place)[1, 2].tolist() == [10, 20, 30]
     assert image_size(f"{server}/a.png") == (2, 3)
 
 
@@ -198,7 +198,7 @@ def _in_memory() -> str:
 
 
 def test_an_image_is_read_from_any_file_system_that_fsspec_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_image(_in_memory())[:, 1, 2].tolist() == [10, 20, 30]
+    assert load_image(_in_memory())[1, 2].tolist() == [10, 20, 30]
     for address in ("memory://pictures/none.png", "nosuchthing://a.png"):
         with pytest.raises(InvalidInputError, match=f"{address} cannot be read"):
             load_image(address)

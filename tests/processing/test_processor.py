@@ -236,7 +236,7 @@ def test_text_of_256_tokens_is_the_longest(processor: MdetrProcessor) -> None:
         ({"images": GREY, "text": [7]}, "Expected a text, got int"),
         ({"images": GREY, "text": "a", "image_index": [1]}, "Expected an image_index between 0 and 0"),
         ({"images": GREY, "text": "a", "image_index": [0, 0]}, "Expected image_index of shape"),
-        ({"images": GREY, "text": "a", "return_tensors": "np"}, "return_tensors"),
+        ({"images": GREY, "text": "a", "return_tensors": "tf"}, "return_tensors"),
         ({"images": None, "text": "a", "targets": {"boxes": [], "spans": []}}, "Targets need images"),
         ({"images": GREY, "text": "a", "targets": []}, "a target for each of the 1 texts"),
         (
@@ -462,7 +462,7 @@ def test_masks_are_resized_and_padded_as_their_images_are(tokenizer) -> None:
     assert batch["targets"]["masks"].shape == (2, 1, 16, 32)
     assert batch["targets"]["masks"][0, 0, :8, :16].all()
     assert batch["targets"]["masks"].sum() == 8 * 16
-    encoded = [targets[0] | {"masks": encode_masks(mask)}, targets[1]]
+    encoded = [targets[0] | {"masks": encode_masks(mask.numpy())}, targets[1]]
     again = processor(_two(), ["a", "b"], targets=encoded)
     assert torch.equal(again["targets"]["masks"], batch["targets"]["masks"])
 

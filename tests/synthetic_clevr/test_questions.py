@@ -14,7 +14,7 @@ from mdetr.data.sources.clevr import answer_type, question_type, read_clevr
 from mdetr.data.sources.clevr_programs import VALUES as VALUE_OF
 from mdetr.data.sources.clevr_programs import find_mentions, run_program
 from mdetr.errors import InvalidInputError
-from mdetr.model.answers import CLEVR_VOCABULARY
+from mdetr.model.answer_space import CLEVR_VOCABULARY
 from mdetr.synthetic_clevr.groups import VALUES
 from mdetr.synthetic_clevr.questions import FORMS, AnswerBalance, Form, sample_questions
 from mdetr.synthetic_clevr.scenes import sample_scene

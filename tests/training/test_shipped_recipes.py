@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 import yaml
 from transformers import RobertaConfig, RobertaModel
 
@@ -33,7 +33,7 @@ CLASSES = ("cube", "sphere")
 
 
 def _masks(record: Record) -> tuple[bytes, ...]:
-    masks = torch.zeros(len(record.boxes), record.height, record.width, dtype=torch.uint8)
+    masks = np.zeros((len(record.boxes), record.height, record.width), np.uint8)
     for mask, box in zip(masks, record.boxes, strict=True):
         x0, y0, x1, y1 = map(int, box)
         mask[y0:y1, x0:x1] = 1

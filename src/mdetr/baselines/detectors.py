@@ -122,7 +122,7 @@ class BaselineCollator:
                         f"Expected masks to train Mask R-CNN, got record {record.id!r} without; "
                         "choose a store with masks, or the baseline detr."
                     )
-                own_masks = decode_masks(record.masks, record.height, record.width)
+                own_masks = torch.from_numpy(decode_masks(record.masks, record.height, record.width))
                 masks.append(F.interpolate(own_masks[None], (height, width))[0])
         return {
             "class_labels": torch.cat(classes),

@@ -24,7 +24,7 @@ from mdetr.checkpoints.key_mapping import config_from_released, rename_key
 from mdetr.checkpoints.released_file import check_released_file
 from mdetr.errors import CheckpointError
 from mdetr.files import give_ordinary_permissions
-from mdetr.model.answers import NUMBERED, UNIFIED
+from mdetr.model.answer_space import NUMBERED, UNIFIED
 from mdetr.model.config import MdetrConfig
 from mdetr.modeling import MdetrForObjectDetection
 from mdetr.processing.processor import MdetrImageProcessor, MdetrProcessor, roberta_tokenizer

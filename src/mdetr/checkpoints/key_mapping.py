@@ -9,7 +9,7 @@ from typing import Any
 from transformers import RobertaConfig
 
 from mdetr.errors import CheckpointError
-from mdetr.model.answers import (
+from mdetr.model.answer_space import (
     CLEVR_QUERIES,
     CLEVR_TYPES,
     CLEVR_VOCABULARY,

@@ -46,9 +46,9 @@ def app(
     from mdetr.listening import is_loopback
 
     if device is not None:
-        from mdetr.inference.devices import choose_device
+        from mdetr.inference.devices import check_request
 
-        choose_device(device)
+        check_request(device)
     config = PageConfig(model, device, any_model or is_loopback(host), private_addresses)
     typer.echo(f"Loading {model}.")
     serve(config, host, port, open_browser)

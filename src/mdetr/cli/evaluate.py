@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mdetr.cli.loading import to_torch_dtype
 from mdetr.cli.options import Device, Dtype, JsonFile, Precision
 from mdetr.cli.outputs import STDOUT, check_folder, check_json_file, write_json
 from mdetr.cli.printing import plain
@@ -139,9 +138,9 @@ def _check_models(names: Sequence[str], device: str | None) -> None:
     from mdetr.checkpoints.finding import find_model
 
     if device is not None:
-        from mdetr.inference.devices import choose_device
+        from mdetr.inference.devices import check_request
 
-        choose_device(device)
+        check_request(device)
     for name in names:
         if not Path(name).is_dir():  # a folder may hold a baseline
             find_model(name)
@@ -277,8 +276,9 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
             raise InvalidInputError(f"The baseline in {model.name} runs in float32 only; leave out --dtype.")
         baseline, processor = load_baseline(model.name)
         return baseline.to(model.device), processor, evaluate_baseline
-    device = None if is_exported(find_model(model.name)) else model.device  # exported ones stay on the CPU
-    loaded = Mdetr.from_pretrained(model.name, device, to_torch_dtype(model.dtype))
+    folder = find_model(model.name)
+    device = None if is_exported(folder) else model.device  # exported ones stay on the CPU
+    loaded = Mdetr.from_pretrained(folder, device, model.dtype.value)
     return loaded.model, loaded.processor, evaluate
 
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from mdetr.cli.options import Precision
 
 if TYPE_CHECKING:
-    import torch
-
     from mdetr.checkpoints.registry import Task
     from mdetr.inference.grounder import Mdetr
 
@@ -33,10 +31,10 @@ def load_model(
     # Refuse an unsuitable released model before it is downloaded
     if task is not None:
         check_ability_of_release(name, task)
-    if device is not None:
-        from mdetr.inference.devices import choose_device
+    if device is not None or dtype != Precision.FLOAT32:
+        from mdetr.inference.devices import check_request
 
-        choose_device(device)
+        check_request(device, dtype.value)
 
     # Refuse an unsuitable model before torch is imported
     folder = find_model(name)
@@ -45,16 +43,4 @@ def load_model(
 
     from mdetr.inference.grounder import Mdetr
 
-    return Mdetr.from_pretrained(folder, device, to_torch_dtype(dtype))
-
-
-def to_torch_dtype(dtype: Precision) -> torch.dtype:
-    """Return torch's type for the value of `--dtype`."""
-    import torch
-
-    types = {
-        Precision.FLOAT32: torch.float32,
-        Precision.BFLOAT16: torch.bfloat16,
-        Precision.FLOAT16: torch.float16,
-    }
-    return types[dtype]
+    return Mdetr.from_pretrained(folder, device, dtype.value)

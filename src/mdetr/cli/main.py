@@ -151,6 +151,8 @@ def _explain(error: Exception) -> int:
     reason = full_disk(error)
     if not isinstance(error, MdetrError) and reason is not None:
         message = f"A file could not be written ({reason}): make room on the disk, or choose another."
+    elif isinstance(error, ModuleNotFoundError) and not isinstance(error, MdetrError):
+        message = f"This needs the package {error.name}; install all that mdetr needs: `pip install mdetr`."
     elif not isinstance(error, MdetrError):
         message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
     typer.echo(f"mdetr: {message}", err=True)

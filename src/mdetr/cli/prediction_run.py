@@ -18,8 +18,9 @@ from mdetr.cli.progress import image_progress
 from mdetr.errors import MdetrError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
-    from torch import Tensor
 
 
 class Result(Protocol):
@@ -59,12 +60,12 @@ class PairBatch:
     """Pairs that the model processes in one call, in the form that the batch methods of `Mdetr` take.
 
     Attributes:
-        images: Images (3, height, width) uint8 for one text, or one image for several texts.
+        images: Images (height, width, 3) uint8 for one text, or one image for several texts.
         texts: The one text, or the several texts.
         pairs: For each result, in order, what it belongs to.
     """
 
-    images: list[Tensor] | Tensor
+    images: list[NDArray[np.uint8]] | NDArray[np.uint8]
     texts: str | list[str]
     pairs: list[Pair]
 
@@ -155,7 +156,7 @@ class PredictionRun:
         if picture is not None:
             self._draw(result, picture)
 
-    def _read_images(self) -> Iterator[tuple[int, Tensor]]:
+    def _read_images(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Read the images that can be used, each when it is needed, with their indices."""
         from mdetr.processing.images import load_image
 

@@ -55,7 +55,7 @@ def segment(
 
 
 def _print_result(console: Console, image_name: str, result: SegmentationResult) -> None:
-    covered = float(result.mask.float().mean())
+    covered = float(result.mask.mean())
     console.print(plain(f"{image_name}: {result.text}"), soft_wrap=True)
     console.print(f"  {counted(len(result.boxes), 'object')}, {covered:.1%} of the image")
     for box, score in zip(result.boxes, result.scores, strict=True):

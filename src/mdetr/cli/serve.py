@@ -79,9 +79,9 @@ def serve(
         label_studio=find_label_studio(),
     )
     if device is not None:
-        from mdetr.inference.devices import choose_device
+        from mdetr.inference.devices import check_request
 
-        choose_device(device)
+        check_request(device)
 
     from mdetr.listening import is_loopback
     from mdetr.server.serving import serve as run_server

@@ -216,12 +216,12 @@ class Store:
             InvalidInputError: The image is missing or damaged, or outside the store's folder of images.
             InvalidRecordError: The image has another size than the record states, so its boxes are wrong.
         """
-        from mdetr.processing.images import load_image  # imports torch, which only images need
+        from mdetr.data.image_tensors import load_image_tensor  # imports torch, which only images need
 
         if isinstance(record.image, bytes):
-            image = load_image(record.image)
+            image = load_image_tensor(record.image)
         else:
-            image = load_image(image_path(self.image_root, record.image))
+            image = load_image_tensor(image_path(self.image_root, record.image))
         height, width = image.shape[-2:]
         if (width, height) != (record.width, record.height):
             raise InvalidRecordError(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torchvision.ops import box_iou
+from typing import Any
 
 from mdetr.export.model import GraphRunner
 from mdetr.export.quantization import Calibration, CalibrationInputs
 from mdetr.model.interface import MdetrOutput
+from mdetr.processing.boxes import pairwise_iou
 from mdetr.processing.detections import Detections
 from mdetr.processing.processor import MdetrProcessor
 
@@ -71,16 +70,15 @@ def compare(
 def _detect(inputs: CalibrationInputs, runner: GraphRunner, index: int) -> list[Detections]:
     """Ground the texts of an example in its image."""
     outputs = runner.run("fusion", inputs.fusion(index))
-    output = MdetrOutput(
-        logits=torch.from_numpy(outputs["logits"]), pred_boxes=torch.from_numpy(outputs["pred_boxes"])
-    )
+    arrays: dict[str, Any] = {name: outputs[name] for name in ("logits", "pred_boxes")}
+    output = MdetrOutput(**arrays)
     texts = inputs.processor.tokenize_each(inputs.texts(index))
     return inputs.processor.post_process_grounding(output, texts, [_SIZE] * len(texts))
 
 
 def _count_kept(expected: Detections, got: Detections) -> int:
     """Count the boxes for which there is another one of the same words and of nearly the same place."""
-    overlaps = box_iou(torch.from_numpy(expected.boxes_xyxy), torch.from_numpy(got.boxes_xyxy))
+    overlaps = pairwise_iou(expected.boxes_xyxy, got.boxes_xyxy)
     kept = 0
     for phrase, row in zip(expected.names, overlaps.tolist(), strict=True):
         kept += any(

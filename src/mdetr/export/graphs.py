@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from mdetr.export.layout import ANSWER_PREFIX, FINE_MAP_PREFIX
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.modeling import MdetrForObjectDetection
 
 _EXAMPLE_SIZE = 128, 160  # pixels of the images that the graphs are traced with; the size is dynamic

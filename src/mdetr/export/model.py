@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mdetr.errors import CheckpointError, first_line
 from mdetr.export.layout import ANSWER_PREFIX, FINE_MAP_PREFIX, ExportFormat, ExportInfo
 from mdetr.export.onnx import OnnxGraphs
 from mdetr.export.openvino import OpenVinoGraphs
 from mdetr.model.config import MdetrConfig
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, TextFeatures
+from mdetr.model.tensors import Tensor, to_array
 from mdetr.processing.processor import MdetrProcessor
+
+Values = Tensor | NDArray[Any]
+"""An array, or a tensor in its place."""
 
 # Errors of transformers and tokenizers for files that are damaged
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
@@ -51,6 +54,8 @@ def graph_runner(folder: Path, export_format: ExportFormat) -> GraphRunner:
 class ExportedModel:
     """An exported model, which encodes images and texts and fuses them like the model it was made from.
 
+    It takes arrays of numpy, or tensors of torch, and gives arrays.
+
     Args:
         folder: Folder of the exported model.
 
@@ -59,8 +64,7 @@ class ExportedModel:
         MissingDependencyError: The library that runs the graphs is not installed.
     """
 
-    device = torch.device("cpu")
-    dtype = torch.float32
+    device = "cpu"
 
     def __init__(self, folder: Path) -> None:
         self.info = ExportInfo.read(folder)
@@ -83,7 +87,7 @@ class ExportedModel:
         """Number of parameters of the model that was exported."""
         return self.info.num_parameters
 
-    def encode_image(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> ImageFeatures:
+    def encode_image(self, pixel_values: Values, pixel_mask: Values | None = None) -> ImageFeatures:
         """Encode images; see `MdetrPreTrainedModel.encode_image`.
 
         Args:
@@ -93,18 +97,18 @@ class ExportedModel:
         Returns:
             Features of the images.
         """
-        if pixel_mask is None:
-            pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.int64)
-        outputs = self._run("image", {"pixel_values": pixel_values.float(), "pixel_mask": pixel_mask.long()})
-        fine_maps = [tensor for name, tensor in outputs.items() if name.startswith(FINE_MAP_PREFIX)]
+        pixels = to_array(pixel_values).astype(np.float32, copy=False)
+        mask = np.ones_like(pixels[:, 0]) if pixel_mask is None else to_array(pixel_mask)
+        outputs = self._run("image", {"pixel_values": pixels, "pixel_mask": mask.astype(np.int64)})
+        fine_maps = [array for name, array in outputs.items() if name.startswith(FINE_MAP_PREFIX)]
         return ImageFeatures(
-            outputs["image_features"].flatten(1, 2),
-            outputs["image_positions"].flatten(1, 2),
+            _in_a_row(outputs["image_features"]),
+            _in_a_row(outputs["image_positions"]),
             outputs["map_padding"],
             tuple(fine_maps),
         )
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> TextFeatures:
+    def encode_text(self, input_ids: Values, attention_mask: Values | None = None) -> TextFeatures:
         """Encode texts; see `MdetrPreTrainedModel.encode_text`.
 
         Args:
@@ -114,10 +118,11 @@ class ExportedModel:
         Returns:
             Features of the texts.
         """
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        inputs = {"input_ids": input_ids.long(), "attention_mask": attention_mask.long()}
-        return TextFeatures(self._run("text", inputs)["text_features"], attention_mask == 0)
+        ids = to_array(input_ids).astype(np.int64)
+        mask = np.ones_like(ids) if attention_mask is None else to_array(attention_mask).astype(np.int64)
+        features = self._run("text", {"input_ids": ids, "attention_mask": mask})["text_features"]
+        padding: Any = mask == 0
+        return TextFeatures(features, padding)
 
     def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
         """Predict for B pairs of image and text; see `MdetrForObjectDetection.fuse`.
@@ -129,10 +134,10 @@ class ExportedModel:
         Returns:
             The predictions of the last decoder layer.
         """
-        shape = images.map_padding.shape[1:]
-        inputs = {
-            "image_features": images.sequence.unflatten(1, shape),
-            "image_positions": images.positions.unflatten(1, shape),
+        map_shape = (*images.map_padding.shape, -1)
+        inputs: dict[str, Any] = {
+            "image_features": images.sequence.reshape(map_shape),
+            "image_positions": images.positions.reshape(map_shape),
             "map_padding": images.map_padding,
             "text_features": texts.sequence,
             "text_padding": texts.padding,
@@ -142,7 +147,7 @@ class ExportedModel:
         outputs = self._run("fusion", inputs)
 
         # Each answer head is an output of its own
-        answers: dict[str, Tensor] = {}
+        answers: dict[str, Any] = {}
         for name in [name for name in outputs if name.startswith(ANSWER_PREFIX)]:
             answers[name.removeprefix(ANSWER_PREFIX)] = outputs.pop(name)
         fields: dict[str, Any] = {**outputs, "answer_logits": answers or None}
@@ -150,11 +155,11 @@ class ExportedModel:
 
     def __call__(
         self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor | None,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        image_index: Tensor | None = None,
+        pixel_values: Values,
+        pixel_mask: Values | None,
+        input_ids: Values,
+        attention_mask: Values | None = None,
+        image_index: Values | None = None,
     ) -> MdetrOutput:
         """Detect in each text's image what the text mentions; see `MdetrForObjectDetection.forward`.
 
@@ -170,14 +175,19 @@ class ExportedModel:
         """
         images = self.encode_image(pixel_values, pixel_mask)
         if image_index is not None:
-            images = images.select(image_index)
+            images = images.select(to_array(image_index).tolist())
         output = self.fuse(images, self.encode_text(input_ids, attention_mask))
-        output.input_ids = input_ids
+        output.input_ids = cast(Any, to_array(input_ids))
         return output
 
-    def _run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        arrays = {name: tensor.detach().contiguous().numpy() for name, tensor in inputs.items()}
-        return {name: torch.from_numpy(array) for name, array in self.graphs.run(graph, arrays).items()}
+    def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self.graphs.run(graph, {name: np.ascontiguousarray(inputs[name]) for name in inputs}))
+
+
+def _in_a_row(feature_map: NDArray[np.float32]) -> Any:
+    """Put the positions of maps (I, h, w, C) in one row, (I, h * w, C)."""
+    images, _, _, channels = feature_map.shape
+    return feature_map.reshape(images, -1, channels)
 
 
 def load_exported(folder: Path) -> tuple[ExportedModel, MdetrProcessor]:

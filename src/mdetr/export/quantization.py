@@ -69,8 +69,8 @@ class CalibrationInputs:
 
     def image(self, index: int) -> Arrays:
         """Inputs of the image graph: one image."""
-        inputs = self.processor.image_processor.preprocess(self._images[index])
-        return {name: inputs[name].numpy() for name in ("pixel_values", "pixel_mask")}
+        inputs = self.processor.image_processor.preprocess(self._images[index], return_tensors="np")
+        return {name: inputs[name] for name in ("pixel_values", "pixel_mask")}
 
     def texts(self, index: int) -> list[str]:
         """The texts of an image."""
@@ -79,8 +79,8 @@ class CalibrationInputs:
 
     def text(self, index: int) -> Arrays:
         """Inputs of the text graph: the texts of an image."""
-        encoding = self.processor.tokenize(self.texts(index))
-        return {name: encoding[name].numpy() for name in ("input_ids", "attention_mask")}
+        encoding = self.processor.tokenize(self.texts(index), "np")
+        return {name: encoding[name] for name in ("input_ids", "attention_mask")}
 
     def fusion(self, index: int) -> Arrays:
         """Inputs of the fusion graph: one image, once with each of the texts."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import islice, repeat, zip_longest
 from typing import Any, Generic, TypeVar, cast
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from mdetr.errors import InvalidInputError, MdetrError
-from mdetr.inference.detector import Detector
+from mdetr.inference.detector import Detector, inference_mode, model_inputs
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.stored_image import Picture, as_picture
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, TextFeatures
 from mdetr.processing.coordinates import Size
 from mdetr.processing.images import ImageInput, is_single, load_image, unwrap
 from mdetr.processing.layouts import ImageLayout, image_layouts
@@ -60,17 +60,17 @@ class LoadedImage:
     Attributes:
         picture: The image as results hold it.
         given: (height, width) before resizing, in pixels.
-        pixels: (3, h, w) uint8, resized.
+        pixels: (h, w, 3) uint8, resized.
     """
 
     picture: Picture
     given: Size
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
 
     @property
     def resized(self) -> Size:
         """(height, width) after resizing, in pixels."""
-        return self.pixels.shape[-2], self.pixels.shape[-1]
+        return self.pixels.shape[0], self.pixels.shape[1]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Predictor(Generic[R]):
         remaining = iter(texts)
         while batch_texts := list(islice(remaining, self.batch_size)):
             count = len(batch_texts)
-            repeated = encoded.features.select(torch.zeros(count, dtype=torch.long, device=self.model.device))
+            repeated = encoded.features.select([0] * count)
             batch = Batch([encoded.picture] * count, [encoded.layout] * count, batch_texts)
             yield self._predict_features(repeated, batch)
 
@@ -258,10 +258,11 @@ class Predictor(Generic[R]):
         features = ImageFeatures.concatenate([image.features for image in encoded])
         return [image.layout for image in encoded], features
 
-    @torch.inference_mode()
     def _predict_features(self, features: ImageFeatures, batch: Batch) -> list[R]:
         texts = encode_texts(self.model, self.processor, batch.texts)
-        return self.to_results(self.model.fuse(features, texts), batch)
+        with inference_mode(self.model):
+            output = self.model.fuse(features, texts)
+        return self.to_results(output, batch)
 
 
 def _pop_in_order(ready: dict[int, R], index: int) -> list[R]:
@@ -371,11 +372,10 @@ def load_for_model(
     """
     image = unwrap(image)
     pixels = load_image(image, channel_order)
-    given = (pixels.shape[-2], pixels.shape[-1])
+    given = (pixels.shape[0], pixels.shape[1])
     return LoadedImage(as_picture(image, pixels, keep), given, processor.image_processor.resize(pixels))
 
 
-@torch.inference_mode()
 def encode_images(
     model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
 ) -> tuple[list[ImageLayout], ImageFeatures]:
@@ -391,11 +391,11 @@ def encode_images(
     """
     inputs = processor.image_processor.pad([image.pixels for image in images])
     layouts = image_layouts([image.given for image in images], inputs["pixel_mask"])
-    inputs = inputs.to(model.device)
-    return layouts, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
+    inputs = model_inputs(model, inputs)
+    with inference_mode(model):
+        return layouts, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
 
 
-@torch.inference_mode()
 def encode_loaded(
     model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
 ) -> list[EncodedImage]:
@@ -419,12 +419,11 @@ def encode_loaded(
     for group in groups.values():
         layouts, features = encode_images(model, processor, [images[index] for index in group])
         for row, index in enumerate(group):
-            own = features.select(torch.tensor([row], device=model.device))
+            own = features.select([row])
             encoded[index] = EncodedImage(images[index].picture, layouts[row], own, model)
     return [encoded[index] for index in range(len(images))]
 
 
-@torch.inference_mode()
 def encode_texts(model: Detector, processor: MdetrProcessor, texts: Sequence[TokenizedText]) -> TextFeatures:
     """Encode a batch of texts.
 
@@ -436,5 +435,6 @@ def encode_texts(model: Detector, processor: MdetrProcessor, texts: Sequence[Tok
     Returns:
         The features of all texts, padded to one length.
     """
-    inputs = processor.pad_texts(texts).to(model.device)
-    return model.encode_text(inputs["input_ids"], inputs["attention_mask"])
+    inputs = model_inputs(model, processor.pad_texts(texts))
+    with inference_mode(model):
+        return model.encode_text(inputs["input_ids"], inputs["attention_mask"])

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torchvision.ops import batched_nms
 
 from mdetr.data.prompts import class_prompt
 from mdetr.errors import InvalidInputError
 from mdetr.inference.batching import encode_image, encode_texts
-from mdetr.inference.detector import Detector
+from mdetr.inference.detector import Detector, inference_mode
 from mdetr.inference.encoded_image import EncodedImage
-from mdetr.model.mdetr import TextFeatures
+from mdetr.model.features import TextFeatures
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.images import ImageInput
@@ -56,7 +54,6 @@ class ClassPrompts:
             texts = processor.tokenize_each([class_prompt(names[index]) for index in batch])
             self._texts.append(encode_texts(model, processor, texts))
 
-    @torch.inference_mode()
     def detect(self, image: ImageInput | EncodedImage) -> Detections:
         """Detect the objects of all classes in one image, which is encoded once.
 
@@ -71,10 +68,8 @@ class ClassPrompts:
         # Predict the boxes of each class
         detections_of: dict[int, Detections] = {}
         for batch, texts in zip(self._batches, self._texts, strict=True):
-            shared = encoded.features.select(
-                torch.zeros(len(batch), dtype=torch.long, device=self._model.device)
-            )
-            output = self._model.fuse(shared, texts)
+            with inference_mode(self._model):
+                output = self._model.fuse(encoded.features.select([0] * len(batch)), texts)
             detections = self._processor.post_process_boxes(output, [encoded.layout.given] * len(batch))
             detections_of.update(zip(batch, detections, strict=True))
 
@@ -116,15 +111,9 @@ def merge_classes(detections: Detections, size: Size, threshold: float, max_over
     Returns:
         The selected boxes, clipped to the image, best first.
     """
-    # Select by score, and clip to the image
+    # Select by score, clip to the image, and suppress overlapping boxes within each class
     detections = detections[detections.scores > np.float32(threshold)]
     height, width = size
     limits = np.array([width, height, width, height], np.float32)
     detections = replace(detections, boxes_xyxy=detections.boxes_xyxy.clip(0, limits))
-
-    # Suppress overlapping boxes within each class
-    number_of = {name: number for number, name in enumerate(dict.fromkeys(detections.names))}
-    classes = torch.tensor([number_of[name] for name in detections.names], dtype=torch.long)
-    boxes, scores = torch.from_numpy(detections.boxes_xyxy), torch.from_numpy(detections.scores)
-    kept = batched_nms(boxes, scores, classes, max_overlap)
-    return detections[kept.numpy()]
+    return detections.with_nms(max_overlap)

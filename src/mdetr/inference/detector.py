@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from mdetr.export.model import ExportedModel
 from mdetr.model.config import MdetrConfig
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.mdetr import ImageFeatures, TextFeatures
+from mdetr.model.tensors import Tensor, import_torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Detector(Protocol):
     """A model that encodes images and texts separately and then fuses them.
 
-    `MdetrForObjectDetection` is one; the exported models of `mdetr.export` are others.
+    `MdetrForObjectDetection` is one, on tensors; an `ExportedModel` is another, on arrays and without torch.
     """
 
     @property
@@ -29,13 +35,8 @@ class Detector(Protocol):
         ...
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device | str:
         """The device that the model takes its inputs on."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number type of its features."""
         ...
 
     def num_parameters(self) -> int:
@@ -57,3 +58,27 @@ class Detector(Protocol):
     def __call__(self, *args: Any, **kwargs: Any) -> MdetrOutput:
         """Encode and fuse; see `MdetrForObjectDetection.forward`."""
         ...
+
+
+def model_inputs(model: Detector, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Convert arrays to what a model takes: tensors on its device, or for an exported model arrays.
+
+    Args:
+        model: The model.
+        arrays: Name -> array of each input.
+
+    Returns:
+        Name -> tensor or array.
+    """
+    if isinstance(model, ExportedModel):
+        return dict(arrays)
+    torch = import_torch()
+    return {name: torch.from_numpy(array).to(model.device) for name, array in arrays.items()}
+
+
+def inference_mode(model: Detector) -> AbstractContextManager[object]:
+    """Switch off gradients while a model of torch runs; an exported model has none."""
+    if isinstance(model, ExportedModel):
+        return nullcontext()
+    mode: AbstractContextManager[object] = import_torch().inference_mode()
+    return mode

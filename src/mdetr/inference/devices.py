@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from mdetr.errors import InvalidInputError
+from mdetr.model.tensors import import_torch
+
+if TYPE_CHECKING:
+    import torch
+
+EXPORT_DEVICE, EXPORT_DTYPE = "cpu", "float32"  # the only ones of exported models
 
 
 def choose_device(device: str | torch.device | int | None = None) -> torch.device:
@@ -19,6 +25,7 @@ def choose_device(device: str | torch.device | int | None = None) -> torch.devic
     Raises:
         InvalidInputError: The name is unknown, or this machine has no such device.
     """
+    torch = import_torch()
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     available = _available_devices()
@@ -34,32 +41,55 @@ def choose_device(device: str | torch.device | int | None = None) -> torch.devic
     return chosen
 
 
-def check_dtype(dtype: torch.dtype | str) -> None:
-    """Check that weights can have a type.
+def choose_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """Choose the type of weights.
 
     Args:
-        dtype: The type; a name is left to the library that resolves it.
+        dtype: The type, or its name such as "bfloat16".
+
+    Returns:
+        The type.
 
     Raises:
-        InvalidInputError: It is not a floating type.
+        InvalidInputError: There is no such type, or it is not a floating type.
     """
-    if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+    torch = import_torch()
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
+    return chosen
 
 
-def check_export_device(device: str | torch.device | int | None, dtype: torch.dtype) -> None:
+def check_request(device: str | torch.device | int | None, dtype: torch.dtype | str = EXPORT_DTYPE) -> None:
+    """Check a device and a type of weights before a model is looked for, which may be an exported one.
+
+    Args:
+        device: The requested device; None for any.
+        dtype: The requested type.
+
+    Raises:
+        InvalidInputError: This machine has no such device, or weights cannot have this type.
+        MissingDependencyError: Only a model of torch could be what is requested, and torch is not installed.
+    """
+    if device is not None and str(device) != EXPORT_DEVICE:
+        choose_device(device)
+    if dtype != EXPORT_DTYPE:
+        choose_dtype(dtype)
+
+
+def check_export_device(device: str | torch.device | int | None, dtype: torch.dtype | str | None) -> None:
     """Check that an exported model is requested to run where and how it does.
 
     Args:
         device: The requested device; None for any.
-        dtype: The requested type of its weights.
+        dtype: The requested type of its weights; None for any.
 
     Raises:
         InvalidInputError: The device is not the CPU, or the type is not float32.
     """
-    if device is not None and str(device) != "cpu":
+    if device is not None and str(device) != EXPORT_DEVICE:
         raise InvalidInputError(f"An exported model runs on the CPU, not on {device}; leave out the device.")
-    if dtype != torch.float32:
+    if dtype is not None and str(dtype).removeprefix("torch.") != EXPORT_DTYPE:
         raise InvalidInputError(
             f"An exported model has the precision of its export, not {dtype}; leave out the type, or export "
             "it again with another --precision."
@@ -68,6 +98,7 @@ def check_export_device(device: str | torch.device | int | None, dtype: torch.dt
 
 def _available_devices() -> list[str]:
     """List the devices of this machine: "cpu" and, for example, "cuda:0"."""
+    torch = import_torch()
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         return ["cpu"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mdetr.errors import InvalidInputError
 from mdetr.inference.detector import Detector
 from mdetr.inference.stored_image import Picture
-from mdetr.model.mdetr import ImageFeatures
+from mdetr.model.features import ImageFeatures
 from mdetr.processing.coordinates import Size
 from mdetr.processing.layouts import ImageLayout
 

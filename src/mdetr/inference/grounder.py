@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
-
-import torch
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from mdetr.checkpoints.finding import find_model, is_exported
-from mdetr.checkpoints.loading import load_folder
-from mdetr.checkpoints.saving import save_model
 from mdetr.errors import InvalidInputError
 from mdetr.export.model import ExportedModel, load_exported
 from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.detector import Detector
-from mdetr.inference.devices import check_dtype, check_export_device, choose_device
+from mdetr.inference.devices import check_export_device, check_request, choose_device, choose_dtype
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import (
     AnswerResult,
@@ -34,10 +30,15 @@ from mdetr.inference.task_predictors import (
     referring_predictor,
     segmentation_predictor,
 )
-from mdetr.modeling import MdetrForObjectDetection
+from mdetr.model.tensors import import_torch
 from mdetr.processing.detections import MAX_OVERLAP
 from mdetr.processing.images import ImageInput, as_list, is_single
 from mdetr.processing.processor import MdetrProcessor
+
+if TYPE_CHECKING:
+    import torch
+
+    from mdetr.modeling import MdetrForObjectDetection
 
 R = TypeVar("R")
 
@@ -62,7 +63,7 @@ class Mdetr:
         cls,
         name: str | Path,
         device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = "float32",
         mirror: str | None = None,
         keep_download: bool = False,
     ) -> Mdetr:
@@ -73,7 +74,7 @@ class Mdetr:
                 A model that is not on this machine is downloaded once, and a released file is converted. A
                 folder that `mdetr export` wrote runs in ONNX Runtime or OpenVINO.
             device: Device to run on, such as "cpu" or "cuda:1"; if None, a GPU if there is one.
-            dtype: Type of the weights, such as torch.bfloat16, which needs half the memory.
+            dtype: Type of the weights, such as torch.bfloat16 or "bfloat16", which needs half the memory.
             mirror: Address of a folder with the released files, or of the file; if None, the value of
                 `MDETR_MIRROR`, or the original address.
             keep_download: Whether to keep a released file after its conversion.
@@ -86,21 +87,25 @@ class Mdetr:
                 MDETR.
             InvalidInputError: This machine has no such device, or the model is an exported one, which runs
                 on the CPU in the precision of its export.
+            MissingDependencyError: torch is not installed, and the model is not an exported one.
         """
-        chosen = choose_device(device)
-        check_dtype(dtype)
+        check_request(device, dtype)
         folder = find_model(str(name), mirror, keep_download)
         if is_exported(folder):
             check_export_device(device, dtype)
             return cls(*load_exported(folder))
-        model, processor = load_folder(folder, name, dtype)
+        torch = import_torch()
+        from mdetr.checkpoints.loading import load_folder
+
+        model, processor = load_folder(folder, name, choose_dtype(dtype))
         model.backbone.folds_norms = True
-        torch.nn.Module.to(model, chosen)  # PreTrainedModel's own `to` is typed as if it took a model
+        # PreTrainedModel's own `to` is typed as if it took a model
+        torch.nn.Module.to(model, choose_device(device))
         return cls(model, processor)
 
     @property
-    def device(self) -> torch.device:
-        """The device of the model."""
+    def device(self) -> torch.device | str:
+        """The device of the model; "cpu" of an exported one."""
         return self.model.device
 
     def to(
@@ -119,15 +124,14 @@ class Mdetr:
             InvalidInputError: This machine has no such device, or weights cannot have this type; or the model
                 is an exported one.
         """
-        if isinstance(device, torch.dtype):
-            device, dtype = None, device
-        if dtype is not None:
-            check_dtype(dtype)
+        if str(device).startswith("torch."):  # a type in the place of the device
+            device, dtype = None, cast("torch.dtype", device)
         if isinstance(self.model, ExportedModel):
-            check_export_device(device, dtype or torch.float32)
+            check_export_device(cast("str | None", device), dtype)
             return self
-        target = self.device if device is None else choose_device(device)
-        torch.nn.Module.to(cast(MdetrForObjectDetection, self.model), target, dtype)
+        chosen = None if dtype is None else choose_dtype(dtype)
+        target = self.device if device is None else choose_device(cast("str", device))
+        import_torch().nn.Module.to(self.model, target, chosen)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -140,11 +144,13 @@ class Mdetr:
             CheckpointError: A file of that name exists, or the folder cannot be written.
             InvalidInputError: The model is an exported one.
         """
-        if not isinstance(self.model, MdetrForObjectDetection):
+        if isinstance(self.model, ExportedModel):
             raise InvalidInputError(
                 f"An exported model is not saved again; copy its folder, {self.model.name_or_path}."
             )
-        save_model(self.model, self.processor, Path(folder))
+        from mdetr.checkpoints.saving import save_model
+
+        save_model(cast("MdetrForObjectDetection", self.model), self.processor, Path(folder))
 
     def encode_image(self, image: ImageInput, channel_order: str = "rgb") -> EncodedImage:
         """Run the backbone on an image, for several queries about it.
@@ -170,7 +176,7 @@ class Mdetr:
         if isinstance(self.model, ExportedModel):
             kind = self.model.description
         else:
-            kind = str(self.model.dtype).removeprefix("torch.")
+            kind = str(cast("MdetrForObjectDetection", self.model).dtype).removeprefix("torch.")
         return f"Mdetr({model_name(self.model)}: {millions:.1f} million parameters, {kind} on {self.device})"
 
     def ground(

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from mdetr.inference.stored_image import Picture, StoredImage
 from mdetr.processing.coordinates import Box, Span
@@ -218,15 +216,15 @@ class SegmentationResult(Result):
     """The pixels that a phrase refers to."""
 
     @property
-    def mask(self) -> Tensor:
+    def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool, the union of `masks`."""
-        return self.masks.any(0)
+        return np.logical_or.reduce(self.masks)
 
     @property
-    def masks(self) -> Tensor:
+    def masks(self) -> NDArray[np.bool_]:
         """(n, H, W) bool, mask of each object, best first."""
         assert self.detections.masks is not None
-        return torch.from_numpy(self.detections.masks)
+        return self.detections.masks
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to what JSON can hold; masks are COCO uncompressed RLE."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
 from mdetr.errors import InvalidInputError
 from mdetr.processing.images import ImageInput, load_image
@@ -36,7 +36,7 @@ class StoredImage:
         Raises:
             InvalidInputError: The file no longer exists, is damaged, or holds an image of another size.
         """
-        image = to_pil_image(load_image(self.source))
+        image = Image.fromarray(load_image(self.source))
         if image.size != (self.width, self.height):
             raise InvalidInputError(
                 f"The image has changed since the prediction: it had {self.width} x {self.height} pixels "
@@ -49,17 +49,17 @@ Picture = Image.Image | StoredImage
 """An image of a result: its pixels, or a reference; both have a width and a height."""
 
 
-def as_picture(image: ImageInput, pixels: Tensor, keep: bool) -> Picture:
+def as_picture(image: ImageInput, pixels: NDArray[np.uint8], keep: bool) -> Picture:
     """Make the picture of a result.
 
     Args:
         image: The image as the caller gave it.
-        pixels: (3, H, W) uint8, its pixels.
+        pixels: (H, W, 3) uint8, its pixels.
         keep: Whether to keep the pixels even if they can be read again.
 
     Returns:
         The pixels, or a reference to a file, an address or bytes.
     """
     if keep or not isinstance(image, str | os.PathLike | bytes):
-        return to_pil_image(pixels)
-    return StoredImage(image, pixels.shape[-1], pixels.shape[-2])
+        return Image.fromarray(pixels)
+    return StoredImage(image, pixels.shape[1], pixels.shape[0])

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from mdetr.errors import MdetrError
 from mdetr.files import atomic_write
@@ -28,9 +27,9 @@ _PROMPTS_PER_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class _ReadImage:
-    """An image as it was read: its pixels (3, height, width) uint8, and its path or encoded bytes."""
+    """An image as it was read: its pixels (height, width, 3) uint8, and its path or encoded bytes."""
 
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     content: Path | bytes
 
 
@@ -49,7 +48,7 @@ class Labeler:
     def __init__(self, plan: LabelPlan, device: str | None = None) -> None:
         settings = plan.settings
         self._plan = plan
-        self._model = Mdetr.from_pretrained(settings.model, device, getattr(torch, settings.dtype))
+        self._model = Mdetr.from_pretrained(settings.model, device, settings.dtype)
         self._prompts: ClassPrompts | None = None
         if settings.phrases:
             names = [phrase.phrase for phrase in settings.phrases]
@@ -101,7 +100,7 @@ class Labeler:
         _place_image(read.content, self._plan.image_file(name), self._plan.settings.copy_images)
         return labels
 
-    def _detect(self, name: str, pixels: Tensor, prompts: ClassPrompts) -> ImageLabels:
+    def _detect(self, name: str, pixels: NDArray[np.uint8], prompts: ClassPrompts) -> ImageLabels:
         """Detect the classes, and let overlapping boxes of all classes compete by score."""
         settings = self._plan.settings
         thresholds: dict[str, float] = {}
@@ -121,13 +120,13 @@ class Labeler:
         labels = tuple(classes[phrase] for phrase in phrases)
         detections = replace(detections, phrases=phrases, labels=labels)
         limits = np.array([thresholds[phrase] for phrase in phrases], np.float32)
-        height, width = pixels.shape[-2:]
+        height, width = pixels.shape[:2]
         return ImageLabels(name, width, height, None, detections, limits)
 
-    def _ground(self, name: str, pixels: Tensor, texts: Sequence[str]) -> list[ImageLabels]:
+    def _ground(self, name: str, pixels: NDArray[np.uint8], texts: Sequence[str]) -> list[ImageLabels]:
         """Ground each caption; the image is encoded once, and a caption that cannot be used gets an entry."""
         settings = self._plan.settings
-        height, width = pixels.shape[-2:]
+        height, width = pixels.shape[:2]
         lowest = max(settings.threshold - settings.margin, 0.0)
         encoded = self._model.encode_image(pixels)
         labels: list[ImageLabels] = []
@@ -148,9 +147,9 @@ def _read_image(reference: ImageReference) -> _ReadImage:
     return _ReadImage(load_image(content), content)
 
 
-def _clip(detections: Detections, pixels: Tensor) -> Detections:
+def _clip(detections: Detections, pixels: NDArray[np.uint8]) -> Detections:
     """Clip boxes to their image, and remove those outside it."""
-    height, width = pixels.shape[-2:]
+    height, width = pixels.shape[:2]
     boxes = detections.boxes_xyxy.clip(0, np.array([width, height, width, height], np.float32))
     is_inside = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     return replace(detections, boxes_xyxy=boxes)[is_inside]

@@ -206,13 +206,13 @@ def _pad(tiles: list[Image.Image]) -> list[Image.Image]:
 
 def _draw_crop(file: Path, crop: _Crop) -> Image.Image:
     """Draw a box of an image, with its score and the end of the image's name."""
-    from torchvision.transforms.v2.functional import to_pil_image
+    from PIL import Image
 
     from mdetr.processing.images import load_image
     from mdetr.visualization.crops import draw_crop
 
     return draw_crop(
-        to_pil_image(load_image(file)), crop.box, crop_caption(crop.score, crop.image), _CROP_SIZE
+        Image.fromarray(load_image(file)), crop.box, crop_caption(crop.score, crop.image), _CROP_SIZE
     )
 
 

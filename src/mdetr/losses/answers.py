@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from mdetr.model.answers import BINARY, TYPE, UNIFIED
+from mdetr.model.answer_space import BINARY, TYPE, UNIFIED
 
 
 def answer_losses(

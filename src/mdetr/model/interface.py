@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 from jaxtyping import Bool, Float, Float32, Int
-from torch import Tensor
 from transformers.utils import ModelOutput
+
+from mdetr.model.tensors import Tensor
 
 
 class Targets(TypedDict):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +18,7 @@ from mdetr.files import give_ordinary_permissions
 from mdetr.model.answers import AnswerQueries
 from mdetr.model.backbone import Backbone
 from mdetr.model.config import MdetrConfig
+from mdetr.model.features import ImageFeatures, TextFeatures
 from mdetr.model.heads import BoxHead
 from mdetr.model.interface import MdetrModelOutput, Targets
 from mdetr.model.position import grid_encoding
@@ -33,56 +32,6 @@ from mdetr.model.queries import (
 )
 from mdetr.model.text import TextProjection, make_text_encoder
 from mdetr.model.transformer import DecoderLayer, EncoderLayer
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Features of I images, from `encode_image`; they do not depend on any text.
-
-    sequence: (I, h * w, C) projected features. positions: (I, h * w, C) sine encoding of their positions.
-    map_padding: (I, h, w) bool, true on padding. fine_maps: Finer maps of the backbone, coarse to fine,
-    if the model predicts masks.
-    """
-
-    sequence: Float[Tensor, "images cells hidden"]
-    positions: Float[Tensor, "images cells hidden"]
-    map_padding: Bool[Tensor, "images map_height map_width"]
-    fine_maps: tuple[Float[Tensor, "images _ _ _"], ...] = ()
-
-    def select(self, index: Int[Tensor, "batch"]) -> ImageFeatures:
-        """Features of image `index[b]` for each text b; index is (B,) int64."""
-        return ImageFeatures(
-            self.sequence[index],
-            self.positions[index],
-            self.map_padding[index],
-            tuple(features[index] for features in self.fine_maps),
-        )
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
-        """Features of the images of all parts, in order; the images of all parts have one padded shape."""
-        fine_maps = zip(*(part.fine_maps for part in parts), strict=True)
-        return cls(
-            torch.cat([part.sequence for part in parts]),
-            torch.cat([part.positions for part in parts]),
-            torch.cat([part.map_padding for part in parts]),
-            tuple(torch.cat(maps) for maps in fine_maps),
-        )
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """Features of B texts, from `encode_text`; they do not depend on any image.
-
-    sequence: (B, L, C) projected features. padding: (B, L) bool, true on padding.
-    """
-
-    sequence: Float[Tensor, "batch tokens hidden"]
-    padding: Bool[Tensor, "batch tokens"]
-
-    def select(self, index: Int[Tensor, "batch"]) -> TextFeatures:
-        """Features of text `index[b]` for each pair b; index is (B,) int64."""
-        return TextFeatures(self.sequence[index], self.padding[index])
 
 
 class MdetrPreTrainedModel(PreTrainedModel):

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.processing.boxes import suppress_overlapping
 from mdetr.processing.coordinates import Box, Spans
 from mdetr.processing.rle import encode_masks, run_lengths
 
@@ -116,10 +115,8 @@ class Detections(Sequence[Grounding]):
         Returns:
             The remaining boxes, best first.
         """
-        numbers = _numbered(self.names, 0)
-        classes = torch.tensor([0 if across_names else numbers[name] for name in self.names])
-        boxes, scores = torch.from_numpy(self.boxes_xyxy), torch.from_numpy(self.scores)
-        return self[batched_nms(boxes, scores, classes.long(), max_overlap).numpy()]
+        names = ("",) * len(self) if across_names else self.names
+        return self[suppress_overlapping(self.boxes_xyxy, self.scores, names, max_overlap)]
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -171,7 +168,7 @@ class Detections(Sequence[Grounding]):
         if self.labels is not None:
             content["labels"] = list(self.labels)
         if self.masks is not None:
-            content["masks"] = [run_lengths(torch.from_numpy(mask)) for mask in self.masks]
+            content["masks"] = [run_lengths(mask) for mask in self.masks]
         if self.referred_scores is not None:
             content["referred_scores"] = self.referred_scores.tolist()
         return content
@@ -207,7 +204,7 @@ class Detections(Sequence[Grounding]):
             for row in self
         ]
         if self.masks is not None and len(self):
-            encoded = encode_masks(torch.from_numpy(self.masks.astype(np.uint8)))
+            encoded = encode_masks(self.masks.astype(np.uint8))
             for entry, counts in zip(entries, encoded, strict=True):
                 entry["segmentation"] = {"size": list(self.masks.shape[1:]), "counts": counts.decode("ascii")}
         return entries

@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import UInt8
-from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
+from numpy.typing import NDArray
 from transformers import AutoImageProcessor, BaseImageProcessor
 from transformers.image_processing_base import BatchFeature
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
+from mdetr.model.tensors import Tensor
 from mdetr.processing.images import ImageInput, as_list, load_image
 from mdetr.processing.layouts import resized_size
 from mdetr.processing.post_processing import TargetSizes, post_process_object_detection
+from mdetr.processing.resizing import resize_image
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,41 +63,68 @@ class MdetrImageProcessor(BaseImageProcessor):
         self.pad_to_multiple = pad_to_multiple
 
     def preprocess(
-        self, images: ImageInput | Sequence[ImageInput], *_: Any, do_resize: bool | None = None, **__: Any
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        *_: Any,
+        do_resize: bool | None = None,
+        return_tensors: str | None = "pt",
+        **__: Any,
     ) -> BatchFeature:
-        """Convert images to pixel_values (I, 3, H, W) float32 and pixel_mask (I, H, W), 1 on the image."""
+        """Convert images to pixel_values (I, 3, H, W) float32 and pixel_mask (I, H, W), 1 on the image.
+
+        Args:
+            images: I images of any kind; see `load_image`.
+            do_resize: Whether to resize images; by default as the configuration says.
+            return_tensors: "pt" for tensors of torch, "np" for arrays of numpy.
+
+        Returns:
+            pixel_values and pixel_mask.
+
+        Raises:
+            InvalidInputError: An image cannot be used.
+        """
         loaded = [load_image(image) for image in as_list(images)]
         if do_resize is not False:
             loaded = [self.resize(image) for image in loaded]
-        return self.pad(loaded)
+        return BatchFeature(self.pad(loaded), tensor_type=return_tensors or "pt")
 
     def resize(
-        self, image: UInt8[Tensor, "3 height width"]
-    ) -> UInt8[Tensor, "3 resized_height resized_width"]:
+        self, image: UInt8[np.ndarray, "height width 3"]
+    ) -> UInt8[np.ndarray, "resized_height resized_width 3"]:
         """Resize an image (bilinear, antialiased), if the configuration says so."""
         if not self.do_resize or self.size is None:
             return image
-        height, width = resized_size(
-            (image.shape[-2], image.shape[-1]), self.size["shortest_edge"], self.size.get("longest_edge")
-        )
-        return tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
+        height, width, _ = image.shape
+        size = resized_size((height, width), self.size["shortest_edge"], self.size.get("longest_edge"))
+        return resize_image(image, size)
 
-    def pad(self, images: Sequence[UInt8[Tensor, "3 _ _"]]) -> BatchFeature:
-        """Normalize images, and pad them at the right and bottom to the size of the largest."""
+    def pad(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> dict[str, NDArray[Any]]:
+        """Normalize images, and pad them at the right and bottom to the size of the largest.
+
+        Args:
+            images: I images (H, W, 3).
+
+        Returns:
+            pixel_values (I, 3, H, W) float32 and pixel_mask (I, H, W) int64, 1 on the image.
+        """
         # Allocate the batch
-        height = self._round_up(max(image.shape[-2] for image in images))
-        width = self._round_up(max(image.shape[-1] for image in images))
-        mean = torch.tensor(self.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_std).view(3, 1, 1)
-        pixel_values = torch.zeros(len(images), 3, height, width)
-        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64)
+        height = self._round_up(max(image.shape[0] for image in images))
+        width = self._round_up(max(image.shape[1] for image in images))
+        mean = np.array(self.image_mean, np.float32).reshape(3, 1, 1)
+        std = np.array(self.image_std, np.float32).reshape(3, 1, 1)
+        pixel_values = np.zeros((len(images), 3, height, width), np.float32)
+        pixel_mask = np.zeros((len(images), height, width), np.int64)
 
         # Fill in each image
         for image, values, mask in zip(images, pixel_values, pixel_mask, strict=True):
-            h, w = image.shape[-2:]
-            values[:, :h, :w] = image.float().div_(255).sub_(mean).div_(std)
+            h, w = image.shape[:2]
+            normalized = values[:, :h, :w]
+            normalized[:] = image.transpose(2, 0, 1)
+            normalized /= 255
+            normalized -= mean
+            normalized /= std
             mask[:h, :w] = 1
-        return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
+        return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
 
     def _round_up(self, size: int) -> int:
         multiple = self.pad_to_multiple or 1

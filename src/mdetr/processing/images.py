@@ -16,14 +16,13 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-import torch
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Num, Shaped, UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
-from torch import Tensor
 
 from mdetr.errors import InvalidInputError
 from mdetr.files import is_address, is_data_address
+from mdetr.model.tensors import Tensor, is_tensor, to_array
 from mdetr.processing.addresses import read_address
 from mdetr.processing.coordinates import Size
 
@@ -48,15 +47,15 @@ _DAMAGED_FILE_ERRORS = (
 )
 """Exceptions that PIL's decoders raise on damaged files."""
 
-_FLIPS = MappingProxyType({2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)})
-"""EXIF orientation -> dimensions of (3, H, W) to flip, after H and W are swapped if it is in `_ROTATED`."""
+_FLIPS = MappingProxyType({1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)})
+"""EXIF orientation -> dimensions of (H, W, 3) to flip, after H and W are swapped if it is in `_ROTATED`."""
 
 _TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _ROTATED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _STRIP = 1 << 20  # pixels that are converted at once
 
 
-def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 height width"]:
+def load_image(image: object, channel_order: str = "rgb") -> UInt8[np.ndarray, "height width 3"]:
     """Read any image as RGB, made upright according to its EXIF data.
 
     Transparency is dropped, gray is repeated three times, and 16 bits become 8. Floating-point gray values
@@ -76,7 +75,7 @@ def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 he
         channel_order: Order of the channels of arrays and tensors: "rgb", or "bgr" as in OpenCV.
 
     Returns:
-        (3, H, W) uint8.
+        (H, W, 3) uint8.
 
     Raises:
         InvalidInputError: The file does not exist, is not an image, is damaged or is too large to decode
@@ -85,12 +84,9 @@ def load_image(image: object, channel_order: str = "rgb") -> UInt8[Tensor, "3 he
     if channel_order not in _CHANNEL_ORDERS:
         raise InvalidInputError(f'Expected channel_order "rgb" or "bgr", got {channel_order!r}.')
     image = unwrap(image)
-    if isinstance(image, Tensor):
-        pixels = _from_tensor(image)
-        return pixels.flip(0) if channel_order == "bgr" else pixels
-    if isinstance(image, np.ndarray):
-        pixels = _from_array(image)
-        return pixels.flip(0) if channel_order == "bgr" else pixels
+    if is_tensor(image) or isinstance(image, np.ndarray):
+        pixels = _from_tensor(cast(Tensor, image)) if is_tensor(image) else _from_array(cast(Any, image))
+        return np.ascontiguousarray(pixels[..., ::-1] if channel_order == "bgr" else pixels)
     if isinstance(image, Image.Image):
         return _decode(image, "The PIL image")
     if isinstance(image, bytes | str | os.PathLike):
@@ -165,8 +161,8 @@ def image_size(image: str | os.PathLike[str] | bytes) -> Size:
 
 def is_single(images: object) -> bool:
     """Return whether the argument is one image, and not an iterable or an array (N, H, W, C) of images."""
-    if isinstance(images, np.ndarray | Tensor):
-        return images.ndim != 4
+    if isinstance(images, np.ndarray) or is_tensor(images):
+        return cast(Any, images).ndim != 4
     kinds = str | os.PathLike | bytes | bytearray | memoryview | Image.Image | Mapping
     return isinstance(images, kinds) or hasattr(images, "read") or not isinstance(images, Iterable)
 
@@ -240,7 +236,7 @@ def decode_data_address(address: str) -> bytes:
         raise InvalidInputError("The data: URL is cut off, or is not base64; copy all of it.") from None
 
 
-def _open_and_decode(image: str | os.PathLike[str] | bytes) -> UInt8[Tensor, "3 height width"]:
+def _open_and_decode(image: str | os.PathLike[str] | bytes) -> UInt8[np.ndarray, "height width 3"]:
     source, name = _source_of(image)
     with _opened(source, name) as opened:
         return _decode(opened, name)
@@ -270,7 +266,7 @@ def _opened(source: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
         raise InvalidInputError(f"{name} cannot be read as an image ({error}); it may be damaged.") from None
 
 
-def _decode(image: Image.Image, name: str) -> UInt8[Tensor, "3 height width"]:
+def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
     _check_size(image, name)
     try:
         image.load()  # before reading EXIF data, because some formats transpose the image themselves
@@ -281,20 +277,20 @@ def _decode(image: Image.Image, name: str) -> UInt8[Tensor, "3 height width"]:
             f"{name} is damaged or cut off ({error}); download or copy it again."
         ) from None
     if orientation in _ROTATED:
-        pixels = pixels.transpose(1, 2)
-    return pixels.flip(_FLIPS.get(orientation, ())).contiguous()
+        pixels = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(np.flip(pixels, _FLIPS[orientation]))
 
 
-def _rgb_pixels(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+def _rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     """Convert an image to RGB strip by strip, because copies of a large image take gigabytes."""
     width, height = image.size
-    pixels = torch.empty(3, height, width, dtype=torch.uint8)
+    pixels = np.empty((height, width, 3), np.uint8)
     rows = max(1, _STRIP // width)
     for start in range(0, height, rows):
         end = min(start + rows, height)
         strip = image if rows >= height else image.crop((0, start, width, end))
         strip = strip if strip.mode == "RGB" else strip.convert("RGB")
-        pixels[:, start:end] = torch.from_numpy(np.array(strip)).permute(2, 0, 1)
+        pixels[start:end] = np.asarray(strip)
     return pixels
 
 
@@ -387,23 +383,19 @@ def _scaled(values: Num[np.ndarray, "height width"]) -> UInt8[np.ndarray, "heigh
     return scaled
 
 
-def _from_array(array: NDArray[Any]) -> UInt8[Tensor, "3 height width"]:
+def _from_array(array: NDArray[Any]) -> UInt8[np.ndarray, "height width 3"]:
     """Convert an array (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)."""
     channels_last = array[..., None] if array.ndim == 2 else array
     if channels_last.ndim != 3 or channels_last.shape[2] not in (1, 3, 4) or 0 in channels_last.shape:
         raise InvalidInputError(
             f"Expected an image array of shape (H, W, 3), (H, W, 4) or (H, W), got {array.shape}."
         )
-    _check_values(str(array.dtype), array.dtype == np.uint8, np.issubdtype(array.dtype, np.floating))
-    copied = np.ascontiguousarray(channels_last.transpose(2, 0, 1))
-    if array.dtype != np.uint8:
-        copied = copied.astype(np.float32)
-    return _to_rgb(torch.from_numpy(copied))
+    return _to_rgb(channels_last)
 
 
-def _from_tensor(tensor: Tensor) -> UInt8[Tensor, "3 height width"]:
+def _from_tensor(tensor: Tensor) -> UInt8[np.ndarray, "height width 3"]:
     """Convert a tensor (3, H, W), (4, H, W), (1, H, W) or (H, W)."""
-    if tensor.layout != torch.strided or tensor.is_meta:
+    if str(tensor.layout) != "torch.strided" or tensor.is_meta:
         raise InvalidInputError(
             "Expected an image tensor with pixels, got a sparse or meta tensor; use a dense one."
         )
@@ -412,25 +404,20 @@ def _from_tensor(tensor: Tensor) -> UInt8[Tensor, "3 height width"]:
         raise InvalidInputError(
             f"Expected an image tensor of shape (3, H, W), (4, H, W) or (H, W), got {tuple(tensor.shape)}."
         )
-    _check_values(str(tensor.dtype), tensor.dtype == torch.uint8, tensor.is_floating_point())
-    return _to_rgb(channels_first.detach().cpu())
+    return _to_rgb(to_array(channels_first).transpose(1, 2, 0))
 
 
-def _check_values(dtype: str, is_uint8: bool, is_float: bool) -> None:
-    if not is_uint8 and not is_float:
-        raise InvalidInputError(
-            f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, got {dtype}; convert "
-            "them first."
-        )
-
-
-def _to_rgb(
-    pixels: UInt8[Tensor, "channels height width"] | Float[Tensor, "channels height width"],
-) -> UInt8[Tensor, "3 height width"]:
+def _to_rgb(pixels: Shaped[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:
     """Convert 1, 3 or 4 channels of uint8, or of floats from 0 to 1."""
-    if pixels.is_floating_point():
-        pixels = pixels.float()
-        if not bool(pixels.isfinite().all()):
+    is_float = np.issubdtype(pixels.dtype, np.floating)
+    if not is_float and pixels.dtype != np.uint8:
+        raise InvalidInputError(
+            f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, got {pixels.dtype}; "
+            "convert them first."
+        )
+    if is_float:
+        pixels = pixels.astype(np.float32)
+        if not np.isfinite(pixels).all():
             raise InvalidInputError("The image has NaN or infinite values; give floats from 0 to 1.")
         low, high = float(pixels.min()), float(pixels.max())
         if low < 0 or high > 1:
@@ -438,8 +425,8 @@ def _to_rgb(
                 f"Expected image values as uint8 from 0 to 255 or floats from 0 to 1, got floats from "
                 f"{low:g} to {high:g}; scale them first."
             )
-        pixels = (pixels * 255).round().to(torch.uint8)
-    return pixels.expand(3, -1, -1) if len(pixels) == 1 else pixels[:3]
+        pixels = (pixels * 255).round().astype(np.uint8)
+    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[..., :3]
 
 
 def _too_large(name: str, width: int | None = None, height: int | None = None) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Int64
-from torch import Tensor
 
 from mdetr.processing.coordinates import Size
 
@@ -27,7 +27,7 @@ class ImageLayout:
 
 
 def image_layouts(
-    given: Sequence[Size], pixel_mask: Int64[Tensor, "images height width"]
+    given: Sequence[Size], pixel_mask: Int64[np.ndarray, "images height width"]
 ) -> list[ImageLayout]:
     """Compute the layouts of images from their original sizes and the batch's mask (1 = image)."""
     height, width = pixel_mask.shape[-2:]

@@ -7,20 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
-from torchvision.ops import box_convert, box_iou
 
 from mdetr.errors import InvalidInputError
-from mdetr.model.answers import AnswerSpace
+from mdetr.model.answer_space import AnswerSpace
 from mdetr.model.interface import MdetrOutput
+from mdetr.model.tensors import Tensor, is_tensor, sigmoid, softmax, to_array
+from mdetr.processing.boxes import pairwise_iou, to_corners
 from mdetr.processing.coordinates import Size, Span, Spans
 from mdetr.processing.detections import GAP, MAX_OVERLAP, Detections
 from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.prediction import Prediction
+from mdetr.processing.resizing import resize_linearly
 from mdetr.processing.tokens import TokenizedText
 from mdetr.processing.words import Words
 
@@ -28,7 +27,6 @@ TargetSizes = Sequence[Size] | Tensor
 """(height, width) of each text's image in pixels, also as a tensor (B, 2)."""
 
 
-@torch.no_grad()
 def post_process_boxes(output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
     """Convert the boxes and scores of all queries, in the order of the queries.
 
@@ -43,28 +41,24 @@ def post_process_boxes(output: MdetrOutput, sizes: Sequence[Size]) -> list[Detec
     Raises:
         InvalidInputError: The number of sizes differs from the number of texts.
     """
-    logits, pred_boxes = _logits(output), output.pred_boxes
-    assert pred_boxes is not None
-    if len(sizes) != len(logits):
+    probabilities = _probabilities(output)
+    if len(sizes) != len(probabilities):
         raise InvalidInputError(
-            f"Expected the image size of each of the {len(logits)} texts, got {len(sizes)}."
+            f"Expected the image size of each of the {len(probabilities)} texts, got {len(sizes)}."
         )
 
     # Scores, and boxes in pixels
-    scores = 1 - logits.float().softmax(-1)[..., -1]  # (B, Q)
-    scale = torch.tensor(
-        [(width, height, width, height) for height, width in sizes], device=pred_boxes.device
-    )
-    boxes = box_convert(pred_boxes.float(), "cxcywh", "xyxy") * scale[:, None]  # (B, Q, 4)
+    assert output.pred_boxes is not None
+    scores = 1 - probabilities[..., -1]  # (B, Q)
+    scale = np.array([(width, height, width, height) for height, width in sizes], np.float32)
+    boxes = to_corners(to_array(output.pred_boxes).astype(np.float32)) * scale[:, None]  # (B, Q, 4)
     referred_scores: Sequence[NDArray[np.float32] | None] = [None] * len(sizes)
     if output.referred_logits is not None:
-        referred_scores = list((scores * output.referred_logits.float().sigmoid()).cpu().numpy())
+        referred_scores = list(scores * sigmoid(to_array(output.referred_logits)))
 
     # One `Detections` for each text
     results: list[Detections] = []
-    for text_boxes, text_scores, text_referred in zip(
-        boxes.cpu().numpy(), scores.cpu().numpy(), referred_scores, strict=True
-    ):
+    for text_boxes, text_scores, text_referred in zip(boxes, scores, referred_scores, strict=True):
         results.append(Detections(text_boxes, text_scores, referred_scores=text_referred))
     return results
 
@@ -92,30 +86,30 @@ def post_process_grounding(
     Returns:
         For each text its detections, with phrases and spans; boxes are clipped to the image.
     """
-    probabilities = _logits(output).detach().float().softmax(-1).cpu()  # (B, Q, positions)
+    probabilities = _probabilities(output)  # (B, Q, positions)
     results: list[Detections] = []
     for row, (tokenized, queries) in enumerate(zip(texts, post_process_boxes(output, sizes), strict=True)):
         queries = _clip(queries, sizes[row])
-        boxes, scores = torch.from_numpy(queries.boxes_xyxy), torch.from_numpy(queries.scores)
+        boxes, scores = queries.boxes_xyxy, queries.scores
         kept: list[int] = []
         kept_spans: list[Spans] = []
-        kept_boxes: dict[Spans, Tensor] = {}  # phrase -> its boxes so far
-        for query in scores.argsort(descending=True, stable=True).tolist():
-            if not scores[query] > threshold:
+        kept_boxes: dict[Spans, NDArray[np.float32]] = {}  # phrase -> its boxes so far
+        for query in _best_order(scores).tolist():
+            if not scores[query] > np.float32(threshold):
                 break
 
             # Find the words of this query
             token_scores = probabilities[row, query, :-1]
             largest = float(token_scores.max())
             minimum = token_threshold if largest > token_threshold else largest / 2
-            tokens = (token_scores > minimum).nonzero()[:, 0].tolist()
+            tokens = np.flatnonzero(token_scores > np.float32(minimum)).tolist()
             spans = _spans_of_tokens(tokenized, tokens)
 
             # Skip a box that overlaps a better one of the same words
             box, others = boxes[query][None], kept_boxes.get(spans, boxes[:0])
-            if (box_iou(box, others) > max_overlap).any():
+            if (pairwise_iou(box, others) > max_overlap).any():
                 continue
-            kept_boxes[spans] = torch.cat((others, box))
+            kept_boxes[spans] = np.concatenate((others, box))
             kept.append(query)
             kept_spans.append(spans)
         phrases = tuple(_phrase(tokenized.text, spans) for spans in kept_spans)
@@ -147,13 +141,12 @@ def post_process_grounded_object_detection(
         See `MdetrProcessor.post_process_grounded_object_detection`.
     """
     sizes = _sizes(target_sizes, len(texts))
-    device = _logits(output).device
     results: list[dict[str, Any]] = []
     for detections in post_process_grounding(output, texts, sizes, threshold, token_threshold):
         results.append(
             {
-                "scores": torch.from_numpy(detections.scores).to(device),
-                "boxes": torch.from_numpy(detections.boxes_xyxy).to(device),
+                "scores": _like_logits(output, detections.scores),
+                "boxes": _like_logits(output, detections.boxes_xyxy),
                 "text_labels": list(detections.names),
                 "labels": list(detections.names),
             }
@@ -161,7 +154,6 @@ def post_process_grounded_object_detection(
     return results
 
 
-@torch.no_grad()
 def post_process_object_detection(
     output: MdetrOutput, threshold: float, target_sizes: TargetSizes | None
 ) -> list[dict[str, Tensor]]:
@@ -182,9 +174,9 @@ def post_process_object_detection(
         detections, order = _best_first(_clip(queries, size), threshold)
         results.append(
             {
-                "scores": torch.from_numpy(detections.scores).to(tokens.device),
-                "labels": tokens[order.to(tokens.device)],
-                "boxes": torch.from_numpy(detections.boxes_xyxy).to(tokens.device),
+                "scores": _like_logits(output, detections.scores),
+                "labels": _like_logits(output, tokens[order]),
+                "boxes": _like_logits(output, detections.boxes_xyxy),
             }
         )
     return results
@@ -194,7 +186,7 @@ def _sizes(target_sizes: TargetSizes | None, count: int) -> list[Size]:
     """Return (height, width) of each image; (1, 1) if no sizes are given, for relative boxes."""
     if target_sizes is None:
         return [(1, 1)] * count
-    sizes = target_sizes.tolist() if isinstance(target_sizes, Tensor) else target_sizes
+    sizes = to_array(target_sizes).tolist() if is_tensor(target_sizes) else target_sizes
     if len(sizes) != count:
         raise InvalidInputError(
             f"Expected (height, width) in target_sizes for each of the {count} texts, got {len(sizes)}."
@@ -246,15 +238,13 @@ def post_process_segmentation(
     """
     sizes = [layout.given for layout in layouts]
     results: list[Detections] = []
-    orders: list[Tensor] = []
+    orders: list[NDArray[np.intp]] = []
     for text, size, queries in zip(texts, sizes, post_process_boxes(output, sizes), strict=True):
         detections, order = _best_first(_clip(queries, size), threshold)
         results.append(_as_whole_text(text, detections))
         orders.append(order)
     all_masks = post_process_masks(output, orders, layouts)
-    return [
-        replace(detections, masks=masks.numpy()) for detections, masks in zip(results, all_masks, strict=True)
-    ]
+    return [replace(detections, masks=masks) for detections, masks in zip(results, all_masks, strict=True)]
 
 
 def post_process_predictions(
@@ -274,7 +264,7 @@ def post_process_predictions(
     Returns:
         For each text all queries, token probabilities, segments and answer.
     """
-    probabilities = _logits(output).detach().float().softmax(-1).cpu().numpy()
+    probabilities = _probabilities(output)
     queries = post_process_boxes(output, [layout.given for layout in layouts])
     segments: Sequence[Detections | None] = [None] * len(texts)
     if output.pred_masks is not None:
@@ -286,12 +276,16 @@ def post_process_predictions(
     return [Prediction(*values) for values in fields]
 
 
-def _best_first(queries: Detections, threshold: float) -> tuple[Detections, Int64[Tensor, "kept"]]:
+def _best_first(queries: Detections, threshold: float) -> tuple[Detections, Int[np.ndarray, "kept"]]:
     """Select the queries above a threshold, best first; also return their indices."""
-    scores = torch.from_numpy(queries.scores)
-    order = scores.argsort(descending=True, stable=True)
-    kept = order[scores[order] > threshold]
-    return queries[kept.numpy()], kept
+    order = _best_order(queries.scores)
+    kept = order[queries.scores[order] > np.float32(threshold)]
+    return queries[kept], kept
+
+
+def _best_order(scores: Float32[np.ndarray, "queries"]) -> Int[np.ndarray, "queries"]:
+    """Order queries by score, best first; of equal ones the first comes first."""
+    return np.argsort(-scores, kind="stable")
 
 
 def _as_whole_text(text: str, detections: Detections) -> Detections:
@@ -307,10 +301,9 @@ def _clip(detections: Detections, size: Size) -> Detections:
     return replace(detections, boxes_xyxy=detections.boxes_xyxy.clip(0, limits))
 
 
-@torch.no_grad()
 def post_process_masks(
-    output: MdetrOutput, queries: Sequence[Int64[Tensor, "_"]], layouts: Sequence[ImageLayout]
-) -> list[Bool[Tensor, "_ _ _"]]:
+    output: MdetrOutput, queries: Sequence[Int[np.ndarray, "_"]], layouts: Sequence[ImageLayout]
+) -> list[Bool[np.ndarray, "_ _ _"]]:
     """Convert the masks of some queries to pixels of the original images.
 
     Args:
@@ -330,15 +323,15 @@ def post_process_masks(
         raise InvalidInputError(
             "Expected a model that predicts masks, got one without; use one trained for segmentation."
         )
-    results: list[Tensor] = []
-    for masks, indices, layout in zip(output.pred_masks.float(), queries, layouts, strict=True):
+    results: list[NDArray[np.bool_]] = []
+    for masks, indices, layout in zip(output.pred_masks, queries, layouts, strict=True):
         height, width = layout.resized
-        if not len(indices):
-            results.append(torch.zeros(0, *layout.given, dtype=torch.bool))
-            continue
-        padded = F.interpolate(masks[indices][None], size=layout.padded, mode="bilinear")
-        original = F.interpolate(padded[..., :height, :width], size=layout.given, mode="bilinear")[0]
-        results.append((original > 0).cpu())
+        logits = to_array(masks[indices]).astype(np.float32, copy=False)
+        original = np.zeros((len(indices), *layout.given), np.bool_)
+        for values, mask in zip(logits, original, strict=True):
+            padded = resize_linearly(values, layout.padded)
+            mask[:] = resize_linearly(padded[:height, :width], layout.given) > 0
+        results.append(original)
     return results
 
 
@@ -375,6 +368,21 @@ def _spans_of_tokens(tokenized: TokenizedText, tokens: Sequence[int]) -> Spans:
     return tuple(spans)
 
 
-def _logits(output: MdetrOutput) -> Float[Tensor, "batch queries positions"]:
+def _probabilities(output: MdetrOutput) -> Float32[np.ndarray, "batch queries positions"]:
+    """Probability of each token position; the last is "no object"."""
+    return softmax(_logits(output))
+
+
+def _logits(output: MdetrOutput) -> Float[np.ndarray, "batch queries positions"]:
     assert output.logits is not None
-    return output.logits
+    return to_array(output.logits)
+
+
+def _like_logits(output: MdetrOutput, values: NDArray[Any]) -> Any:
+    """Convert an array to what the output holds: a tensor on the same device, or an array."""
+    if not is_tensor(output.logits):
+        return values
+    import torch
+
+    assert output.logits is not None
+    return torch.from_numpy(values).to(output.logits.device)

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Bool, Int64
-from torch import Tensor
+import numpy as np
+from jaxtyping import Bool, Int
+from numpy.typing import NDArray
 from transformers import (
     AutoProcessor,
     BatchEncoding,
@@ -21,9 +21,10 @@ from transformers import (
 )
 
 from mdetr.errors import InvalidInputError
-from mdetr.model.answers import AnswerSpace, Vocabulary
+from mdetr.model.answer_space import AnswerSpace, Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
+from mdetr.model.tensors import Tensor, to_array
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import MAX_OVERLAP, Detections
 from mdetr.processing.image_processor import MdetrImageProcessor, is_positive
@@ -40,10 +41,12 @@ from mdetr.processing.post_processing import (
     post_process_segmentation,
 )
 from mdetr.processing.prediction import Prediction
-from mdetr.processing.targets import TargetInput, make_targets
 from mdetr.processing.texts import as_texts, check_text
 from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts, unpadded_texts
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
+
+if TYPE_CHECKING:
+    from mdetr.processing.targets import TargetInput
 
 
 def is_fraction(value: Any) -> bool:
@@ -146,7 +149,7 @@ class MdetrProcessor(ProcessorMixin):
             text: B texts. One image with several texts, or as many texts as images, need no `image_index`.
             targets: Target of each text; see `TargetInput`.
             do_resize: Whether to resize images according to the configuration.
-            return_tensors: Only "pt" is supported.
+            return_tensors: "pt" for tensors of torch, "np" for arrays of numpy, for an exported model.
             image_index: (B,) index of each text's image.
 
         Returns:
@@ -156,9 +159,11 @@ class MdetrProcessor(ProcessorMixin):
         Raises:
             InvalidInputError: An image, text or target cannot be used; the message says why.
         """
-        if return_tensors != "pt":
-            raise InvalidInputError(f'Expected return_tensors "pt" (PyTorch), got {return_tensors!r}.')
-        return self.prepare(images, text, targets, do_resize, image_index).inputs
+        if return_tensors not in ("pt", "np"):
+            raise InvalidInputError(
+                f'Expected return_tensors "pt" (PyTorch) or "np" (NumPy), got {return_tensors!r}.'
+            )
+        return self.prepare(images, text, targets, do_resize, image_index, return_tensors).inputs
 
     def prepare(
         self,
@@ -167,10 +172,11 @@ class MdetrProcessor(ProcessorMixin):
         targets: TargetInput | Sequence[TargetInput] | None = None,
         do_resize: bool = True,
         image_index: Tensor | Sequence[int] | None = None,
+        return_tensors: str = "pt",
     ) -> Batch:
         """Convert like a call, with the same arguments, and keep what post-processing needs."""
         # Load, resize and pad the images
-        inputs = BatchFeature()
+        inputs: dict[str, Any] = {}
         layouts: list[ImageLayout] = []
         if images is not None:
             loaded = [load_image(image) for image in as_list(images)]
@@ -178,36 +184,41 @@ class MdetrProcessor(ProcessorMixin):
                 raise InvalidInputError("Expected at least one image, got an empty list.")
             resized = [self.image_processor.resize(image) if do_resize else image for image in loaded]
             inputs.update(self.image_processor.pad(resized))
-            sizes = [(image.shape[-2], image.shape[-1]) for image in loaded]
+            sizes = [(image.shape[0], image.shape[1]) for image in loaded]
             layouts = image_layouts(sizes, inputs["pixel_mask"])
         if text is None:
-            return Batch(inputs, [], layouts)
+            return Batch(BatchFeature(inputs, tensor_type=return_tensors), [], layouts)
 
         # Tokenize the texts, and find the image of each
         text_list = as_texts(text)
-        encoding = self.tokenize(text_list)
+        encoding = self.tokenize(text_list, "np")
         texts = tokenized_texts(encoding, text_list)
         inputs.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
         index = _image_of_text(image_index, len(texts), len(layouts))
         if index is not None:
             inputs["image_index"] = index
             layouts = [layouts[i] for i in index.tolist()] if layouts else []
+        batch = Batch(BatchFeature(inputs, tensor_type=return_tensors), texts, layouts)
 
         # Convert the targets
         if targets is not None:
+            from mdetr.processing.targets import make_targets  # imports torch, which only training needs
+
             if not layouts:
                 raise InvalidInputError("Targets need images, because their boxes are relative; give images.")
             target_list = [targets] if isinstance(targets, Mapping) else list(targets)
-            inputs["targets"] = make_targets(texts, target_list, layouts, self.max_text_tokens, self.answers)
-        return Batch(inputs, texts, layouts)
+            made = make_targets(texts, target_list, layouts, self.max_text_tokens, self.answers)
+            batch.inputs["targets"] = made
+        return batch
 
-    def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
+    def tokenize(self, texts: Sequence[str], return_tensors: str = "pt") -> BatchEncoding:
         """Tokenize texts, padded to the longest.
 
         Special tokens within a text, such as "<mask>", are treated as ordinary text.
 
         Args:
             texts: B texts.
+            return_tensors: "pt" for tensors of torch, "np" for arrays of numpy.
 
         Returns:
             The encoding, with input_ids and attention_mask (B, L).
@@ -232,7 +243,7 @@ class MdetrProcessor(ProcessorMixin):
             list(texts),
             padding="longest",
             pad_to_multiple_of=self.pad_text_to_multiple,
-            return_tensors="pt",
+            return_tensors=return_tensors,
             split_special_tokens=True,
             verbose=False,  # texts that are too long are refused below
         )
@@ -246,17 +257,18 @@ class MdetrProcessor(ProcessorMixin):
 
     def tokenize_each(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize texts without padding; see `tokenize` for the errors."""
-        return unpadded_texts(self.tokenize(texts), texts)
+        return unpadded_texts(self.tokenize(texts, "np"), texts)
 
-    def pad_texts(self, texts: Sequence[TokenizedText]) -> BatchEncoding:
+    def pad_texts(self, texts: Sequence[TokenizedText]) -> dict[str, NDArray[np.int64]]:
         """Pad tokenized texts to the longest: input_ids and attention_mask (B, L)."""
-        return self.tokenizer.pad(
+        padded = self.tokenizer.pad(
             {"input_ids": [list(text.input_ids) for text in texts]},
             padding="longest",
             pad_to_multiple_of=self.pad_text_to_multiple,
-            return_tensors="pt",
+            return_tensors="np",
             verbose=False,
         )
+        return {name: padded[name] for name in ("input_ids", "attention_mask")}
 
     def threshold_or_default(self, threshold: float | None) -> float:
         """Check a threshold, and replace None by the model's own.
@@ -351,8 +363,8 @@ class MdetrProcessor(ProcessorMixin):
         return post_process_boxes(output, sizes)
 
     def post_process_masks(
-        self, output: MdetrOutput, queries: Sequence[Int64[Tensor, "_"]], layouts: Sequence[ImageLayout]
-    ) -> list[Bool[Tensor, "_ _ _"]]:
+        self, output: MdetrOutput, queries: Sequence[Int[np.ndarray, "_"]], layouts: Sequence[ImageLayout]
+    ) -> list[Bool[np.ndarray, "_ _ _"]]:
         """See `post_process_masks`."""
         return post_process_masks(output, queries, layouts)
 
@@ -368,7 +380,7 @@ class MdetrProcessor(ProcessorMixin):
 
 def _image_of_text(
     image_index: Tensor | Sequence[int] | None, num_texts: int, num_images: int
-) -> Int64[Tensor, "texts"] | None:
+) -> Int[np.ndarray, "texts"] | None:
     """Check or make the index of each text's image.
 
     Args:
@@ -383,7 +395,7 @@ def _image_of_text(
         InvalidInputError: An index is out of range, or is missing for these numbers of images and texts.
     """
     if image_index is not None:
-        index = torch.as_tensor(image_index, dtype=torch.int64)
+        index = to_array(image_index).astype(np.int64)
         if index.shape != (num_texts,):
             raise InvalidInputError(
                 f"Expected image_index of shape ({num_texts},), one for each text, got {tuple(index.shape)}."
@@ -396,7 +408,7 @@ def _image_of_text(
     if num_images in (0, num_texts):
         return None
     if num_images == 1:
-        return torch.zeros(num_texts, dtype=torch.int64)
+        return np.zeros(num_texts, np.int64)
     raise InvalidInputError(
         f"Got {num_images} images and {num_texts} texts; give the same number of both, or an image_index for "
         "each text."

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
 
@@ -20,7 +18,9 @@ _FARTHEST = 1e12  # pixels; coordinates are limited to this, so that differences
 _MAX_OUTLINE = 2e6  # pixels; memory for drawing a polygon grows with the length of its outline
 
 
-def decode_masks(masks: Sequence[bytes], height: int, width: int) -> UInt8[Tensor, "masks {height} {width}"]:
+def decode_masks(
+    masks: Sequence[bytes], height: int, width: int
+) -> UInt8[np.ndarray, "masks {height} {width}"]:
     """Decode masks from COCO compressed RLE.
 
     Args:
@@ -36,19 +36,19 @@ def decode_masks(masks: Sequence[bytes], height: int, width: int) -> UInt8[Tenso
     """
     rle = _rle()
     if not masks:
-        return torch.zeros(0, height, width, dtype=torch.uint8)
+        return np.zeros((0, height, width), np.uint8)
     try:
         decoded = rle.decode([{"size": [height, width], "counts": counts} for counts in masks])  # (H, W, n)
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         raise InvalidInputError(
             f"a mask's run lengths are not those of {width} x {height} pixels ({_first_line(error)})"
         ) from None
-    return torch.from_numpy(np.ascontiguousarray(decoded.transpose(2, 0, 1)))
+    return np.ascontiguousarray(decoded.transpose(2, 0, 1))
 
 
-def encode_masks(masks: UInt8[Tensor, "masks height width"]) -> tuple[bytes, ...]:
+def encode_masks(masks: UInt8[np.ndarray, "masks height width"]) -> tuple[bytes, ...]:
     """Encode masks of 0 and 1 as COCO compressed RLE."""
-    encoded = _rle().encode(np.asfortranarray(masks.permute(1, 2, 0).numpy()))
+    encoded = _rle().encode(np.asfortranarray(masks.transpose(1, 2, 0)))
     return tuple(bytes(entry["counts"]) for entry in encoded)
 
 
@@ -158,11 +158,11 @@ def mask_area(counts: bytes, height: int, width: int) -> int:
     return int(_rle().area([{"size": [height, width], "counts": counts}])[0])
 
 
-def run_lengths(mask: Bool[Tensor, "height width"]) -> dict[str, list[int]]:
+def run_lengths(mask: Bool[np.ndarray, "height width"]) -> dict[str, list[int]]:
     """Encode a mask as COCO uncompressed RLE: run lengths down the columns, zeros first."""
-    values = np.concatenate([[0], mask.T.flatten().to(torch.uint8).numpy(), [0]])
+    values = np.concatenate([[0], mask.T.ravel().astype(np.uint8), [0]])
     changes = np.flatnonzero(np.diff(values))
-    ends = np.concatenate([[0], changes, [mask.numel()]])
+    ends = np.concatenate([[0], changes, [mask.size]])
     counts = np.diff(ends)
     if len(counts) > 1 and counts[-1] == 0:
         counts = counts[:-1]

@@ -13,7 +13,7 @@ from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as tv
 
 from mdetr.errors import InvalidInputError
-from mdetr.model.answers import AnswerSpace
+from mdetr.model.answer_space import AnswerSpace
 from mdetr.model.interface import Targets
 from mdetr.processing.layouts import ImageLayout
 from mdetr.processing.rle import decode_masks
@@ -128,7 +128,9 @@ def _pad_masks(
                     "Some targets of the batch have masks, others have boxes without masks; give all or none."
                 )
             continue
-        masks = given if isinstance(given, Tensor) else decode_masks(list(given), *layout.given)
+        masks = (
+            given if isinstance(given, Tensor) else torch.from_numpy(decode_masks(list(given), *layout.given))
+        )
         if tuple(masks.shape) != (len(target["boxes"]), *layout.given):
             raise InvalidInputError(
                 f"Expected a mask of {layout.given[0]} x {layout.given[1]} pixels for each of the "

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, takewhile
 
-from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from mdetr.model.tensors import Tensor
 from mdetr.processing.coordinates import Span
 
 

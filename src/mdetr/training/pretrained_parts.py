@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from mdetr.checkpoints.conversion import read_answers
 from mdetr.data.store import Store
 from mdetr.errors import CheckpointError, MissingDependencyError, RecipeError
-from mdetr.model.answers import (
+from mdetr.model.answer_space import (
     CLEVR_QUERIES,
     CLEVR_TYPES,
     CLEVR_VOCABULARY,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from mdetr.processing.coordinates import Span, Spans
 from mdetr.processing.detections import Grounding
@@ -108,11 +109,11 @@ def draw_boxes(
 
 
 def draw_mask(
-    image: Image.Image, text: str, mask: Tensor, boxes: Sequence[tuple[float, float, float, float]]
+    image: Image.Image, text: str, mask: NDArray[np.bool_], boxes: Sequence[tuple[float, float, float, float]]
 ) -> Image.Image:
     """Draw a mask (H, W) bool that the text as a whole refers to, with boxes and the text, in one color."""
     tint = Image.new("RGB", image.size, PALETTE[0])
-    cover = Image.fromarray((mask.numpy() * MASK_OPACITY).astype("uint8"))
+    cover = Image.fromarray(mask.astype(np.uint8) * MASK_OPACITY)
     return draw_boxes(Image.composite(tint, image.convert("RGB"), cover), text, boxes)
 
 

@@ -76,7 +76,7 @@ def make_record(*colors: str, extra_text: str = "") -> Record:
         boxes=tuple(tuple(map(float, PLACES[color])) for color in colors),  # type: ignore[misc]
         spans=spans,
         is_referred=tuple(color == colors[0] for color in colors),
-        masks=encode_masks(masks),
+        masks=encode_masks(masks.numpy()),
         phrases=tuple(Phrase(spans[index], (index,)) for index in range(len(colors))),
         category_ids=tuple(list(COLORS).index(color) for color in colors),
         extra=json.dumps({"colors": colors}),
@@ -97,7 +97,7 @@ def assert_everything_agrees(image: Tensor, record: Record) -> None:
     assert record.is_referred is not None and record.category_ids is not None and record.masks is not None
     assert len(record.boxes) == len(record.spans) == len(record.masks) == len(record.category_ids)
     first = json.loads(record.extra or "")["colors"][0]
-    masks = decode_masks(record.masks, record.height, record.width) if record.masks else torch.zeros(0)
+    masks = decode_masks(record.masks, record.height, record.width)
     for index, ((x0, y0, x1, y1), ((start, end),)) in enumerate(zip(record.boxes, record.spans, strict=True)):
         match = re.fullmatch(r"the (\w+) thing", record.text[start:end])
         assert match is not None

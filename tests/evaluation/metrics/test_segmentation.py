@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,7 +30,7 @@ def _mask(x0: int, y0: int, x1: int, y1: int) -> torch.Tensor:
 
 
 def _record(id: str, *boxes: tuple[int, int, int, int], **structure: Any) -> Record:
-    masks = encode_masks(torch.stack([_mask(*box).to(torch.uint8) for box in boxes]))
+    masks = encode_masks(np.stack([_mask(*box).numpy().astype(np.uint8) for box in boxes]))
     spans = tuple(((0, 5),) for _ in boxes)
     names = {
         "source": "phrasecut",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -223,9 +224,9 @@ def move_masks(record: Record, move: Callable[[Tensor], Tensor]) -> tuple[bytes,
     if not record.masks:
         return record.masks
     try:
-        masks = decode_masks(record.masks, record.height, record.width)
+        masks = torch.from_numpy(decode_masks(record.masks, record.height, record.width))
     except InvalidInputError as error:
         raise InvalidRecordError(
             f"Record {record.id!r} of source {record.source!r}: {error}; import the data again."
         ) from None
-    return encode_masks(move(masks))
+    return encode_masks(move(masks).numpy())

@@ -70,10 +70,10 @@ class Images:
             return f"there is no file {image}"
         if not self._reads_images:
             return None
-        from mdetr.processing.images import load_image  # imports torch, which the other checks do not need
+        from mdetr.processing.images import load_image
 
         try:
-            height, width = load_image(image).shape[-2:]
+            height, width = load_image(image).shape[:2]
         except InvalidInputError as error:
             return str(error)
         if (width, height) == (record.width, record.height):

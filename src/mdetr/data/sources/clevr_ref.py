@@ -116,7 +116,7 @@ def _to_record(entry: Fields, number: int, scene: Mapping[str, Any], split: str)
         boxes=tuple(boxes.values()),
         spans=tuple(tuple(sorted(spans)) for spans in object_spans.values()),
         is_referred=tuple(thing in denoted for thing in object_spans),
-        masks=encode_masks(torch.stack(masks)),
+        masks=encode_masks(torch.stack(masks).numpy()),
         extra=json.dumps({"image_index": image, "objects": list(object_spans)}),
     )
 

@@ -12,6 +12,7 @@ from random import Random
 from mdetr.data.class_names import GARMENTS, KINDS, is_lookalike
 from mdetr.data.composition.scene import Thing, scene_of
 from mdetr.data.composition.texts import compose
+from mdetr.data.image_tensors import load_image_tensor
 from mdetr.data.record import Record
 from mdetr.data.sources.converting import LeftOut, convert_entries
 from mdetr.data.sources.photo_files import (
@@ -25,7 +26,6 @@ from mdetr.data.sources.photo_files import (
 from mdetr.data.store import OnBad
 from mdetr.errors import InvalidInputError
 from mdetr.processing.coordinates import Box, Span, Spans
-from mdetr.processing.images import load_image
 
 HELD_OUT = 10  # one photo in so many is for validation
 TEACHER_SCORE = 0.5  # minimum score of a teacher's box that counts as true; those below count as unknown
@@ -142,7 +142,7 @@ def _composed_records(entry: Entry, folder: Path) -> list[Record | LeftOut]:
     converted = _list_of_names(entry, _by_people(entry), "val")
     if not converted:
         return [LeftOut(NO_BOX)]
-    image = load_image(folder / photo.image)
+    image = load_image_tensor(folder / photo.image)
     if image.shape[-2:] != (photo.height, photo.width):
         raise InvalidInputError(
             f"its width and height are {photo.width} x {photo.height}, but {photo.image} has "

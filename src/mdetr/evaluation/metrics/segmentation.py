@@ -77,7 +77,7 @@ class SegmentationMetric:
             IoU of the mask.
         """
         # Count the pixels of the masks and of the boxes
-        true_mask = decode_masks(record.masks or (), record.height, record.width).any(0)
+        true_mask = torch.from_numpy(decode_masks(record.masks or (), record.height, record.width).any(0))
         intersection, union = _intersection_and_union(mask, true_mask)
         covered = _covered_pixels(boxes, record.height, record.width)
         true_covered = _covered_pixels(torch.tensor(record.boxes), record.height, record.width)
