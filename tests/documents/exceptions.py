@@ -16,6 +16,9 @@ _OWN_PHOTOS = (
 _LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101"
 _GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
 _LABEL = "mdetr label photos labels --classes 'cat, dog, person, bicycle'"
+_WITHOUT_TORCH = (
+    "pip install numpy httpx jaxtyping matplotlib pillow regex rich 'transformers>=5.17' typer openvino"
+)
 _SERVES = "serves until it is stopped; tests/app starts the page"
 _SERVES_HTTP = "serves until it is stopped; tests/server starts the server"
 _REQUESTS = "needs the server; tests/server sends such requests"
@@ -60,6 +63,8 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
     },
     "docs/export.md": {
         "pip install 'mdetr[export]'": Instead("changes the environment"),
+        "pip install --no-deps mdetr": Instead("changes the environment"),
+        _WITHOUT_TORCH: Instead("changes the environment; tests/export runs with these packages only"),
         "mdetr serve --model exports/clevr-tiny": Instead(_SERVES_HTTP),
         "mdetr export clevr-tiny exports/int8 --precision int8 --calibrate photos": Instead(
             "takes a minute; tests/export calibrates a small model"

@@ -1,0 +1,178 @@
+"""Exported models run without torch, with the packages that docs/export.md lists and no others."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import mdetr
+from mdetr import Mdetr
+from mdetr.checkpoints.loading import load
+from mdetr.export.exporting import export_model
+from mdetr.export.layout import ExportFormat
+from tests.export.conftest import Exported, Original
+from tests.export.every_method import summary_of
+
+ROOT = Path(__file__).parents[2]
+DEMO = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
+CAPTION = "two purple metal balls and a red cube"
+NEEDS_TORCH = "needs PyTorch, which is not installed; install it"
+
+# A module that is None cannot be imported, nor found
+WITHOUT = """
+import json, sys
+missing, *arguments = sys.argv[1:]
+sys.modules.update(dict.fromkeys(json.loads(missing)))
+"""
+METHODS = (
+    WITHOUT
+    + """
+from mdetr import Mdetr
+
+tests, folder, picture = arguments
+sys.path.append(tests)
+from every_method import summary_of
+
+print(json.dumps(summary_of(Mdetr.from_pretrained(folder), picture)))
+"""
+)
+GROUND = (
+    WITHOUT
+    + """
+from mdetr import Mdetr
+
+folder, picture, caption = arguments
+print(json.dumps(Mdetr.from_pretrained(folder).ground(picture, caption).to_dict()))
+"""
+)
+COMMAND = (
+    WITHOUT
+    + """
+from mdetr.cli.main import main
+
+sys.exit(main(arguments))
+"""
+)
+
+
+def listed_packages() -> list[Requirement]:
+    """The packages that docs/export.md lists for running without torch."""
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    section = page.partition("## Without PyTorch")[2]
+    (line,) = [line for line in section.splitlines() if line.startswith("pip install numpy")]
+    return [Requirement(word) for word in shlex.split(line)[2:]]
+
+
+def missing_modules(*more: str) -> list[str]:
+    """The modules that this environment has and the listed packages, with what they need, do not bring."""
+    waiting = [package.name for package in listed_packages()] + list(more)
+    brought = {"mdetr"}
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in brought:
+            continue
+        brought.add(name)
+        try:
+            needed = map(Requirement, requires(name) or ())
+        except PackageNotFoundError:  # for another system
+            continue
+        waiting += [
+            package.name
+            for package in needed
+            if package.marker is None or package.marker.evaluate({"extra": ""})
+        ]
+    modules = set()
+    for module, distributions in packages_distributions().items():
+        if module not in sys.stdlib_module_names and not brought & set(map(canonicalize_name, distributions)):
+            modules.add(module)
+    return sorted(modules)
+
+
+def run(program: str, *arguments: object, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a program where only the listed packages can be imported, and those of `more`."""
+    missing = json.dumps(missing_modules(*more))
+    line = [sys.executable, "-c", program, missing, *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.mark.parametrize("export_format", ["onnx", "openvino"])
+def test_every_method_gives_the_results_of_torch(
+    export_format: str, exported: Exported, original: Original, images: list[Path]
+) -> None:
+    done = run(
+        METHODS, Path(__file__).parent, exported(export_format, "fp32"), images[0], more=("onnxruntime",)
+    )
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    expected = summary_of(Mdetr(original.model, original.processor), str(images[0]))
+    assert got.keys() == expected.keys()
+    for method, values in expected.items():
+        assert got[method]["phrases"] == values["phrases"], method
+        assert got[method]["answer"] == values["answer"], method
+        for name, tolerance in (("boxes", 0.05), ("scores", 1e-3), ("covered", 1e-2)):
+            np.testing.assert_allclose(
+                got[method][name], values[name], atol=tolerance, rtol=1e-4, err_msg=f"{method} {name}"
+            )
+
+
+def test_the_bundled_model_grounds_the_demo_and_the_command_draws_it(tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    model, processor = load("clevr-tiny")
+    export_model(model, processor, folder, ExportFormat.OPENVINO)
+
+    # In Python
+    done = run(GROUND, folder, DEMO, CAPTION)
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout)
+    expected = Mdetr.from_pretrained("clevr-tiny").ground(DEMO, CAPTION).to_dict()
+    assert len(expected["groundings"]) == 3
+    for ours, theirs in zip(got["groundings"], expected["groundings"], strict=True):
+        assert (ours["phrase"], ours["spans"]) == (theirs["phrase"], [list(span) for span in theirs["spans"]])
+        np.testing.assert_allclose(ours["box"], theirs["box"], atol=0.05)
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+
+    # On the command line
+    picture, results = tmp_path / "found.png", tmp_path / "found.json"
+    options = ("--model", folder, "--output", picture, "--json", results)
+    done = run(COMMAND, "ground", DEMO, CAPTION, *options)
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size
+    assert json.loads(results.read_text())["groundings"] == got["groundings"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("ground", DEMO, CAPTION, "--model", "clevr-tiny"),
+            "needs PyTorch, which is not installed; install it",
+        ),
+        (("ground", DEMO, CAPTION, "--device", "cuda"), "needs PyTorch, which is not installed; install it"),
+        (("train", "clevr-tiny", "--dry-run"), "install all that mdetr needs: `pip install mdetr`"),
+    ],
+    ids=["a model of torch", "a GPU", "training"],
+)
+def test_what_needs_torch_says_so_in_a_sentence(
+    arguments: tuple[object, ...], told: str, tmp_path: Path
+) -> None:
+    done = run(COMMAND, *arguments)
+    assert done.returncode == 1
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_the_listed_packages_are_dependencies_with_the_same_versions() -> None:
+    listed = {canonicalize_name(package.name): package.specifier for package in listed_packages()}
+    own = {canonicalize_name(r.name): r.specifier for r in map(Requirement, requires("mdetr") or ())}
+    assert "torch" not in listed
+    for name, specifier in listed.items():
+        assert name in own and (not str(specifier) or specifier == own[name]), name
