@@ -7,15 +7,18 @@ import gc
 import json
 import os
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mdetr.cli.prediction_run import PredictionRun
 from mdetr.inference.grounder import Mdetr
+from mdetr.processing import images
 from tests.cli.conftest import SHAPES, Command
 
 COMMANDS = ("ground", "refer", "answer", "segment", "detect")
@@ -82,17 +85,24 @@ def test_no_more_images_than_a_batch_are_in_memory(
     for number in range(6):
         Image.effect_noise(SIZE, 80).save(tmp_path / f"{number}.png")
     counts = []
-    original = PredictionRun._draw
+    read: list[weakref.ref[np.ndarray]] = []
+    original, load = PredictionRun._draw, images.load_image
+
+    def load_image(image: object) -> np.ndarray:
+        pixels = load(image)
+        read.append(weakref.ref(pixels))
+        return pixels
 
     def draw(*arguments: object) -> None:
         gc.collect()
         held = gc.get_objects()
         pictures = sum(type(one) is Image.Image and one.size == SIZE for one in held)
-        pixels = sum(type(one) is torch.Tensor and one.shape == (3, *SIZE[::-1]) for one in held)
+        pixels = sum(reference() is not None for reference in read)
         counts.append((pictures, pixels))
         original(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(PredictionRun, "_draw", draw)
+    monkeypatch.setattr(images, "load_image", load_image)
     code, _, _ = command(
         *("ground", tmp_path, *texts, "--model", tiny_model_folder, "--batch-size", 2),
         *("--output", tmp_path / "out"),

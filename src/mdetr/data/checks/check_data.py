@@ -73,7 +73,7 @@ class CheckedData:
     def records(self, on_bad: OnBad) -> Iterator[Record]:
         """Read all valid records, and pass the errors of the others to `on_bad`."""
         if self.store is None:
-            from mdetr.data.sources.json_lines import read_json_lines  # imports torch to read image sizes
+            from mdetr.data.sources.json_lines import read_json_lines
 
             yield from read_json_lines(self.path, self.path.stem, on_bad, self.images)
             return
@@ -234,6 +234,6 @@ def _checks(options: CheckOptions) -> list[Check]:
 
 
 def _roberta() -> PreTrainedTokenizerBase:
-    from mdetr.processing.processor import roberta_tokenizer  # imports torch, only for long texts
+    from mdetr.processing.processor import roberta_tokenizer  # slow to import, only for long texts
 
     return roberta_tokenizer()
