@@ -27,11 +27,24 @@ DEMO = Path(mdetr.__file__).parent / "assets" / "demo" / "shapes.png"
 CAPTION = "two purple metal balls and a red cube"
 NEEDS_TORCH = "needs PyTorch, which is not installed; install it"
 
-# A module that is None cannot be imported, nor found
+# Every finder of modules finds as before, but for the missing ones
 WITHOUT = """
 import json, sys
+
 missing, *arguments = sys.argv[1:]
-sys.modules.update(dict.fromkeys(json.loads(missing)))
+missing = set(json.loads(missing))
+
+class Finder:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in missing else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Finder, sys.meta_path)
 """
 METHODS = (
     WITHOUT
@@ -54,6 +67,7 @@ folder, picture, caption = arguments
 print(json.dumps(Mdetr.from_pretrained(folder).ground(picture, caption).to_dict()))
 """
 )
+SERVER = WITHOUT + "import mdetr.server.serving, mdetr.server.worker, mdetr.server.predictor"
 COMMAND = (
     WITHOUT
     + """
@@ -147,6 +161,20 @@ def test_the_bundled_model_grounds_the_demo_and_the_command_draws_it(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert picture.stat().st_size
     assert json.loads(results.read_text())["groundings"] == got["groundings"]
+
+
+def test_a_folder_is_labeled_without_torch(exported: Exported, images: list[Path], tmp_path: Path) -> None:
+    options = ("--classes", "ball, cube", "--threshold", 0, "--model", exported("openvino", "fp32"))
+    arguments = ("label", images[0].parent, tmp_path / "labels", *options, "--to", "coco")
+    done = run(COMMAND, *arguments, more=("jinja2", "pyarrow"))
+    assert done.returncode == 0, done.stderr
+    labels = json.loads((tmp_path / "labels" / "coco.json").read_text())
+    assert len(labels["images"]) == 2 and labels["annotations"]
+
+
+def test_the_server_is_imported_without_torch() -> None:
+    done = run(SERVER, more=("fastapi", "litserve", "python-multipart"))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

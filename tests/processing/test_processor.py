@@ -550,3 +550,14 @@ def test_a_higher_text_threshold_leaves_fewer_words(processor: MdetrProcessor) -
     read = processor.post_process_grounded_object_detection
     assert read(output, ids)[0]["text_labels"] == ["a cat"]
     assert read(output, ids, text_threshold=0.25)[0]["text_labels"] == ["cat"]
+
+
+def test_arrays_of_numpy_are_the_tensors_of_torch(processor: MdetrProcessor) -> None:
+    images, texts = _two(), ["a", "a cat", "a black cat"]
+    options: dict[str, Any] = {"images": images, "text": texts, "image_index": [0, 1, 1]}
+    tensors, arrays = processor(**options), processor(**options, return_tensors="np")
+    assert list(arrays) == list(tensors)
+    for name, array in arrays.items():
+        assert isinstance(array, np.ndarray), name
+        assert str(tensors[name].dtype) == f"torch.{array.dtype}"
+        assert np.array_equal(array, tensors[name].numpy())

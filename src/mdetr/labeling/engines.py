@@ -56,11 +56,11 @@ class ProcessGroup:
 
     def device(self) -> str | None:
         """Return the GPU of this process if there is one for each; None to let the model choose."""
-        import torch
+        if self.world_size == 1:
+            return None
+        import torch  # which torchrun, the starter of several processes, comes with
 
-        if self.world_size > 1 and self.local_rank < torch.cuda.device_count():
-            return f"cuda:{self.local_rank}"
-        return None
+        return f"cuda:{self.local_rank}" if self.local_rank < torch.cuda.device_count() else None
 
 
 def label_locally(
