@@ -373,7 +373,8 @@ def load_for_model(
     image = unwrap(image)
     pixels = load_image(image, channel_order)
     given = (pixels.shape[0], pixels.shape[1])
-    return LoadedImage(as_picture(image, pixels, keep), given, processor.image_processor.resize(pixels))
+    resized = processor.image_processor.resize(pixels)  # before the picture, to hold fewer copies at once
+    return LoadedImage(as_picture(image, pixels, keep), given, resized)
 
 
 def encode_images(

@@ -270,28 +270,26 @@ def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"
     _check_size(image, name)
     try:
         image.load()  # before reading EXIF data, because some formats transpose the image themselves
-        orientation = _orientation(image)
-        pixels = _rgb_pixels(_to_8_bit(image))
+        return _upright_pixels(_to_8_bit(image), _orientation(image))
     except _DAMAGED_FILE_ERRORS as error:
         raise InvalidInputError(
             f"{name} is damaged or cut off ({error}); download or copy it again."
         ) from None
-    if orientation in _ROTATED:
-        pixels = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(np.flip(pixels, _FLIPS[orientation]))
 
 
-def _rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    """Convert an image to RGB strip by strip, because copies of a large image take gigabytes."""
+def _upright_pixels(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Convert an image to RGB strip by strip and turn it, because copies of a large image take gigabytes."""
     width, height = image.size
-    pixels = np.empty((height, width, 3), np.uint8)
+    upright = np.empty((width, height, 3) if orientation in _ROTATED else (height, width, 3), np.uint8)
+    as_stored = np.flip(upright, _FLIPS[orientation])
+    if orientation in _ROTATED:
+        as_stored = as_stored.swapaxes(0, 1)
     rows = max(1, _STRIP // width)
     for start in range(0, height, rows):
         end = min(start + rows, height)
         strip = image if rows >= height else image.crop((0, start, width, end))
-        strip = strip if strip.mode == "RGB" else strip.convert("RGB")
-        pixels[start:end] = np.asarray(strip)
-    return pixels
+        as_stored[start:end] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return upright
 
 
 def _check_size(image: Image.Image, name: str) -> None:
