@@ -12,11 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import PreTrainedTokenizerFast
 
 from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
+
+# The same few examples in every run of the suite; many others with `pytest --hypothesis-profile=long`
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+settings.register_profile(
+    "long", deadline=None, max_examples=1000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 pytest_plugins = ["tests.browser", "tests.small_training"]
 

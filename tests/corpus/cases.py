@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("images", "objects", "texts", "boxes", "annotations", "entries", "recipes"),
-    *("stores", "checkpoints", "models"),
+    *("stores", "checkpoints", "models", "paths"),
 )
 OUTPUT = "output"  # what a case writes in its folder, which must not exist after a refusal
 LONGEST = 500  # characters of a message that is still one plain sentence

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mdetr.cli.inputs import find_images, read_lines
 from mdetr.cli.options import model_names
+from mdetr.cli.outputs import check_folder
 from mdetr.cli.printing import plain
 from mdetr.errors import InvalidInputError
 from mdetr.export.layout import ExportFormat, ExportPrecision, check_export
@@ -64,6 +65,7 @@ def export(
     calibration = None
     if images is not None:
         calibration = Calibration(images) if lines is None else Calibration(images, lines)
+    check_folder(folder, "the model")
     loaded, processor = load(model)
     with Console(stderr=True).status(plain(f"exporting {model}")) as status:
         agreement = export_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
@@ -297,7 +298,8 @@ def _check_is_outside(folder: Path, sources: Sequence[str]) -> None:
     """Check that the output is not within a folder of images, which a later run would label again."""
     for source in sources:
         is_local_folder = not is_address(source) and Path(source).expanduser().is_dir()
-        if is_local_folder and folder.resolve().is_relative_to(Path(source).expanduser().resolve()):
+        inner, outer = map(os.path.realpath, (folder, Path(source).expanduser()))
+        if is_local_folder and Path(inner).is_relative_to(outer):
             raise InvalidInputError(f"{folder} is within the images in {source}; choose a folder outside.")
 
 

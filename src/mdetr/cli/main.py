@@ -7,6 +7,7 @@ help, completion and errors in the arguments take no time.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -37,6 +38,8 @@ from mdetr.cli.synthesize import synthesize
 from mdetr.cli.train import train
 from mdetr.errors import MdetrError
 from mdetr.files import full_disk
+
+_LONG_NAME = re.compile(r"(\S{80})\S{120,}(\S{40})")  # of which a message shows the ends
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -147,12 +150,17 @@ def _explain(error: Exception) -> int:
     if hasattr(error, "show") and hasattr(error, "exit_code"):  # a wrong call: the message of Click
         error.show()
         return int(error.exit_code)
-    message = printable(" ".join(str(error).split()))
+    message = printable(_LONG_NAME.sub(r"\1...\2", " ".join(str(error).split())))
     reason = full_disk(error)
     if not isinstance(error, MdetrError) and reason is not None:
         message = f"A file could not be written ({reason}): make room on the disk, or choose another."
     elif isinstance(error, ModuleNotFoundError) and not isinstance(error, MdetrError):
         message = f"This needs the package {error.name}; install all that mdetr needs: `pip install mdetr`."
+    elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, MdetrError):
+        # A path that cannot be used is no fault of the program, wherever it is found
+        place = printable(_LONG_NAME.sub(r"\1...\2", str(error.filename)))
+        reason = (error.strerror or "unknown reason").lower()
+        message = f"{place} cannot be used: {reason}; choose another path."
     elif not isinstance(error, MdetrError):
         message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
     typer.echo(f"mdetr: {message}", err=True)

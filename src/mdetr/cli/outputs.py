@@ -270,10 +270,7 @@ def check_folder(folder: Path, what: str) -> None:
     Raises:
         InvalidInputError: It is a file, or cannot be written to.
     """
-    try:
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    except OSError as error:
-        raise InvalidInputError(f"{what} cannot be written to {folder} ({error.strerror}).") from None
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.lexists(parent))
     if not existing.is_dir():
         raise InvalidInputError(f"{existing} is a file, so {what} cannot be written to it; choose a folder.")
     _check_writable(existing, what)
