@@ -107,6 +107,7 @@ def test_any_lines_of_json_give_records_or_a_sentence(lines: list[str]) -> None:
     length=st.integers(0, 30),
     put=st.text("abst:{}[]&*!|>-#'\"\n\t ,.017~%@\\", max_size=12) | _JSON.map(json.dumps),
 )
+@example(start=0, length=0, put="0[")
 def test_any_recipe_is_read_again_as_it_was_or_refused_in_a_sentence(
     start: int, length: int, put: str
 ) -> None:

@@ -390,9 +390,11 @@ def _explain(error: ValidationError) -> str:
     keys = [part for part in first["loc"] if not _is_type_name(part)]
     path = ".".join(map(str, keys))
 
-    # Describe the error
+    # Describe the error; an unknown key may look like the name of a type
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        *parents, name = keys
+        *parents, name = first["loc"]
+        parents = [part for part in parents if not _is_type_name(part)]
+        path = ".".join(map(str, (*parents, name)))
         return f"unknown key {path}{_hint(str(name), _known_keys(parents))}."
     if first["type"] in ("missing", "missing_argument"):
         return f"the key {path} is missing."
