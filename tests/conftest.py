@@ -20,9 +20,12 @@ from mdetr.processing.processor import MdetrProcessor, roberta_tokenizer
 from tests.model.models import OPTIONS, small_model
 
 # The same few examples in every run of the suite; many others with `pytest --hypothesis-profile=long`
-settings.register_profile("suite", derandomize=True, deadline=None, max_examples=40)
+slow = [HealthCheck.too_slow]  # on a machine with much other work
 settings.register_profile(
-    "long", deadline=None, max_examples=1000, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "suite", derandomize=True, deadline=None, max_examples=40, suppress_health_check=slow
+)
+settings.register_profile(
+    "long", deadline=None, max_examples=1000, print_blob=True, suppress_health_check=slow
 )
 settings.load_profile("suite")
 

@@ -159,7 +159,7 @@ def _explain(error: Exception) -> int:
     elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, MdetrError):
         # A path that cannot be used is no fault of the program, wherever it is found
         place = printable(_LONG_NAME.sub(r"\1...\2", str(error.filename)))
-        reason = (error.strerror or "unknown reason").lower()
+        reason = error.strerror or "unknown reason"
         message = f"{place} cannot be used: {reason}; choose another path."
     elif not isinstance(error, MdetrError):
         message = f"Unexpected {type(error).__name__}: {message} (run again with --debug to see where)"
