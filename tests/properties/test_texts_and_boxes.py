@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -135,11 +136,11 @@ def test_predictions_have_boxes_in_the_image_scores_and_whole_words(
 
 @given(data=st.data(), width=st.integers(1, 40), height=st.integers(1, 40), seed=st.integers(0, 2**31))
 def test_masks_survive_their_encodings(data: st.DataObject, width: int, height: int, seed: int) -> None:
-    mask = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
+    mask = np.random.default_rng(seed).random((1, height, width)) < 0.4
     mask[0, 0, 0] = True
-    assert torch.equal(decode_masks(encode_masks(mask.to(torch.uint8)), height, width)[0].bool(), mask[0])
+    assert (decode_masks(encode_masks(mask.astype(np.uint8)), height, width)[0] == mask[0]).all()
     again = encode_run_lengths(run_lengths(mask[0]), height, width)
-    assert torch.equal(decode_masks([again], height, width)[0].bool(), mask[0])
+    assert (decode_masks([again], height, width)[0] == mask[0]).all()
 
     # A rectangle with corners at whole pixels has exactly these pixels
     x0, y0, x1, y1 = data.draw(boxes_within(width, height))
