@@ -1,4 +1,4 @@
-"""Logs of other libraries."""
+"""Logs of this package and of other libraries."""
 
 from __future__ import annotations
 
@@ -23,3 +23,18 @@ def quiet_loggers(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def shown_notices() -> Iterator[None]:
+    """Print the notices of this package to stderr."""
+    logger = logging.getLogger("mdetr")
+    level, handler = logger.level, logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("mdetr: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -100,6 +100,16 @@ def test_an_unforeseen_error_is_named_and_shown_in_full_with_debug(
         command("ground", picture, "a cube", "--debug")
 
 
+def test_verbose_tells_how_the_model_runs_wherever_it_stands(command: Command, picture: Path) -> None:
+    call = ("ground", picture, "a cube", "--device", "cpu", "--threshold", 1)
+    for arguments in (("--verbose", *call), (*call, "--verbose")):
+        code, _, error = command(*arguments)
+        assert code == 0
+        assert re.search(r"^mdetr: running on cpu in float32, \d+ threads, frozen norms folded", error, re.M)
+    _, _, error = command(*call)
+    assert "running on" not in error  # it ends with the call
+
+
 def test_an_interruption_exits_as_shells_expect(
     command: Command, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -38,6 +39,7 @@ from mdetr.cli.synthesize import synthesize
 from mdetr.cli.train import train
 from mdetr.errors import MdetrError
 from mdetr.files import full_disk
+from mdetr.logs import shown_notices
 
 _LONG_NAME = re.compile(r"(\S{80})\S{120,}(\S{40})")  # of which a message shows the ends
 
@@ -75,6 +77,9 @@ synthesis.command("clevr")(synthesize)
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print how a model runs: device, number type, threads.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Find in an image the things that a text mentions.
@@ -107,12 +112,13 @@ def _synthesis() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command: 0 done, 1 the job failed, 2 the call was wrong, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
-    # Accepted anywhere, since users add it at the end of the line after a failure.
-    arguments = [_expand_home(argument) for argument in arguments if argument != "--debug"]
+    debug, verbose = "--debug" in arguments, "--verbose" in arguments
+    # Accepted anywhere, since users add them at the end of the line when they run it again.
+    arguments = [_expand_home(argument) for argument in arguments if argument not in ("--debug", "--verbose")]
     _quiet()
     try:
-        result = app(arguments, prog_name="mdetr", standalone_mode=False)
+        with shown_notices() if verbose else nullcontext():
+            result = app(arguments, prog_name="mdetr", standalone_mode=False)
     except typer.Exit as stop:
         return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):

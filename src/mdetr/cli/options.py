@@ -9,8 +9,9 @@ import typer
 
 
 class Precision(StrEnum):
-    """Number types that a model can run in, by torch's names."""
+    """Number types that a model can run in, by torch's names, and "auto" for the fastest of them."""
 
+    AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
@@ -50,7 +51,11 @@ Device = Annotated[
     typer.Option(help="Device to run on, such as cpu or cuda:1; by default a GPU if there is one."),
 ]
 Dtype = Annotated[
-    Precision, typer.Option(help="Number type of the model; the 16-bit types need half the memory.")
+    Precision,
+    typer.Option(
+        help="Number type of the model; the 16-bit types need half the memory. auto: bfloat16 if the device "
+        "computes with it, otherwise float32."
+    ),
 ]
 Output = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mdetr.errors import InvalidInputError
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 EXPORT_DEVICE, EXPORT_DTYPE = "cpu", "float32"  # the only ones of exported models
+AUTO_DTYPE = "auto"
+_LOG = logging.getLogger(__name__)
 
 
 def choose_device(device: str | torch.device | int | None = None) -> torch.device:
@@ -41,11 +44,13 @@ def choose_device(device: str | torch.device | int | None = None) -> torch.devic
     return chosen
 
 
-def choose_dtype(dtype: torch.dtype | str) -> torch.dtype:
+def choose_dtype(dtype: torch.dtype | str, device: torch.device | None = None) -> torch.dtype:
     """Choose the type of weights.
 
     Args:
-        dtype: The type, or its name such as "bfloat16".
+        dtype: The type, or its name such as "bfloat16"; "auto" for bfloat16 where the device computes with
+            it, and float32 elsewhere, where bfloat16 would be slower.
+        device: The device; only "auto" needs it, which is the CPU's if None.
 
     Returns:
         The type.
@@ -54,10 +59,33 @@ def choose_dtype(dtype: torch.dtype | str) -> torch.dtype:
         InvalidInputError: There is no such type, or it is not a floating type.
     """
     torch = import_torch()
+    if dtype == AUTO_DTYPE:
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
         raise InvalidInputError(f"Weights cannot be {dtype}; give a floating type such as torch.float16.")
     return chosen
+
+
+def _has_bfloat16(device: torch.device | None) -> bool:
+    """Whether a device has instructions for bfloat16; torch emulates them otherwise, which is slow."""
+    torch = import_torch()
+    if device is not None and device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device is not None and device.type != "cpu":
+        return False
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def log_choices(device: torch.device, dtype: torch.dtype) -> None:
+    """Log how a model runs, which `mdetr --verbose` shows."""
+    torch = import_torch()
+    kind = str(dtype).removeprefix("torch.")
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    advice = ""
+    if dtype == torch.float32 and _has_bfloat16(device):
+        advice = "; this device also computes with bfloat16, which is faster and less exact"
+    _LOG.info("running on %s in %s%s, frozen norms folded%s", device, kind, threads, advice)
 
 
 def check_request(device: str | torch.device | int | None, dtype: torch.dtype | str = EXPORT_DTYPE) -> None:
@@ -73,7 +101,7 @@ def check_request(device: str | torch.device | int | None, dtype: torch.dtype | 
     """
     if device is not None and str(device) != EXPORT_DEVICE:
         choose_device(device)
-    if dtype != EXPORT_DTYPE:
+    if dtype not in (EXPORT_DTYPE, AUTO_DTYPE):
         choose_dtype(dtype)
 
 
@@ -89,7 +117,7 @@ def check_export_device(device: str | torch.device | int | None, dtype: torch.dt
     """
     if device is not None and str(device) != EXPORT_DEVICE:
         raise InvalidInputError(f"An exported model runs on the CPU, not on {device}; leave out the device.")
-    if dtype is not None and str(dtype).removeprefix("torch.") != EXPORT_DTYPE:
+    if dtype is not None and str(dtype).removeprefix("torch.") not in (EXPORT_DTYPE, AUTO_DTYPE):
         raise InvalidInputError(
             f"An exported model has the precision of its export, not {dtype}; leave out the type, or export "
             "it again with another --precision."

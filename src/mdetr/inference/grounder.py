@@ -13,7 +13,13 @@ from mdetr.export.model import ExportedModel, load_exported
 from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.detector import Detector
-from mdetr.inference.devices import check_export_device, check_request, choose_device, choose_dtype
+from mdetr.inference.devices import (
+    check_export_device,
+    check_request,
+    choose_device,
+    choose_dtype,
+    log_choices,
+)
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import (
     AnswerResult,
@@ -74,7 +80,8 @@ class Mdetr:
                 A model that is not on this machine is downloaded once, and a released file is converted. A
                 folder that `mdetr export` wrote runs in ONNX Runtime or OpenVINO.
             device: Device to run on, such as "cpu" or "cuda:1"; if None, a GPU if there is one.
-            dtype: Type of the weights, such as torch.bfloat16 or "bfloat16", which needs half the memory.
+            dtype: Type of the weights, such as torch.bfloat16 or "bfloat16", which needs half the memory;
+                "auto" for bfloat16 where the device computes with it, and float32 elsewhere.
             mirror: Address of a folder with the released files, or of the file; if None, the value of
                 `MDETR_MIRROR`, or the original address.
             keep_download: Whether to keep a released file after its conversion.
@@ -97,10 +104,12 @@ class Mdetr:
         torch = import_torch()
         from mdetr.checkpoints.loading import load_folder
 
-        model, processor = load_folder(folder, name, choose_dtype(dtype))
+        target = choose_device(device)
+        model, processor = load_folder(folder, name, choose_dtype(dtype, target))
         model.backbone.folds_norms = True
         # PreTrainedModel's own `to` is typed as if it took a model
-        torch.nn.Module.to(model, choose_device(device))
+        torch.nn.Module.to(model, target)
+        log_choices(target, model.dtype)
         return cls(model, processor)
 
     @property
