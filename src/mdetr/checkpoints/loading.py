@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -45,14 +45,14 @@ def load(
 
 
 def load_folder(
-    source: Path, name: str | Path, dtype: torch.dtype = torch.float32
+    source: Path, name: str | Path, dtype: torch.dtype | Literal["auto"] = torch.float32
 ) -> tuple[MdetrForObjectDetection, MdetrProcessor]:
     """Load a model, in evaluation mode on the CPU, and its processor from a folder.
 
     Args:
         source: Folder of the model; see `find_model`.
         name: Name of the model, for messages.
-        dtype: Data type of the weights.
+        dtype: Data type of the weights; "auto" for that of the file.
 
     Returns:
         The model and its processor.

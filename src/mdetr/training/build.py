@@ -184,7 +184,7 @@ def build_components(
     if checkpoint is None or lora is not None:
         model, processor = make_model(settings, image, data.train)
     else:
-        model, processor = load_folder(checkpoint, checkpoint)
+        model, processor = load_folder(checkpoint, checkpoint, dtype="auto")
 
     # Choose what trains, and how
     if lora is not None:
