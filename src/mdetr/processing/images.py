@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import os
 import struct
 import warnings
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from jaxtyping import Num, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -24,6 +23,7 @@ from mdetr.errors import InvalidInputError
 from mdetr.files import is_address, is_data_address
 from mdetr.model.tensors import Tensor, is_tensor, to_array
 from mdetr.processing.addresses import read_address
+from mdetr.processing.bit_depth import strips, to_8_bit
 from mdetr.processing.coordinates import Size
 
 ImageInput = (
@@ -52,7 +52,6 @@ _FLIPS = MappingProxyType({1: (), 2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7
 
 _TIFF_WIDTH, _TIFF_HEIGHT = ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength
 _ROTATED = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-_STRIP = 1 << 20  # pixels that are converted at once
 
 
 def load_image(image: object, channel_order: str = "rgb") -> UInt8[np.ndarray, "height width 3"]:
@@ -270,7 +269,7 @@ def _decode(image: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"
     _check_size(image, name)
     try:
         image.load()  # before reading EXIF data, because some formats transpose the image themselves
-        return _upright_pixels(_to_8_bit(image), _orientation(image))
+        return _upright_pixels(to_8_bit(image), _orientation(image))
     except _DAMAGED_FILE_ERRORS as error:
         raise InvalidInputError(
             f"{name} is damaged or cut off ({error}); download or copy it again."
@@ -284,11 +283,9 @@ def _upright_pixels(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "
     as_stored = np.flip(upright, _FLIPS[orientation])
     if orientation in _ROTATED:
         as_stored = as_stored.swapaxes(0, 1)
-    rows = max(1, _STRIP // width)
-    for start in range(0, height, rows):
-        end = min(start + rows, height)
-        strip = image if rows >= height else image.crop((0, start, width, end))
-        as_stored[start:end] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    for part in strips((height, width)):
+        strip = image.crop((0, part.start, width, part.stop))
+        as_stored[part] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
     return upright
 
 
@@ -332,53 +329,6 @@ def _has_late_exif(image: Image.Image) -> bool:
         return False
     finally:
         file.seek(start)
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale gray images of more than 8 bits, because PIL's own conversion clips them at 255.
-
-    Of 16 bits the high byte is used.
-    """
-    if image.mode == "La":  # premultiplied; PIL converts it to no mode but this one
-        return image.convert("LA")
-    if image.mode == "F":
-        return Image.fromarray(_scaled(np.asarray(image)))
-    if not image.mode.startswith("I"):
-        return image
-    values = np.asarray(image)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        return Image.fromarray(_scaled(values))
-    return Image.fromarray((values >> 8 if image.mode != "I" or high > 255 else values).astype(np.uint8))
-
-
-def _scaled(values: Num[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
-    """Scale values of any range to uint8, as described in `load_image`."""
-    rows = max(1, _STRIP // values.shape[1])
-    strips = [slice(start, start + rows) for start in range(0, len(values), rows)]
-
-    # Find the range of the finite values
-    low, high, are_whole = math.inf, -math.inf, True
-    for strip in strips:
-        known = values[strip][np.isfinite(values[strip])]
-        if known.size:
-            low, high = min(low, float(known.min())), max(high, float(known.max()))
-            are_whole = are_whole and bool((known == known.round()).all())
-    if low > high:
-        low = high = 0.0
-
-    # Scale them
-    offset, span = low, max(high - low, np.finfo(np.float64).tiny)
-    if low >= 0 and high <= 1:
-        offset, span = 0.0, 1.0
-    elif low >= 0 and high <= 255 and are_whole:
-        offset, span = 0.0, 255.0
-    scaled = np.zeros(values.shape, np.uint8)
-    for strip in strips:
-        finite = np.isfinite(values[strip])
-        part = (np.where(finite, values[strip], 0).astype(np.float64) - offset) / span * 255
-        scaled[strip] = np.where(finite, part.clip(0, 255).round(), 0)
-    return scaled
 
 
 def _from_array(array: NDArray[Any]) -> UInt8[np.ndarray, "height width 3"]:
