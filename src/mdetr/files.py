@@ -176,7 +176,9 @@ def parse_yaml(text: str, loader: Any) -> Any:
             if node is None:
                 return None
             if _count_nodes(node, {}) > _MAX_YAML_NODES:
-                raise InvalidInputError(f"its aliases repeat more than {_MAX_YAML_NODES:,} values")
+                raise InvalidInputError(
+                    f"its aliases stand for more than {_MAX_YAML_NODES:,} values; write them out"
+                )
             return document.construct_document(node)
         finally:
             document.dispose()

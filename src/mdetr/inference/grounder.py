@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from mdetr.checkpoints.finding import find_model, is_exported
 from mdetr.errors import InvalidInputError
-from mdetr.export.model import ExportedModel, load_exported
+from mdetr.export.model import ExportedModel
 from mdetr.inference.batching import check_single, check_single_image, encode_image
 from mdetr.inference.detection import ClassPrompts, merge_classes
 from mdetr.inference.detector import Detector
-from mdetr.inference.devices import (
-    check_export_device,
-    check_request,
-    choose_device,
-    choose_dtype,
-    log_choices,
-)
+from mdetr.inference.devices import check_export_device, choose_device, choose_dtype
 from mdetr.inference.encoded_image import EncodedImage
+from mdetr.inference.loading import load_detector
 from mdetr.inference.results import (
     AnswerResult,
     DetectionResult,
@@ -96,21 +90,7 @@ class Mdetr:
                 on the CPU in the precision of its export.
             MissingDependencyError: torch is not installed, and the model is not an exported one.
         """
-        check_request(device, dtype)
-        folder = find_model(str(name), mirror, keep_download)
-        if is_exported(folder):
-            check_export_device(device, dtype)
-            return cls(*load_exported(folder))
-        torch = import_torch()
-        from mdetr.checkpoints.loading import load_folder
-
-        target = choose_device(device)
-        model, processor = load_folder(folder, name, choose_dtype(dtype, target))
-        model.backbone.folds_norms = True
-        # PreTrainedModel's own `to` is typed as if it took a model
-        torch.nn.Module.to(model, target)
-        log_choices(target, model.dtype)
-        return cls(model, processor)
+        return cls(*load_detector(str(name), device, dtype, mirror, keep_download))
 
     @property
     def device(self) -> torch.device | str:

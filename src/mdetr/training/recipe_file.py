@@ -29,7 +29,6 @@ _LOG = logging.getLogger(__name__)
 FOLDER = Path(__file__).parents[1] / "recipes"
 OLD_NAMES = {"optimiser": "optimizer"}  # of sections; to be removed in version 0.2
 JSON_LINES = ".jsonl"
-_MAX_VALUES = 1_000_000  # in a recipe, of which aliases of YAML can make any number
 
 
 def recipe_names() -> list[str]:
@@ -132,8 +131,6 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
             f"{file}: expected keys such as data and optimizer, got a {type(content).__name__}; start from a "
             "recipe of 'mdetr recipes'."
         )
-    if not _is_limited(content):
-        raise RecipeError(f"{file}: its aliases stand for more than {_MAX_VALUES:,} values; write them out.")
     content = _with_current_names(content, str(file))
 
     # Apply the changes; a length given here replaces the file's, since a run has only one
@@ -255,20 +252,6 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             keys.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-def _is_limited(content: Any) -> bool:
-    """Return whether a parsed value has at most `_MAX_VALUES` parts, each counted as often as it occurs."""
-    waiting = [content]
-    for _ in range(_MAX_VALUES):
-        if not waiting:
-            return True
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
-    return False
 
 
 def _with_current_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
