@@ -36,6 +36,8 @@ def test_an_exported_model_gives_the_results_of_the_model_on_the_command_line(
         assert one["phrase"] == other["phrase"]
         assert one["box"] == pytest.approx(other["box"], abs=0.01)
 
+    code, _, errors = command("--verbose", "ground", picture, "a cube", "--model", folder)
+    assert code == 0 and "mdetr: running on the CPU, " in errors
     code, _, errors = command("answer", picture, "What is it?", "--model", folder)
     assert code == 1 and "has no head that answers questions" in errors
     code, _, errors = command("ground", picture, "a cube", "--model", folder, "--dtype", "bfloat16")

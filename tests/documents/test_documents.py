@@ -199,8 +199,8 @@ def test_the_explanation_of_the_model_shows_its_shapes_and_probabilities(
     assert names["text"].sequence.shape == (1, 9, 256)
     assert names["output"].pred_boxes.shape == (1, 40, 4)
     assert names["output"].logits.shape == (1, 40, 256)
-    assert names["scores"][names["best"]].item() == pytest.approx(0.79, abs=0.01)
+    assert names["scores"][names["best"]].item() == pytest.approx(0.92, abs=0.01)
     predicted = names["probabilities"][names["best"], 1:4].tolist()
-    assert predicted == pytest.approx([0.25, 0.26, 0.28], abs=0.01)
+    assert predicted == pytest.approx([0.30, 0.31, 0.32], abs=0.01)
     assert names["matches"].query.tolist() == [0, 1]
     assert names["matches"].target.tolist() == [1, 0]

@@ -172,6 +172,13 @@ def test_a_folder_is_labeled_without_torch(exported: Exported, images: list[Path
     assert len(labels["images"]) == 2 and labels["annotations"]
 
 
+def test_an_exported_model_refuses_another_type_for_its_own_reason(exported: Exported) -> None:
+    folder = exported("openvino", "fp32")
+    done = run(COMMAND, "ground", DEMO, CAPTION, "--model", folder, "--dtype", "bfloat16")
+    assert done.returncode == 1
+    assert "An exported model has the precision of its export" in done.stderr
+
+
 def test_the_server_is_imported_without_torch() -> None:
     done = run(SERVER, more=("fastapi", "litserve", "python-multipart"))
     assert done.returncode == 0, done.stderr

@@ -54,6 +54,7 @@ def image_path(image_root: Path | None, name: str) -> Path:
 def outside(image_root: Path, name: str) -> str:
     """Say in a sentence that an image is not in the folder of the images."""
     return (
-        f"The image {name} is outside the folder {image_root} of the images; import the annotations with "
-        "--images and a folder that holds all of them, if you trust them."
+        f"The image {name} is outside the folder {image_root} of the images; if you trust the annotations, "
+        "write its path in them relative to a folder that holds all images, and name that folder with "
+        "--images."
     )

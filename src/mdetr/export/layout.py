@@ -168,5 +168,5 @@ def import_library(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError:
         raise MissingDependencyError(
-            f"Exported models need the package {name}; install it with `pip install 'mdetr[{extra}]'`."
+            f"This needs the package {name}; install it with `pip install 'mdetr[{extra}]'`."
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mdetr.errors import InvalidInputError
@@ -97,8 +98,9 @@ def check_request(device: str | torch.device | int | None, dtype: torch.dtype | 
 
     Raises:
         InvalidInputError: This machine has no such device, or weights cannot have this type.
-        MissingDependencyError: Only a model of torch could be what is requested, and torch is not installed.
     """
+    if find_spec("torch") is None:  # the model may be an exported one, which refuses them for its own reasons
+        return
     if device is not None and str(device) != EXPORT_DEVICE:
         choose_device(device)
     if dtype not in (EXPORT_DTYPE, AUTO_DTYPE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mdetr.checkpoints.finding import find_model, is_exported
@@ -19,6 +20,8 @@ from mdetr.processing.processor import MdetrProcessor
 
 if TYPE_CHECKING:
     import torch
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_detector(
@@ -51,7 +54,9 @@ def load_detector(
     folder = find_model(name, mirror, keep_download)
     if is_exported(folder):
         check_export_device(device, dtype)
-        return load_exported(folder)
+        exported, processor = load_exported(folder)
+        _LOG.info("running on the CPU, %s", exported.description)
+        return exported, processor
     torch = import_torch()
     from mdetr.checkpoints.loading import load_folder
 

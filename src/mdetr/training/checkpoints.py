@@ -97,7 +97,7 @@ class Checkpointer:
             state: How far the run is.
 
         Raises:
-            TrainingError: It cannot be written; the checkpoint before it is kept.
+            TrainingError: It cannot be written; the checkpoint before it, if any, is kept.
         """
         target = self.folder / f"checkpoint-{state.step}"
         folder = unfinished_folder(target)
@@ -253,9 +253,14 @@ def _removed_on_error(unfinished: Path, checkpoint: Path) -> Iterator[None]:
         if type(error) is RuntimeError and full_disk(error) is None:
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
+        is_first = not complete_checkpoints(checkpoint.parent)
+        next_step = (
+            "then train again"
+            if is_first
+            else "the checkpoint before it is kept, continue from there with --resume"
+        )
         raise TrainingError(
-            f"{checkpoint} could not be written ({error}): make room on the disk; the checkpoint before it "
-            "is kept, continue from there with --resume."
+            f"{checkpoint} could not be written ({error}): make room on the disk; {next_step}."
         ) from error
 
 
