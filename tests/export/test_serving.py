@@ -58,8 +58,9 @@ def test_a_store_is_scored_and_a_folder_is_labeled_on_the_command_line(
     line = {"image": str(images[0]), "text": "a ball", "boxes": [[9, 7, 80, 60]], "phrases": ["a ball"]}
     data = tmp_path / "mine.jsonl"
     data.write_text(json.dumps(line))
-    changes = ("--set", f"data.train=[{{store: {data}}}]")
-    changes += ("--set", f"data.validation={{mine: {{store: {data}, tasks: [phrase_grounding]}}}}")
+    store = f"store: {data}, images: {images[0].parent}"
+    changes = ("--set", f"data.train=[{{{store}}}]")
+    changes += ("--set", f"data.validation={{mine: {{{store}, tasks: [phrase_grounding]}}}}")
     written, output = tmp_path / "scores.json", tmp_path / "evaluation"
     options = ("--model", str(model), "--json", str(written), "--output", str(output), "--worst", "0")
     assert main(["evaluate", "clevr-tiny", *changes, *options]) == 0, capsys.readouterr().err

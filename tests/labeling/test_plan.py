@@ -50,7 +50,7 @@ def test_other_settings_are_refused_with_their_name(tmp_path: Path) -> None:
 
 def test_a_damaged_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("[]")
-    with pytest.raises(InvalidInputError, match=r"labels\.json cannot be read"):
+    with pytest.raises(InvalidInputError, match=r"labels\.json is damaged"):
         LabelPlan.open(tmp_path, SETTINGS)
 
 

@@ -18,7 +18,7 @@ from mdetr.cli.evaluate import evaluate
 from mdetr.data.held_out import TrainStore, ValidationStore, open_store
 from mdetr.data.sources.json_lines import read_json_lines
 from mdetr.data.store import Store, write_store
-from mdetr.errors import RecipeError
+from mdetr.errors import InvalidRecordError, RecipeError
 from mdetr.inference.grounder import Mdetr
 from mdetr.training.datasets import check_shared_images, import_own_data
 from mdetr.training.recipe import Recipe
@@ -146,6 +146,19 @@ def test_an_allowed_common_file_is_used_whole_on_both_sides(mine: Path, tmp_path
     recipe = load_recipe(FINETUNE, [f"data={mine}", "data.allow_shared_images=true"])
     made = _imported(recipe, tmp_path / "run")
     assert [len(part) for part in _parts(made)] == [30, 30]
+
+
+def test_images_outside_the_folder_of_the_file_need_a_folder_that_is_named(
+    mine: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts").mkdir()
+    mine = mine.rename(tmp_path / "texts" / mine.name)
+    mine.write_text(mine.read_text().replace('"image": "', f'"image": "{tmp_path}/'))
+    with pytest.raises(InvalidRecordError, match=r"outside the folder .*in a recipe: images"):
+        _imported(load_recipe(FINETUNE, [f"data={mine}"]), tmp_path / "run")
+    images = [f"data.train.0.images={tmp_path}", f"data.validation.mine.images={tmp_path}"]
+    made = _imported(load_recipe(FINETUNE, [f"data={mine}", *images]), tmp_path / "run")
+    assert [len(part) for part in _parts(made)] == [27, 3]
 
 
 def test_a_changed_file_or_another_of_the_same_name_is_read_again(mine: Path, tmp_path: Path) -> None:

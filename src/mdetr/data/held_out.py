@@ -33,11 +33,13 @@ class TrainStore:
         store: Its folder, or a JSON Lines file (docs/data.md), which is converted to a store.
         weight: Images are drawn in proportion to their number times the weight.
         part: "train" for nine of ten images, chosen by a hash of their ids; "validation" for the others.
+        images: For a JSON Lines file, the folder that its images are in; null for the file's folder.
     """
 
     store: Path
     weight: Positive = 1.0
     part: Part = "all"
+    images: Path | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,6 +53,7 @@ class ValidationStore:
         classes: For the task "detection", the annotation file (LVIS's, COCO's) that lists the classes to
             detect.
         part: As in `TrainStore`.
+        images: As in `TrainStore`.
     """
 
     store: Path
@@ -58,6 +61,7 @@ class ValidationStore:
     max_images: PositiveInt | None = None
     classes: Path | None = None
     part: Part = "all"
+    images: Path | None = None
 
 
 def open_store(entry: TrainStore | ValidationStore) -> Store:

@@ -56,5 +56,5 @@ def outside(image_root: Path, name: str) -> str:
     return (
         f"The image {name} is outside the folder {image_root} of the images; if you trust the annotations, "
         "write its path in them relative to a folder that holds all images, and name that folder with "
-        "--images."
+        "--images (in a recipe: images, beside store)."
     )

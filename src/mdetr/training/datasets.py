@@ -101,9 +101,9 @@ def import_own_data(data: DataSettings, folder: Path, training: bool = True) -> 
     data = _hold_out(data)
     train = data.train
     if training:
-        train = [replace(entry, store=_store_of(entry.store, folder)) for entry in train]
+        train = [replace(entry, store=_store_of(entry, folder)) for entry in train]
     validation = {
-        name: replace(entry, store=_store_of(entry.store, folder)) for name, entry in data.validation.items()
+        name: replace(entry, store=_store_of(entry, folder)) for name, entry in data.validation.items()
     }
     return replace(data, train=train, validation=validation)
 
@@ -130,20 +130,23 @@ def _whole_stores(entries: Iterable[TrainStore | ValidationStore]) -> set[Path]:
     return {entry.store.resolve() for entry in entries if entry.part == "all"}
 
 
-def _store_of(path: Path, folder: Path) -> Path:
-    """Return the path of a store, converting a JSON Lines file to one."""
+def _store_of(entry: TrainStore | ValidationStore, folder: Path) -> Path:
+    """Return the path of an entry's store, converting a JSON Lines file to one."""
+    path = entry.store
     if not is_json_lines(path):
         return path
-    target = folder / "stores" / f"{path.stem}-{_version(path)}"
+    images = (entry.images or path.resolve().parent).resolve()
+    target = folder / "stores" / f"{path.stem}-{_version(path, images)}"
     if not target.exists():
-        write_store(target, read_json_lines(path, "all"), path.resolve().parent)
+        write_store(target, read_json_lines(path, "all", images=images), images)
     return Store.open(target).path
 
 
-def _version(path: Path) -> str:
-    """Return a hash that changes with a file's path, size and modification time."""
+def _version(path: Path, images: Path) -> str:
+    """Return a hash that changes with a file's path, size and modification time, and its folder of images."""
     status = path.stat()
-    return f"{zlib.crc32(f'{path.resolve()} {status.st_size} {status.st_mtime_ns}'.encode()):08x}"
+    content = f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {images}"
+    return f"{zlib.crc32(content.encode()):08x}"
 
 
 def check_shared_images(data: DataSettings) -> None:
