@@ -19,7 +19,7 @@ Draw = Callable[[Generator], tuple[Tensor, Records]]
 """Draws another image, (3, H, W) uint8, with its records."""
 
 _TILES = 4
-SEPARATOR = ". "
+_SEPARATOR = ". "
 
 
 @dataclass(frozen=True)
@@ -66,32 +66,26 @@ def _put_together(parts: Sequence[tuple[Tensor, Record]]) -> tuple[Tensor, Recor
     rows, columns = ((0, middle_y), (middle_y, height)), ((0, middle_x), (middle_x, width))
     quarters = [(row, column) for row in rows for column in columns]
 
-    # Fit each image into its quarter, and move the boxes there
+    # Fit each image into its quarter
     moved: list[Record] = []
     for (part, record), ((top, bottom), (left, right)) in zip(parts, quarters, strict=True):
-        tile, (placed,) = _fit(part, record, bottom - top, right - left)
-        canvas[:, top:bottom, left:right] = tile
-        boxes = tuple((x0 + left, y0 + top, x1 + left, y1 + top) for x0, y0, x1, y1 in placed.boxes)
-        moved.append(replace(placed, boxes=boxes))
-    return canvas, (_join(moved, height, width),)
+        scale = min((bottom - top) / part.shape[-2], (right - left) / part.shape[-1])
+        size = max(1, round(part.shape[-2] * scale)), max(1, round(part.shape[-1] * scale))
+        start = top + (bottom - top - size[0]) // 2, left + (right - left - size[1]) // 2
+        padded, (placed,) = pad(*resize(part, (record,), size), (*start, height, width))
+        canvas[:, top:bottom, left:right] = padded[:, top:bottom, left:right]
+        moved.append(placed)
+    return canvas, (_join(moved),)
 
 
-def _fit(image: Tensor, record: Record, height: int, width: int) -> tuple[Tensor, Records]:
-    """Resize an image to fit into a tile, and center it there."""
-    scale = min(height / image.shape[-2], width / image.shape[-1])
-    size = max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale))
-    image, records = resize(image, (record,), size)
-    return pad(image, records, ((height - size[0]) // 2, (width - size[1]) // 2, height, width))
-
-
-def _join(records: Sequence[Record], height: int, width: int) -> Record:
+def _join(records: Sequence[Record]) -> Record:
     """Join records of class names: all boxes, and the classes that no image shows."""
     # Shift the spans to their place in the joined text
     text = ""
     boxes: list[Box] = []
     spans: list[Spans] = []
     for record in records:
-        text += SEPARATOR if text else ""
+        text += _SEPARATOR if text else ""
         boxes += record.boxes
         for spans_of_box in record.spans:
             spans.append(tuple((start + len(text), end + len(text)) for start, end in spans_of_box))
@@ -100,8 +94,6 @@ def _join(records: Sequence[Record], height: int, width: int) -> Record:
     absent = [set(protocol_fields(record).absent or ()) for record in records]
     return replace(
         records[0],
-        height=height,
-        width=width,
         text=text,
         boxes=tuple(boxes),
         spans=tuple(spans),
