@@ -42,7 +42,7 @@ def test_overfitting_eight_scenes_grounds_every_phrase(shapes_store: Path, tmp_p
     assert metrics["eval_shapes_phrase_grounding_recall@1"] == 1.0
     assert list((tmp_path / "run" / "pictures").glob("shapes-*.png"))
     names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("checkpoint-")}
-    assert names == {"recipe.yaml", "metrics.json", "report.html", "model", "pictures", "logs"}
+    assert names == {".lock", "recipe.yaml", "metrics.json", "report.html", "model", "pictures", "logs"}
     log = EventAccumulator(str(tmp_path / "run" / "logs")).Reload()
     scores = log.Scalars("eval/shapes_phrase_grounding_recall@1")
     assert scores[-1].value == 1.0
