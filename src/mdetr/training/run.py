@@ -36,6 +36,7 @@ from mdetr.training.progress import Progress
 from mdetr.training.recipe import Recipe
 from mdetr.training.recipe_file import check_files, to_yaml
 from mdetr.training.report import PredictionPictures, write_report
+from mdetr.training.resuming import changed_settings
 from mdetr.training.run_folder import (
     MODEL_FOLDER,
     check_run_folder,
@@ -122,6 +123,7 @@ def _train(recipe: Recipe, output: Path, checkpoint: Path | None, state: Partial
     """Train a model in a folder that no other run uses, and return the model's folder."""
     with state.main_process_first():  # the others reuse the stores that it makes
         recipe = replace(recipe, data=import_own_data(recipe.data, output))
+    changes = [] if checkpoint is None else changed_settings(output / RECIPE_FILE, recipe)
     if recipe.run.push_to_hub is not None and state.is_main_process:
         make_repository(recipe.run.push_to_hub)
 
@@ -135,7 +137,7 @@ def _train(recipe: Recipe, output: Path, checkpoint: Path | None, state: Partial
         data = prepare_data(recipe.data, components, recipe.seed, broken)
     progress = Progress()
     if state.is_main_process:
-        for note in notes_of(recipe, components, data):
+        for note in [*changes, *notes_of(recipe, components, data)]:
             progress.note(note)
 
     # Set up the loop
