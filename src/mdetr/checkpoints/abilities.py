@@ -71,6 +71,6 @@ def _unable(task: Task, name: str) -> InvalidInputError:
     known = [f"{', '.join(bundled)}, which comes with the package"] if bundled else []
     known.append(f"{', '.join(released)}, which are downloaded")
     return InvalidInputError(
-        f"The model {name} has no head that {what}. These have one: {'; '.join(known)}. Name one of them, or "
+        f"The model {name} has no head that {what}. These have one: {'; '.join(known)}. Use one of them, or "
         "one that you trained for it."
     )

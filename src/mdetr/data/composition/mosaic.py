@@ -46,16 +46,19 @@ class Mosaic:
         if image.device.type == "meta" or torch.rand((), generator=generator) >= self.probability:
             return image, records
 
-        parts = [(image, records), *(self.draw(generator) for _ in range(_TILES - 1))]
         named: list[tuple[Tensor, Record]] = []
-        for part, records_of_part in parts:
-            for record in records_of_part:
-                if protocol_fields(record).absent is not None:
-                    named.append((part, record))
-                    break
-        if len(named) < _TILES:
-            return image, records
+        while len(named) < _TILES:
+            part, records_of_part = self.draw(generator) if named else (image, records)
+            record = _record_of_names(records_of_part)
+            if record is None:
+                return image, records
+            named.append((part, record))
         return _put_together(named)
+
+
+def _record_of_names(records: Records) -> Record | None:
+    """Return the record that lists the classes of an image, present and absent, if there is one."""
+    return next((record for record in records if protocol_fields(record).absent is not None), None)
 
 
 def _put_together(parts: Sequence[tuple[Tensor, Record]]) -> tuple[Tensor, Records]:
