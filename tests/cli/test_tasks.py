@@ -115,7 +115,7 @@ def test_what_a_call_lacks_is_told_before_a_model_is_loaded_or_downloaded(
 
 def test_a_model_that_cannot_answer_names_all_that_can(command: Command, picture: Path) -> None:
     _, _, error = command("answer", picture, "Is it red?", "--model", "photo-tiny")
-    known = error.partition("These have one: ")[2].partition(" Name one")[0]
+    known = error.partition("These have one: ")[2].partition(" Use one")[0]
     assert known == (
         "clevr-tiny, which comes with the package; gqa-r101, gqa-b5, clevr-r18, clevr-humans-r18, "
         "clevr-cogent-r18, which are downloaded."
