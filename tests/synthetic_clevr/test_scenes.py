@@ -10,7 +10,16 @@ import pytest
 
 from mdetr.errors import InvalidInputError
 from mdetr.synthetic_clevr.appearance import Camera, sample_appearance, sample_camera, to_look
-from mdetr.synthetic_clevr.scenes import GROUND, MARGIN, MIN_GAP, SIZES, sample_scene
+from mdetr.synthetic_clevr.scenes import (
+    COLORS,
+    CONDITIONS,
+    GROUND,
+    MARGIN,
+    MIN_GAP,
+    SIZES,
+    sample_scene,
+    to_condition,
+)
 
 
 def test_the_same_seed_gives_the_same_scene() -> None:
@@ -67,6 +76,23 @@ def test_all_numbers_of_objects_are_equally_frequent() -> None:
     counts = np.bincount([len(sample_scene(np.random.default_rng(seed)).objects) for seed in range(400)])
     assert counts[3:].min() > 25
     assert counts[3:].max() < 80
+
+
+def test_the_conditions_of_cogent_swap_the_colors_of_cubes_and_cylinders() -> None:
+    colors: dict[tuple[str, str], set[str]] = {}
+    for condition in CONDITIONS:
+        for seed in range(60):
+            scene = sample_scene(np.random.default_rng(seed), condition=to_condition(condition))
+            for thing in scene.objects:
+                colors.setdefault((condition, thing.shape), set()).add(thing.color)
+    assert colors["A", "cube"] == colors["B", "cylinder"] == {"gray", "blue", "brown", "yellow"}
+    assert colors["B", "cube"] == colors["A", "cylinder"] == {"red", "green", "purple", "cyan"}
+    assert colors["A", "sphere"] == colors["B", "sphere"] == set(COLORS)
+
+
+def test_an_unknown_condition_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"Expected a condition of A, B, got 'C'"):
+        to_condition("C")
 
 
 def test_the_unseen_look_shares_no_camera_light_or_ground_with_home() -> None:

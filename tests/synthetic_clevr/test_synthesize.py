@@ -64,6 +64,34 @@ def test_a_split_is_not_overwritten(split_folder: Path) -> None:
         synthesize(split_folder, 1, OPTIONS)
 
 
+def test_scenes_have_the_objects_and_captions_that_are_asked_for(tmp_path: Path) -> None:
+    options = replace(OPTIONS, min_objects=4, max_objects=5, condition="A", captions=6, phrases=1)
+    synthesize(tmp_path, 12, options)
+    scenes = json.loads((tmp_path / "scenes" / "CLEVR_val_scenes.json").read_text())["scenes"]
+    assert {len(scene["objects"]) for scene in scenes} == {4, 5}
+    cubes = {thing["color"] for scene in scenes for thing in scene["objects"] if thing["shape"] == "cube"}
+    assert cubes <= {"gray", "blue", "brown", "yellow"}
+    captions = json.loads((tmp_path / "captions" / "CLEVR_val_captions.json").read_text())["captions"]
+    assert {len(caption["phrases"]) for caption in captions} == {1, 2}  # a relation has a phrase of its own
+    assert 4 < len(captions) / 12 <= 6
+
+
+def test_fewer_scenes_are_the_first_ones_of_more(split_folder: Path, tmp_path: Path) -> None:
+    synthesize(tmp_path, 3, OPTIONS)
+    for kind in ("scenes", "captions", "refexps"):
+        fewer, more = (
+            json.loads((folder / kind / f"CLEVR_val_{kind}.json").read_text())[kind]
+            for folder in (tmp_path, split_folder)
+        )
+        assert fewer == more[: len(fewer)]
+
+
+def test_more_objects_than_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="Expected 1 to 10 objects per scene, got 3 to 11"):
+        synthesize(tmp_path, 1, replace(OPTIONS, max_objects=11))
+    assert not any(tmp_path.iterdir())
+
+
 def test_no_scenes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="at least 1"):
         synthesize(tmp_path, 0, OPTIONS)

@@ -20,10 +20,20 @@ def synthesize(
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = os.cpu_count() or 1,
     width: Annotated[int, typer.Option(min=32, help="Width of the images, in pixels.")] = 240,
     height: Annotated[int, typer.Option(min=32, help="Height of the images, in pixels.")] = 160,
+    captions: Annotated[int, typer.Option(min=0, help="Maximum number of captions per scene.")] = 4,
+    phrases: Annotated[
+        int, typer.Option(min=1, help="Maximum number of phrases per caption, without those of relations.")
+    ] = 4,
     questions: Annotated[int, typer.Option(min=0, help="Maximum number of questions per scene.")] = 0,
     look: Annotated[
         str, typer.Option(help='"home", or "unseen": cameras, lights and grounds that "home" never has.')
     ] = "home",
+    min_objects: Annotated[int, typer.Option(min=1, help="Minimum number of objects per scene.")] = 3,
+    max_objects: Annotated[int, typer.Option(min=1, help="Maximum number of objects per scene.")] = 10,
+    condition: Annotated[
+        str | None,
+        typer.Option(help='Condition of CLEVR-CoGenT, "A" or "B": each has half the colors for cubes.'),
+    ] = None,
 ) -> None:
     """Generate scenes with captions, referring expressions and questions.
 
@@ -32,10 +42,21 @@ def synthesize(
     Example: mdetr data synthesize clevr shapes --scenes 1000 --seed 1 --workers 2
     """
     from mdetr.synthetic_clevr.appearance import to_look
+    from mdetr.synthetic_clevr.scenes import to_condition
     from mdetr.synthetic_clevr.synthesize import SynthesisOptions, synthesize, write_questions
 
     options = SynthesisOptions(
-        split=split, seed=seed, width=width, height=height, questions=questions, look=to_look(look)
+        split=split,
+        seed=seed,
+        width=width,
+        height=height,
+        captions=captions,
+        phrases=phrases,
+        questions=questions,
+        look=to_look(look),
+        min_objects=min_objects,
+        max_objects=max_objects,
+        condition=None if condition is None else to_condition(condition),
     )
     if questions and (output / "scenes" / f"CLEVR_{split}_scenes.json").exists():
         count = write_questions(output, split, questions, seed)

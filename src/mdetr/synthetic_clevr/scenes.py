@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -23,7 +25,16 @@ COLORS = {  # red, green and blue of CLEVR's eight colors
     "cyan": (41, 208, 208),
     "yellow": (255, 238, 51),
 }
-MIN_OBJECTS, MAX_OBJECTS = 3, 10
+Condition = Literal["A", "B"]
+"""Condition of CLEVR-CoGenT (Johnson et al., 2017): colors of cubes and cylinders, swapped in the other."""
+
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+_COGENT = (("gray", "blue", "brown", "yellow"), ("red", "green", "purple", "cyan"))
+_COLORS_OF: Mapping[Condition, Mapping[str, Sequence[str]]] = {
+    "A": {"cube": _COGENT[0], "cylinder": _COGENT[1]},
+    "B": {"cube": _COGENT[1], "cylinder": _COGENT[0]},
+}
+MIN_OBJECTS, MAX_OBJECTS = 3, 10  # more hardly fit on the ground
 GROUND = 3.0  # half the side of the square that objects stand on
 MIN_GAP = 0.25  # between two objects
 MARGIN = 0.4  # CLEVR's least distance of two objects, from left to right and from front to back
@@ -91,11 +102,47 @@ class Scene:
         return relationships
 
 
+def to_condition(name: str) -> Condition:
+    """Check the name of a condition.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The condition.
+
+    Raises:
+        InvalidInputError: There is no such condition.
+    """
+    for condition in CONDITIONS:
+        if name == condition:
+            return condition
+    raise InvalidInputError(f"Expected a condition of {', '.join(CONDITIONS)}, got {name!r}.")
+
+
+def check_objects(min_objects: int, max_objects: int) -> None:
+    """Check the numbers of objects in a scene.
+
+    Args:
+        min_objects: Minimum number of objects.
+        max_objects: Maximum number of objects.
+
+    Raises:
+        InvalidInputError: The numbers are outside of what fits on the ground.
+    """
+    if not 1 <= min_objects <= max_objects <= MAX_OBJECTS:
+        raise InvalidInputError(
+            f"Expected 1 to {MAX_OBJECTS} objects per scene, got {min_objects} to {max_objects}; "
+            "choose numbers in this range."
+        )
+
+
 def sample_scene(
     random: np.random.Generator,
     min_objects: int = MIN_OBJECTS,
     max_objects: int = MAX_OBJECTS,
     look: Look = "home",
+    condition: Condition | None = None,
 ) -> Scene:
     """Sample a scene of objects that do not touch.
 
@@ -104,6 +151,7 @@ def sample_scene(
         min_objects: Minimum number of objects.
         max_objects: Maximum number of objects.
         look: Range of appearances.
+        condition: Condition of CLEVR-CoGenT; None for all colors of all shapes.
 
     Returns:
         The scene.
@@ -111,20 +159,18 @@ def sample_scene(
     Raises:
         InvalidInputError: The numbers of objects are outside of what fits on the ground.
     """
-    if not 1 <= min_objects <= max_objects <= MAX_OBJECTS:
-        raise InvalidInputError(
-            f"Expected 1 to {MAX_OBJECTS} objects per scene, got {min_objects} to {max_objects}; "
-            "choose numbers in this range."
-        )
+    check_objects(min_objects, max_objects)
     camera = sample_camera(random, look)
     count = int(random.integers(min_objects, max_objects + 1))
     while True:
-        objects = _place_objects(random, camera, count)
+        objects = _place_objects(random, camera, count, {} if condition is None else _COLORS_OF[condition])
         if objects is not None:
             return Scene(objects, camera, sample_appearance(random, camera, look))
 
 
-def _place_objects(random: np.random.Generator, camera: Camera, count: int) -> tuple[SceneObject, ...] | None:
+def _place_objects(
+    random: np.random.Generator, camera: Camera, count: int, colors_of: Mapping[str, Sequence[str]]
+) -> tuple[SceneObject, ...] | None:
     """Sample `count` objects; None where there was no room for one of them."""
     directions = np.array([camera.directions()[name][:2] for name in ("right", "behind")])
     objects: list[SceneObject] = []
@@ -142,7 +188,7 @@ def _place_objects(random: np.random.Generator, camera: Camera, count: int) -> t
         shape = str(random.choice(SHAPES))
         thing = SceneObject(
             shape=shape,
-            color=str(random.choice(tuple(COLORS))),
+            color=str(random.choice(colors_of.get(shape, tuple(COLORS)))),
             material=str(random.choice(MATERIALS)),
             size=size,
             rotation=float(random.uniform(0, 360)),

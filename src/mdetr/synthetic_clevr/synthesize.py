@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,14 @@ from mdetr.synthetic_clevr.appearance import Look
 from mdetr.synthetic_clevr.captions import SceneGrammar, Sentence
 from mdetr.synthetic_clevr.questions import AnswerBalance, sample_questions
 from mdetr.synthetic_clevr.rendering import Renderer, visible_boxes, visible_pixels
-from mdetr.synthetic_clevr.scenes import MAX_OBJECTS, MIN_OBJECTS, Scene, sample_scene
+from mdetr.synthetic_clevr.scenes import (
+    MAX_OBJECTS,
+    MIN_OBJECTS,
+    Condition,
+    Scene,
+    check_objects,
+    sample_scene,
+)
 
 CHUNK = 25  # scenes that a worker makes before it reports
 VISIBLE_FRACTION = 200 / (480 * 320)  # of the image that each object must at least cover, as in CLEVR
@@ -39,9 +47,13 @@ class SynthesisOptions:
         width: Width of the images, in pixels.
         height: Height of the images, in pixels.
         captions: Maximum number of captions per scene.
+        phrases: Maximum number of phrases per caption, without those of relations.
         expressions: Maximum number of referring expressions per scene.
         questions: Maximum number of questions per scene.
         look: "home", or "unseen" for cameras, lights and grounds that "home" never has.
+        min_objects: Minimum number of objects per scene.
+        max_objects: Maximum number of objects per scene.
+        condition: Condition of CLEVR-CoGenT, which limits the colors of cubes and cylinders; None for all.
     """
 
     split: str = "train"
@@ -49,9 +61,13 @@ class SynthesisOptions:
     width: int = 240
     height: int = 160
     captions: int = 4
+    phrases: int = 4
     expressions: int = 3
     questions: int = 0
     look: Look = "home"
+    min_objects: int = MIN_OBJECTS
+    max_objects: int = MAX_OBJECTS
+    condition: Condition | None = None
 
 
 def synthesize(
@@ -85,6 +101,7 @@ def synthesize(
         raise InvalidInputError(
             f"Expected at least 1 scene and 1 worker, got {num_scenes} and {workers}; choose larger numbers."
         )
+    check_objects(options.min_objects, options.max_objects)
     if _file(folder, "scenes", options.split).exists():
         raise InvalidInputError(
             f"{folder} already has a split {options.split!r}; choose another with --split, or another folder."
@@ -204,7 +221,9 @@ def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: R
     """Write the image of a scene; returns its entries of all files."""
     # Render
     random = np.random.default_rng([options.seed, zlib.crc32(options.split.encode()), index])
-    scene, labels = visible_scene(random, renderer, options.look)
+    scene, labels = visible_scene(
+        random, renderer, options.look, options.min_objects, options.max_objects, options.condition
+    )
     picture = renderer.picture(scene)
     name = f"CLEVR_{options.split}_{index:06d}.png"
     file = folder / "images" / options.split / name
@@ -212,7 +231,7 @@ def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: R
 
     # Describe
     grammar = SceneGrammar(scene, random)
-    captions = _distinct(grammar.caption, options.captions)
+    captions = _distinct(partial(grammar.caption, options.phrases), options.captions)
     expressions = _distinct(grammar.referring_expression, options.expressions)
     image = {"image_index": index, "image_filename": name}
     return {
@@ -223,7 +242,12 @@ def _make_scene(folder: Path, options: SynthesisOptions, index: int, renderer: R
 
 
 def visible_scene(
-    random: np.random.Generator, renderer: Renderer, look: Look = "home"
+    random: np.random.Generator,
+    renderer: Renderer,
+    look: Look = "home",
+    min_objects: int = MIN_OBJECTS,
+    max_objects: int = MAX_OBJECTS,
+    condition: Condition | None = None,
 ) -> tuple[Scene, np.ndarray]:
     """Sample scenes until every object is inside the image and visible enough.
 
@@ -231,14 +255,17 @@ def visible_scene(
         random: Source of randomness.
         renderer: Renderer.
         look: Range of appearances.
+        min_objects: Minimum number of objects.
+        max_objects: Maximum number of objects.
+        condition: Condition of CLEVR-CoGenT; None for all colors of all shapes.
 
     Returns:
         The scene, and its labels as of `Renderer.labels`.
     """
     # Choose the number of objects first, to keep crowded scenes as frequent as others
-    count = int(random.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
+    count = int(random.integers(min_objects, max_objects + 1))
     while True:
-        scene = sample_scene(random, count, count, look)
+        scene = sample_scene(random, count, count, look, condition)
         labels = renderer.labels(scene)
         if _all_visible(labels, count):
             return scene, labels

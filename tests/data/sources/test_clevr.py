@@ -10,6 +10,7 @@ import pytest
 
 from mdetr.data.record import Phrase
 from mdetr.data.sources.clevr import read_clevr, read_clevr_humans
+from mdetr.data.sources.readers import reader_of
 from mdetr.errors import InvalidInputError, InvalidRecordError
 
 
@@ -29,6 +30,13 @@ def test_a_caption_has_a_box_for_each_object_that_it_mentions(clevr_folder: Path
     assert caption.phrases == (Phrase(((0, 10),), (0,)), Phrase(((15, 24),), (1, 2)))
     assert caption.is_referred is None
     assert json.loads(caption.extra or "") == {"kind": "caption", "image_index": 0, "objects": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(("source", "kind"), [("clevr-captions", "caption"), ("clevr-expressions", "refexp")])
+def test_one_kind_of_texts_is_read_by_its_name(clevr_folder: Path, source: str, kind: str) -> None:
+    everything = [record for record in read_clevr(clevr_folder, "val") if record.id.startswith(kind)]
+    assert everything
+    assert list(reader_of(source)(clevr_folder, "val", None)) == everything
 
 
 def test_a_referring_expression_denotes_its_target_only(clevr_folder: Path) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _READERS: MappingProxyType[str, tuple[str, str, dict[str, Any]]] = MappingProxyType(
     {
         "clevr": ("clevr", "read_clevr", {}),
+        "clevr-captions": ("clevr", "read_clevr", {"kinds": ("caption",)}),
+        "clevr-expressions": ("clevr", "read_clevr", {"kinds": ("refexp",)}),
         "clevr-questions": ("clevr", "read_clevr", {"kinds": ("question",)}),
         "clevr-medium": ("clevr", "read_clevr", {"medium": True}),
         "clevr-humans": ("clevr", "read_clevr_humans", {}),
