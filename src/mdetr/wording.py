@@ -34,7 +34,7 @@ _CURVES = {
 }
 _ANSWERS = {"type": "type of the answer", "total": "all answers"}
 _ANSWER_TYPE = re.compile(r"(?<=answer_type=)\w+")
-_COUNT = re.compile(r"(?:^|_)(?:num_[a-z]+|left_out)$")
+_COUNT = re.compile(r"(?:^|_)(?:num_[a-z_]+(?:/\w+)?|left_out)$")
 
 
 def answer_type_in_words(name: str) -> str:

@@ -47,19 +47,54 @@ def test_recall_is_one_if_the_first_box_of_each_phrase_is_correct(predict, capti
         "recall@10": 1.0,
         "upper_bound": 1.0,
         "num_phrases": 2.0,
+        "recall@1/several_boxes": 1.0,
+        "recall@5/several_boxes": 1.0,
+        "recall@10/several_boxes": 1.0,
+        "upper_bound/several_boxes": 1.0,
+        "num_phrases/several_boxes": 1.0,
+        "box_recall/several_boxes": 0.5,
     }
 
 
 def test_a_box_of_other_words_ranks_lower_or_never_counts(predict, caption):
     wrong = [(NOWHERE, "a red cube"), (LEFT, "two blue balls"), (NOWHERE, "two blue balls")]
     recall = score(predict([TEXT], [wrong]), [caption])
-    assert recall == {
+    assert {name: value for name, value in recall.items() if "several" not in name} == {
         "recall@1": 0.0,
         "recall@5": 0.5,
         "recall@10": 0.5,
         "upper_bound": 0.5,
         "num_phrases": 2.0,
     }
+    assert recall["upper_bound/several_boxes"] == recall["box_recall/several_boxes"] == 0.0
+
+
+def test_as_many_boxes_as_a_phrase_has_count_for_its_box_recall(predict, caption):
+    """Of two balls, ANY-BOX asks for one; a third box, or the same box twice, finds no second ball."""
+    found = {
+        1.0: [(LEFT, "a red cube"), (RIGHT, "two blue balls"), (MIDDLE, "two blue balls")],
+        0.5: [(LEFT, "a red cube"), (RIGHT, "two blue balls"), (RIGHT, "two blue balls")],
+    }
+    for recall, boxes in found.items():
+        scores = score(predict([TEXT], [boxes]), [caption])
+        assert scores["recall@1/several_boxes"] == 1.0
+        assert scores["box_recall/several_boxes"] == recall
+    late = [(NOWHERE, "two blue balls"), (RIGHT, "two blue balls"), (MIDDLE, "two blue balls")]
+    assert score(predict([TEXT], [late]), [caption])["box_recall/several_boxes"] == 0.5
+
+
+def test_phrases_of_what_the_image_shows_should_score_higher_than_others(predict, make_record):
+    phrases = (Phrase((CUBE,), (0,)), Phrase((BALLS,), ()))
+    record = make_record(TEXT, boxes=(LEFT,), spans=((CUBE,),), phrases=phrases)
+    of_cube = predict([TEXT], [[(LEFT, "a red cube"), (NOWHERE, None)]])
+    of_balls = predict([TEXT], [[(LEFT, "two blue balls"), (NOWHERE, None)]])
+    of_both = predict([TEXT], [[(LEFT, TEXT), (NOWHERE, None)]])
+    for prediction, area in ((of_cube, 1.0), (of_balls, 0.0), (of_both, 0.5)):
+        scores = score(prediction, [record])
+        assert scores["presence_auc"] == area
+        assert (scores["num_phrases"], scores["num_absent_phrases"]) == (1.0, 1.0)
+    shown = make_record(TEXT, boxes=(LEFT,), spans=((CUBE,),), phrases=phrases[:1])
+    assert "presence_auc" not in score(of_cube, [shown])
 
 
 def test_merged_boxes_must_be_enclosed_by_one_box(predict, caption):
@@ -128,6 +163,8 @@ def test_scores_on_flickr30k_entities_are_those_of_the_released_program(protocol
     assert next(recorded, None) is None
     scores = metric.compute()
     assert scores.pop("num_phrases") == len(np.load(fixtures / "tasks" / "flickr30k.npz")[protocol])
+    several = {name: scores.pop(name) for name in list(scores) if name.endswith("/several_boxes")}
+    assert len(several) == 6
     assert len(scores) == 4 * 8
     for figure, values in expected.items():
         for kind, value in values.items():

@@ -8,21 +8,24 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from mdetr.data.protocol_fields import protocol_fields
 from mdetr.data.record import Phrase, Record
 from mdetr.errors import InvalidInputError
-from mdetr.evaluation.distributed import GroupedRows
+from mdetr.evaluation.distributed import GroupedRows, RecordRows
 from mdetr.evaluation.example_scores import ExampleScore, words_of
 from mdetr.evaluation.metrics.contract import paired
-from mdetr.evaluation.metrics.ranking import enclosing_box, first_hit, recall_at
+from mdetr.evaluation.metrics.ranking import MIN_OVERLAP, enclosing_box, first_hit, recall_at
 from mdetr.processing.coordinates import Spans
 from mdetr.processing.detections import Detections
 from mdetr.processing.prediction import Prediction
 from mdetr.processing.tokens import token_ranges
 
 ALL = "all"  # the group of all phrases
+SEVERAL_BOXES = "several_boxes"  # the group of phrases with more than one box
 GroundingProtocol = Literal["any_box", "merged_boxes"]
 
 _TRUTHS: dict[GroundingProtocol, Callable[[Tensor], Tensor]] = {
@@ -36,6 +39,11 @@ class PhraseGroundingMetric:
 
     Scores the phrases that have a box, of records that do not single out a box (`is_referred` is None), and
     skips all other records. The boxes of a phrase are ranked by the most likely of its tokens.
+
+    Two figures are not in the paper. `box_recall` of phrases with several boxes shows what ANY-BOX hides: the
+    fraction of a phrase's n boxes that are found by its n best boxes. `presence_auc` shows whether a model
+    looks at the image: the probability that the best box of a phrase has a higher score if the image shows
+    what the phrase names than if it does not (phrases of `Record.phrases` without a box); 0.5 is chance.
 
     Source: arXiv 2104.12763, section 4.1 (Flickr30k Entities), with both protocols of its table 3.
     """
@@ -57,6 +65,8 @@ class PhraseGroundingMetric:
             )
         self._truth_of = _TRUTHS[protocol]
         self._ranks = GroupedRows(columns=1)
+        self._box_recalls = RecordRows(columns=1)
+        self._presence = RecordRows(columns=2)  # highest score of a phrase, and whether it has a box
 
     def update(self, predictions: Sequence[Prediction], records: Sequence[Record]) -> list[ExampleScore]:
         """Score a batch.
@@ -75,11 +85,19 @@ class PhraseGroundingMetric:
         for prediction, record in paired(predictions, records):
             # Rank the boxes for each phrase
             ranked, best = [], []
+            presence = []
             for phrase in phrases_of(record):
                 detections = rank_for_phrase(prediction, phrase.spans)
                 ranked.append(torch.from_numpy(detections.boxes_xyxy))
+                presence.append((detections.scores[0], 1.0))
                 words = words_of(record.text, phrase.spans)
                 best.append(replace(detections[0], phrase=words, spans=phrase.spans))
+
+            # Compare their scores with those of what the image does not show
+            for phrase in absent_phrases_of(record):
+                presence.append((rank_for_phrase(prediction, phrase.spans).scores[0], 0.0))
+            if presence:
+                self._presence.add(record, np.array(presence))
 
             # Score them
             ranks = self.score_phrases(record, ranked)
@@ -97,12 +115,19 @@ class PhraseGroundingMetric:
         Returns:
             The rank of each phrase's first correct box (`first_hit`).
         """
-        ranks = []
+        ranks, several, box_recalls = [], [], []
         for boxes, true_boxes in zip(ranked, _true_boxes(record), strict=True):
             ranks.append(first_hit(boxes, self._truth_of(true_boxes)))
+            if len(true_boxes) > 1:
+                several.append(ranks[-1])
+                found = box_iou(boxes[: len(true_boxes)], true_boxes) >= MIN_OVERLAP
+                box_recalls.append(float(found.any(0).float().mean()))
+        self._box_recalls.add(record, np.array(box_recalls)[:, None])
 
-        # Add them to the groups of all phrases and of each phrase's types
+        # Add them to the groups of all phrases, of those with several boxes, and of each phrase's types
         groups: dict[str, list[float]] = {ALL: ranks}
+        if several:
+            groups[SEVERAL_BOXES] = several
         for rank, types in zip(ranks, _types(record), strict=True):
             for name in types:
                 groups.setdefault(name, []).append(rank)
@@ -115,8 +140,9 @@ class PhraseGroundingMetric:
 
         Returns:
             recall@1, @5, @10, and upper_bound, the recall of all boxes; the same with "/TYPE" for each type
-            of phrase, where the data set has types; num_phrases, the number of phrases. Empty where no phrase
-            was scored.
+            of phrase, where the data set has types, and with "/several_boxes"; box_recall/several_boxes;
+            presence_auc, where some phrases name what the image does not show; num_phrases and
+            num_absent_phrases, the numbers of phrases. Empty where no phrase was scored.
         """
         scores: dict[str, float] = {}
         for name, ranks in self._ranks.merged().items():
@@ -128,7 +154,35 @@ class PhraseGroundingMetric:
             scores[f"upper_bound{suffix}"] = float(np.isfinite(ranks).mean())
             if name == ALL:
                 scores["num_phrases"] = float(len(ranks))
+            if name == SEVERAL_BOXES:
+                scores["num_phrases/several_boxes"] = float(len(ranks))
+
+        # Add the figures of phrases with several boxes or none
+        _, box_recalls = self._box_recalls.merged()
+        if len(box_recalls):
+            scores[f"box_recall/{SEVERAL_BOXES}"] = float(box_recalls.mean())
+        _, presence = self._presence.merged()
+        is_present = presence[:, 1] > 0
+        if is_present.any() and not is_present.all():
+            scores["presence_auc"] = _area_under_curve(presence[:, 0], is_present)
+            scores["num_absent_phrases"] = float((~is_present).sum())
         return scores
+
+
+def _area_under_curve(scores: NDArray[np.float32], is_positive: NDArray[np.bool_]) -> float:
+    """Probability that a positive has a higher score than a negative; equal scores count half.
+
+    Args:
+        scores: (n,) scores.
+        is_positive: (n,), of both kinds.
+
+    Returns:
+        The area under the ROC curve.
+    """
+    negative = np.sort(scores[~is_positive])
+    positive = scores[is_positive]
+    lower = np.searchsorted(negative, positive, "left") + np.searchsorted(negative, positive, "right")
+    return float(lower.mean() / (2 * len(negative)))
 
 
 def _true_boxes(record: Record) -> list[Tensor]:
@@ -166,6 +220,20 @@ def phrases_of(record: Record) -> tuple[Phrase, ...]:
         if spans:
             boxes_of.setdefault(spans, []).append(index)
     return tuple(Phrase(spans, tuple(indices)) for spans, indices in boxes_of.items())
+
+
+def absent_phrases_of(record: Record) -> tuple[Phrase, ...]:
+    """Phrases of a caption that name something that the image does not show, and so have no box.
+
+    Args:
+        record: The caption.
+
+    Returns:
+        The phrases, in order; none where the record does not list its phrases.
+    """
+    if record.is_referred is not None or record.phrases is None:
+        return ()
+    return tuple(phrase for phrase in record.phrases if not phrase.box_indices)
 
 
 def rank_for_phrase(prediction: Prediction, spans: Spans) -> Detections:
