@@ -174,6 +174,15 @@ def test_a_tilde_means_the_home_folder(tmp_path: Path, monkeypatch: pytest.Monke
     assert recipe.model.start_from == str(tmp_path / "start")
 
 
+def test_a_model_to_start_from_replaces_the_parts_of_a_new_one() -> None:
+    new = load_recipe("clevr-tiny")
+    assert new.model.backbone_weights is not None and new.model.tokenizer != "roberta"
+    started = load_recipe("clevr-tiny", ["model=runs/clevr-tiny/model"])
+    assert started.model.start_from == "runs/clevr-tiny/model"
+    assert (started.model.backbone_weights, started.model.tokenizer) == (None, "roberta")
+    assert started.model.config == new.model.config
+
+
 def test_averages_suit_runs_of_any_length_except_in_published_experiments() -> None:
     for path in PUBLISHED:
         ema = load_recipe(path).ema

@@ -29,6 +29,8 @@ _LOG = logging.getLogger(__name__)
 FOLDER = Path(__file__).parents[1] / "recipes"
 OLD_NAMES = {"optimiser": "optimizer"}  # of sections; to be removed in version 0.2
 JSON_LINES = ".jsonl"
+_OWN_PARTS = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
+"""Settings of a new model, which a model to start from comes with -> their defaults."""
 
 
 def recipe_names() -> list[str]:
@@ -110,7 +112,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     Args:
         path: A YAML file, or a name of `mdetr recipes`.
         changes: Entries "section.key=value" that replace values of the file; values are YAML. "data=FILE"
-            sets all stores, "model=FOLDER" sets model.start_from.
+            sets all stores, "model=FOLDER" sets model.start_from, whose model comes with its own tokenizer
+            and weights.
 
     Returns:
         The settings.
@@ -315,6 +318,8 @@ def _set_source(content: dict[str, Any], key: str, value: str) -> None:
     content[key] = section
     if key == "model":
         section["start_from"] = value
+        for part in _OWN_PARTS:
+            section.pop(part, None)
         return
     section["train"] = [{"store": value}]
     for entry in validation.values():
@@ -348,8 +353,7 @@ def _check_combinations(recipe: Recipe, where: str) -> None:
         )
 
     # A model to start from has its own parts
-    defaults = {"text_weights": None, "backbone_weights": None, "tokenizer": "roberta"}
-    for name, default in defaults.items():
+    for name, default in _OWN_PARTS.items():
         if recipe.model.start_from is not None and getattr(recipe.model, name) != default:
             raise RecipeError(
                 f"{where}: the model of model.start_from comes with its own; leave out model.{name}."
