@@ -10,7 +10,7 @@ WORKERS ?= 2
 SCENE := src/mdetr/assets/demo/shapes.png
 CAPTION := two purple metal balls and a red cube
 
-.PHONY: help setup demo app docs test lint format lock wheel audit reproducible clean
+.PHONY: help setup demo app docs miniature test lint format lock wheel audit reproducible clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,6 +43,9 @@ app: setup ## open the web page at http://127.0.0.1:7860/
 # NO_MKDOCS_2_WARNING: without the theme's announcement of its successor.
 docs: setup ## build the documentation site into site/, and fail on a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+miniature: setup ## show the paper's claims at a small size, overnight; a single one: make miniature CLAIM=protocols
+	$(BIN)/python -m tools.miniature $(CLAIM)
 
 # Side by side, each with a thread of its own: two threads of one process make a test but little faster.
 test: setup ## run the tests, two at a time; others: make test WORKERS=8 TESTS=tests/cli

@@ -92,6 +92,9 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
             "starts a cluster; tests/labeling/test_engines.py starts one of two machines"
         ),
     },
+    "docs/paper-in-miniature.md": {
+        "make miniature CLAIM=protocols": Instead("draws for minutes; tests/tools runs a claim as a process"),
+    },
     "docs/recipes.md": {
         **{
             f"{_REFCOCO}/refcoco-{split} --split {split} --images train2014": Instead(
