@@ -22,7 +22,6 @@ from accelerate import Accelerator, DistributedType
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from mdetr.checkpoints.bars import without_bars
@@ -36,6 +35,7 @@ from mdetr.training.build import Components, merge_lora
 from mdetr.training.checkpoints import Checkpointer, RunState
 from mdetr.training.datasets import EpochSampler, ShapeGroupedSampler
 from mdetr.training.ema import EmaSettings, ExponentialMovingAverage, whole_state, whole_tensor
+from mdetr.training.loader import make_loader, start_epoch
 from mdetr.training.optimization import (
     EarlyStopper,
     EarlyStopping,
@@ -143,19 +143,14 @@ class TrainingLoop:
             optimizer.batch_size, run.gradient_accumulation, accelerator.num_processes
         )
         broken = BrokenExamples(folder / BROKEN_FILE)
-        loader = DataLoader(
+        loader = make_loader(
             SkippingDataset(self.dataset, broken, components.check),
-            self.batch_size,
-            sampler=sampler,
-            collate_fn=components.collator,
-            num_workers=run.workers,
-            persistent_workers=run.workers > 0,
+            sampler,
+            components.collator,
+            batch_size=optimizer.batch_size,
+            batch_per_process=self.batch_size,
+            workers=run.workers,
             pin_memory=accelerator.device.type == "cuda",
-            # Drop an incomplete batch, unless it is the only one
-            drop_last=len(self.dataset) >= optimizer.batch_size,
-            # Draw the seed of an epoch from a separate generator: a resumed run iterates once more than one
-            # that was not stopped, and must leave the global generator in the same state
-            generator=torch.Generator(),
         )
 
         # Prepare the model and its optimizer
@@ -304,17 +299,12 @@ class TrainingLoop:
         """Iterate over the parts of each step's batch until the last step."""
         parts = self.settings.gradient_accumulation
         while self.state.step < self.total_steps:
-            # Start an epoch; Accelerate's loader sets the epoch only of samplers that it finds
+            # Start an epoch, and skip the batches of a resumed one
             epoch, done = divmod(self.state.step, self.steps_per_epoch)
-            for part in (self.dataset, self.sampler, self.loader):
-                part.set_epoch(epoch)
-
-            # Skip the batches of a resumed epoch
-            if isinstance(self.sampler, ShapeGroupedSampler):
-                self.sampler.skip(done * self.optimizer_settings.batch_size)
-            loader = self.loader
-            if done:
-                loader = self.accelerator.skip_first_batches(loader, done * parts)
+            self.dataset.set_epoch(epoch)
+            loader = start_epoch(
+                self.loader, self.sampler, epoch, done * parts, done * self.optimizer_settings.batch_size
+            )
 
             # Iterate over the others
             batches = iter(loader)

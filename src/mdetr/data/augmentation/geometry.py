@@ -30,7 +30,10 @@ def resize(image: Tensor, records: Records, size: Size) -> tuple[Tensor, Records
         return image, records
     height, width = size
     x_scale, y_scale = width / old_width, height / old_height
-    resized = tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
+    if image.is_meta:  # only the shape is needed, and torch takes longer to derive it
+        resized = image.new_empty((len(image), height, width))
+    else:
+        resized = tv.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
 
     # Scale the boxes, whose rounding errors must not exceed the image
     moved: list[Record] = []
