@@ -121,6 +121,10 @@ EXCEPTIONS: dict[str, dict[str, Instead]] = {
         "torchrun --nproc-per-node 8 -m mdetr train RECIPE": Instead(
             "starts eight processes; tests/training/test_distributed.py starts two"
         ),
+        "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 "
+        "-m mdetr train RECIPE": Instead(
+            "starts processes on two nodes; tests/training/test_two_nodes.py starts both on one"
+        ),
     },
     "docs/serve.md": {
         "pip install 'mdetr[serve]'": Instead("changes the environment"),
