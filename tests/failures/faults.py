@@ -12,8 +12,10 @@ from tests.processes import Process
 
 FAULTY = Path(__file__).with_name("faulty.py")
 
-Action = Literal["none", "kill", "cut", "full", "clock"]
-"""What happens: nothing, SIGKILL, SIGXFSZ in the middle of a write, a full disk, a clock that is set back."""
+Action = Literal["none", "kill", "cut", "full", "clock", "slow"]
+"""What happens: nothing, SIGKILL, SIGXFSZ in the middle of a write, a full disk, a clock that is set back, a
+disk that is slow from then on.
+"""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A moment is an event of the file system below a folder, such as the second time that `ema.safetensors` is
 renamed; Python reports these events to its audit hooks. The process is killed just before it, or the disk is
-full from then on, or the clock jumps back.
+full or slow from then on, or the clock jumps back.
 
 Usage: faulty.py FAULT COMMAND..., where FAULT is JSON; see `tests.failures.faults.Fault`.
 """
@@ -21,6 +21,7 @@ from typing import Any
 
 # Number of paths among the arguments of each event
 EVENTS = {"open": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.link": 2}
+_SLOW = 0.05  # seconds that each event takes on a slow disk
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}")
 _EVENT_FILE = re.compile(r"(events\.out\.tfevents)\S*")  # its name has the time
@@ -34,6 +35,7 @@ class Faults:
         self.folder = os.path.realpath(fault["folder"])
         self.moment, self.action, self.limit = fault["moment"], fault["action"], fault["limit"]
         self.counts: dict[str, int] = {}
+        self.delay = 0.0  # seconds
         self.log = os.open(fault["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND) if fault["log"] else None
         self.process = os.getpid()
 
@@ -50,6 +52,7 @@ class Faults:
         if name == self.moment:
             self.moment = None
             self._happen()
+        time.sleep(self.delay)
 
     def _name(self, event: str, arguments: tuple[Any, ...]) -> str | None:
         """Name an event below the folder, with what changes from run to run left out; None for any other."""
@@ -74,6 +77,8 @@ class Faults:
         elif self.action == "clock":
             real = time.time
             time.time = lambda: real() - 40 * 24 * 3600
+        elif self.action == "slow":
+            self.delay = _SLOW
         else:
             # The kernel writes no file beyond the limit: an error, or the end in the middle of the write
             if self.action == "cut":

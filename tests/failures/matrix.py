@@ -16,6 +16,7 @@ from tests.failures.scenarios import Scenario, half_written, result_of
 
 WHOLE = "the same result"
 _SIGNALS = {"kill": -signal.SIGKILL, "cut": -signal.SIGXFSZ}
+_HARMLESS: tuple[Action, ...] = ("clock", "slow")  # the command ends as without them
 _CUT_AT = 1000  # bytes
 _ROOM = re.compile(r"(make|free|free some|make some) (room|space)")
 
@@ -53,7 +54,7 @@ def outcome_of(fault: Fault, unbroken: Unbroken, base: Path) -> str:
     """
     folder, command = _prepare(unbroken.scenario, base)
     ended = run(fault, folder, *command)
-    if fault.action == "clock":
+    if fault.action in _HARMLESS:
         return _compare(unbroken, folder) if ended.code == 0 else f"ended with {ended.messages[-500:]}"
     if fault.action == "full":
         problem = _problem_of_full_disk(ended.code, ended.messages, ended.sentence, folder)
@@ -136,8 +137,9 @@ def faults_of(unbroken: Unbroken, actions: Sequence[Action], every: bool) -> Ite
             yield Fault("cut", moment, _CUT_AT)
         if writes and "full" in actions and "tfevents" not in moment:
             yield Fault("full", moment, 1)
-    if "clock" in actions:
-        yield Fault("clock", moments[len(moments) // 2])
+    for action in _HARMLESS:
+        if action in actions:
+            yield Fault(action, moments[len(moments) // 2])
 
 
 def random_moments(unbroken: Unbroken, count: int, seed: int) -> list[float]:

@@ -1,4 +1,4 @@
-"""Commands that are killed, meet a full disk or a clock that is set back, and continue to the same result.
+"""Commands that are killed, meet a full or slow disk or a clock that is set back, and give the same result.
 
 `python -m tests.failures` tries all kinds of moments; these have gone wrong, or matter most.
 """
@@ -30,6 +30,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault("kill", "rename run/.model.new -> run/model #1"),
         Fault("full", "write run/.TEMPORARY.html #1", 1),
         Fault("clock", "write run/.checkpoint-2.new/complete #1"),
+        Fault("slow", "write run/.checkpoint-2.new/complete #1"),
     ),
     "train, keeping the best model": (Fault("kill", "rename run/.model.new -> run/model #2"),),
     "data import": (
