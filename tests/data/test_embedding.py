@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mdetr.data import store as store_module
 from mdetr.data.embedding import embed_image_files
 from mdetr.data.record import Record
 from mdetr.data.store import Store, write_store
@@ -39,6 +40,17 @@ def test_a_store_with_embedded_images_needs_no_other_file(records: list[Record],
     store = Store.open(tmp_path / "store")
     assert store[2].image == raw
     assert torch.equal(store.load_image(store[0]), torch.full((3, 20, 30), 10, dtype=torch.uint8))
+
+
+def test_many_bytes_of_images_are_divided_among_files(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (tmp_path / "pictures" / "a.png").stat().st_size
+    monkeypatch.setattr(store_module, "_BYTES_PER_SHARD", size + 1)
+    embedded = embed_image_files(records, tmp_path / "pictures")
+    store = write_store(tmp_path / "store", embedded, None, rows_per_group=1)
+    assert store.num_shards == 2  # the first two together are more than one image
+    assert [record.id for record in store] == ["0", "1", "2"]
 
 
 def test_such_a_store_streams(records: list[Record], tmp_path: Path) -> None:

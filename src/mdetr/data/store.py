@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 ROWS_PER_GROUP = 256
 ROWS_PER_SHARD = 256 * 1024
 _BYTES_PER_GROUP = 4 << 20  # of embedded images: a random read decodes a whole row group
+_BYTES_PER_SHARD = 1 << 30  # of embedded images: many processes share a store by its files
 _CACHED_GROUPS = 16
 _NAMES = ["source", "split", "id", "image_id"]
 
@@ -291,7 +292,7 @@ def write_store(
         overwrite: Whether to replace a store that already exists at `path`.
         on_bad: Called with the error of each record that breaks a rule, which is left out; None to raise it.
         rows_per_group: Number of rows that a random read decodes at once.
-        rows_per_shard: Number of rows per file.
+        rows_per_shard: Number of rows per file; with embedded images, a file ends after 1 GiB of them.
 
     Returns:
         The new store.
@@ -418,7 +419,7 @@ def _batch(records: Iterable[Record], rows_per_group: int) -> Iterator[list[Reco
     embedded = 0
     for record in records:
         group.append(record)
-        embedded += len(record.image) if isinstance(record.image, bytes) else 0
+        embedded += _embedded_bytes(record)
         if len(group) == rows_per_group or embedded >= _BYTES_PER_GROUP:
             yield group
             group, embedded = [], 0
@@ -426,19 +427,24 @@ def _batch(records: Iterable[Record], rows_per_group: int) -> Iterator[list[Reco
         yield group
 
 
+def _embedded_bytes(record: Record) -> int:
+    return len(record.image) if isinstance(record.image, bytes) else 0
+
+
 def _write_shards(folder: Path, groups: Iterable[list[Record]], rows_per_shard: int) -> None:
     """Write each group as one row group."""
-    shards = rows_in_shard = 0
+    shards = rows_in_shard = embedded = 0
     writer: pq.ParquetWriter | None = None
     try:
         for group in groups:
-            if writer is None or rows_in_shard >= rows_per_shard:
+            if writer is None or rows_in_shard >= rows_per_shard or embedded >= _BYTES_PER_SHARD:
                 if writer is not None:
                     writer.close()
                 writer = pq.ParquetWriter(folder / f"data-{shards:05d}.parquet", SCHEMA, compression="zstd")
-                shards, rows_in_shard = shards + 1, 0
+                shards, rows_in_shard, embedded = shards + 1, 0, 0
             writer.write_table(pa.Table.from_pylist([to_row(record) for record in group], schema=SCHEMA))
             rows_in_shard += len(group)
+            embedded += sum(map(_embedded_bytes, group))
     finally:
         if writer is not None:
             writer.close()
