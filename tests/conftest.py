@@ -7,6 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ settings.register_profile(
 settings.load_profile("suite")
 
 pytest_plugins = ["tests.browser", "tests.small_training"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled graphs out of the user's cache, also in other processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MDETR_HOME" not in os.environ:
+            patch.setenv("MDETR_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -229,7 +229,7 @@ def test_results(published: Published) -> None:
 
 def _assert_ranked(published: Published, boxes: list[torch.Tensor], pixels: float) -> None:
     """The ten best boxes of each phrase, in order."""
-    texts = tokenized_texts(published.processor.tokenize(captions()), captions())
+    texts = tokenized_texts(published.processor.tokenize(captions()).encodings, captions())
     probabilities = published.output.logits.detach().softmax(-1)
     spans = json.loads((FOLDER / "inputs.json").read_text())["targets"]
     asked = [(row, phrase) for row, target in enumerate(spans) for phrase in target["spans"]]

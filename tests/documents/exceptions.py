@@ -17,7 +17,7 @@ _LARGE = "mdetr train finetune --set data=mine.jsonl --set model=pretrained-r101
 _GERMAN = "mdetr train finetune --set data=shapes/german.jsonl --set model=clevr-tiny"
 _LABEL = "mdetr label photos labels --classes 'cat, dog, person, bicycle'"
 _WITHOUT_TORCH = (
-    "pip install numpy httpx jaxtyping matplotlib pillow regex rich 'transformers>=5.17' typer openvino"
+    "pip install numpy httpx huggingface-hub jaxtyping matplotlib pillow regex rich tokenizers typer openvino"
 )
 _SERVES = "serves until it is stopped; tests/app starts the page"
 _SERVES_HTTP = "serves until it is stopped; tests/server starts the server"

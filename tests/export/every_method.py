@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mdetr import Mdetr
+from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.results import Result
 
 
@@ -40,3 +41,8 @@ def summary_of(model: Mdetr, picture: str) -> dict[str, Any]:
             "answer": getattr(result, "answer", None),
         }
     return summary
+
+
+def ground_in_this_process(model: Mdetr, image: EncodedImage, text: str) -> dict[str, Any]:
+    """The result of a model and of an encoded image that come from another process."""
+    return model.ground(image, text, threshold=0).to_dict()

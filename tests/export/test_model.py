@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import pickle
 import shutil
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from threading import Thread
 
@@ -15,11 +18,13 @@ from torch import Tensor
 
 from mdetr import Mdetr
 from mdetr.errors import CheckpointError, InvalidInputError, MissingDependencyError
+from mdetr.export.layout import ExportInfo
 from mdetr.export.model import ExportedModel, load_exported
 from mdetr.inference.results import Result
 from mdetr.model.interface import MdetrOutput
 from mdetr.model.tensors import to_array
 from tests.export.conftest import Exported, Original
+from tests.export.every_method import ground_in_this_process
 
 FORMATS = ("onnx", "openvino")
 
@@ -173,7 +178,7 @@ def test_an_exported_model_describes_itself_and_stays_on_the_cpu(exported: Expor
 
 @pytest.mark.parametrize(
     ("export_format", "file"),
-    [("onnx", "fusion.onnx"), ("openvino", "fusion.xml"), ("openvino", "image.bin")],
+    [("onnx", "fusion.onnx"), ("openvino", "fusion.xml"), ("openvino", "fusion.bin")],
 )
 def test_a_cut_or_missing_graph_is_an_error(
     export_format: str, file: str, exported: Exported, tmp_path: Path
@@ -185,8 +190,38 @@ def test_a_cut_or_missing_graph_is_an_error(
     with pytest.raises(CheckpointError, match=r"is damaged \(.*\); export the model again"):
         load_exported(folder)
     (folder / file).unlink()
-    with pytest.raises(CheckpointError, match="export the model again"):
+    with pytest.raises(CheckpointError, match=f"There is no file .*{file}; export the model again"):
         load_exported(folder)
+
+
+@pytest.mark.parametrize("export_format", FORMATS)
+def test_a_model_and_its_images_can_be_pickled(
+    export_format: str, exported: Exported, images: list[Path]
+) -> None:
+    model = Mdetr.from_pretrained(exported(export_format, "fp32"))
+    encoded = model.encode_image(images[0])
+    expected = model.ground(encoded, "a <mask> ball", threshold=0).to_dict()
+    copied, image = pickle.loads(pickle.dumps((model, encoded)))
+    for one, other in ((copied, image), (copied, encoded), (model, image)):
+        assert one.ground(other, "a <mask> ball", threshold=0).to_dict() == expected
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        future = pool.submit(ground_in_this_process, model, encoded, "a <mask> ball")
+        assert future.result() == expected
+    another = Mdetr.from_pretrained(exported(export_format, "fp16"))
+    with pytest.raises(InvalidInputError, match="was encoded by another model"):
+        another.ground(encoded, "a ball")
+
+
+@pytest.mark.parametrize("export_format", FORMATS)
+def test_a_folder_without_a_fingerprint_gets_that_of_its_graphs(
+    export_format: str, exported: Exported, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(exported(export_format, "fp32"), folder)
+    fields = json.loads((folder / "export.json").read_text())
+    expected = fields.pop("fingerprint")
+    (folder / "export.json").write_text(json.dumps(fields))
+    assert ExportInfo.read(folder).fingerprint == expected
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"format": "tflite"}'])

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -65,6 +66,40 @@ from mdetr import Mdetr
 
 folder, picture, caption = arguments
 print(json.dumps(Mdetr.from_pretrained(folder).ground(picture, caption).to_dict()))
+"""
+)
+IMPORTED = """
+import sys
+from mdetr import Mdetr
+from mdetr.cli.main import main
+
+tests, folder, picture, found = sys.argv[1:]
+assert main(["ground", picture, "a red ball", "--threshold", "0", "--model", folder, "--json", found]) == 0
+sys.path.append(tests)
+from every_method import summary_of
+
+summary_of(Mdetr.from_pretrained(folder), picture)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+SLOW_PACKAGES = {"torch", "torchvision", "transformers", "timm", "accelerate", "datasets", "pyarrow", "scipy"}
+PROCESSOR = (
+    WITHOUT
+    + """
+from mdetr import MdetrProcessor
+from mdetr.errors import MissingDependencyError
+
+folder, picture = arguments
+processor = MdetrProcessor.from_pretrained(folder)
+print(*processor(images=picture, text="a ball", return_tensors="np"))
+for call in (
+    lambda: processor(images=picture, text="a ball"),
+    lambda: processor.tokenize(["a ball"]),
+    lambda: processor.image_processor(picture),
+):
+    try:
+        call()
+    except MissingDependencyError as error:
+        print(error)
 """
 )
 SERVER = WITHOUT + "import mdetr.server.serving, mdetr.server.worker, mdetr.server.predictor"
@@ -138,6 +173,24 @@ def test_every_method_gives_the_results_of_torch(
             )
 
 
+@pytest.mark.parametrize("export_format", ["onnx", "openvino"])
+def test_what_an_exported_model_does_not_need_is_not_imported(
+    export_format: str, exported: Exported, images: list[Path], tmp_path: Path
+) -> None:
+    folder = exported(export_format, "fp32")
+    line = [sys.executable, "-c", IMPORTED, Path(__file__).parent, folder, images[0], tmp_path / "found.json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {
+        "mdetr",
+        "numpy",
+        "tokenizers",
+        "onnxruntime" if export_format == "onnx" else "openvino",
+    } <= imported
+    assert not SLOW_PACKAGES & imported
+
+
 def test_the_bundled_model_grounds_the_demo_and_the_command_draws_it(tmp_path: Path) -> None:
     folder = tmp_path / "exported"
     model, processor = load("clevr-tiny")
@@ -161,6 +214,14 @@ def test_the_bundled_model_grounds_the_demo_and_the_command_draws_it(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert picture.stat().st_size
     assert json.loads(results.read_text())["groundings"] == got["groundings"]
+
+
+def test_the_processor_of_transformers_says_what_its_tensors_need(tiny_model_folder: Path) -> None:
+    done = run(PROCESSOR, tiny_model_folder, DEMO, more=("transformers",))
+    assert done.returncode == 0, done.stderr
+    names, *messages = done.stdout.splitlines()
+    assert names == "pixel_values pixel_mask input_ids attention_mask"
+    assert len(messages) == 3 and all(NEEDS_TORCH in message for message in messages)
 
 
 def test_a_folder_is_labeled_without_torch(exported: Exported, images: list[Path], tmp_path: Path) -> None:
@@ -207,7 +268,9 @@ def test_what_needs_torch_says_so_in_a_sentence(
 
 def test_the_listed_packages_are_dependencies_with_the_same_versions() -> None:
     listed = {canonicalize_name(package.name): package.specifier for package in listed_packages()}
-    own = {canonicalize_name(r.name): r.specifier for r in map(Requirement, requires("mdetr") or ())}
-    assert "torch" not in listed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    every = [*project["dependencies"], *project["optional-dependencies"]["openvino"]]
+    own = {canonicalize_name(r.name): r.specifier for r in map(Requirement, every)}
+    assert not {"torch", "transformers"} & set(listed)
     for name, specifier in listed.items():
         assert name in own and (not str(specifier) or specifier == own[name]), name

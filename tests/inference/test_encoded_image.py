@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mdetr import Mdetr
 from mdetr.errors import InvalidInputError
@@ -54,12 +57,44 @@ def test_every_task_gives_the_same_for_an_encoded_image_and_runs_the_backbone_on
 
 
 def test_an_image_encoded_by_another_model_is_refused(scenes: Mdetr) -> None:
-    encoded = Mdetr.from_pretrained("clevr-tiny").encode_image(SCENE)
+    other = Mdetr.from_pretrained("clevr-tiny")
+    with torch.no_grad():
+        other.model.get_parameter("input_projection.bias").add_(1)
+    encoded = other.encode_image(SCENE)
     for method in (scenes.ground, scenes.refer, scenes.answer):
         with pytest.raises(InvalidInputError, match="was encoded by another model"):
             method(encoded, TEXT)
     with pytest.raises(InvalidInputError, match="was encoded by another model"):
         scenes.detect(encoded, ["cube"])
+    with pytest.raises(InvalidInputError, match="was encoded by another model"):
+        list(scenes.ground_batch([encoded], [TEXT]))
+
+
+def test_copies_of_an_image_and_of_its_model_fit_together(scenes: Mdetr) -> None:
+    encoded = scenes.encode_image(SCENE)
+    expected = scenes.ground(encoded, TEXT)
+    assert _same(scenes.ground(pickle.loads(pickle.dumps(encoded)), TEXT), expected)
+    for copied in (Mdetr.from_pretrained("clevr-tiny"), pickle.loads(pickle.dumps(scenes)), deepcopy(scenes)):
+        assert _same(copied.ground(deepcopy(encoded), TEXT), expected)
+        assert _same(scenes.ground(copied.encode_image(SCENE), TEXT), expected)
+    assert pickle.loads(pickle.dumps(expected)).to_dict() == expected.to_dict()
+
+
+def test_another_number_type_is_another_model(scenes: Mdetr) -> None:
+    half = Mdetr.from_pretrained("clevr-tiny", dtype=torch.bfloat16)
+    with pytest.raises(InvalidInputError, match="was encoded by another model"):
+        half.ground(scenes.encode_image(SCENE), TEXT)
+
+
+def test_the_channels_of_an_encoded_image_are_not_reordered(scenes: Mdetr) -> None:
+    encoded = scenes.encode_image(SCENE)
+    for call in (
+        lambda: scenes.ground(encoded, TEXT, channel_order="bgr"),
+        lambda: scenes.detect(encoded, ["cube"], channel_order="bgr"),
+        lambda: list(scenes.ground_batch([encoded], [TEXT], channel_order="bgr")),
+    ):
+        with pytest.raises(InvalidInputError, match="encoded already; give it to encode_image"):
+            call()
 
 
 def test_several_images_are_not_encoded_as_one(scenes: Mdetr) -> None:

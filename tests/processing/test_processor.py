@@ -503,7 +503,7 @@ def test_texts_are_read_back_from_their_tokens_with_the_characters_of_each(
     encoding = processor.tokenize([text, "a much longer text, so that the other is padded, and padded again"])
     read, made = (
         read_back(processor.tokenizer, encoding["input_ids"])[0],
-        tokenized_texts(encoding, [text, ""])[0],
+        tokenized_texts(encoding.encodings, [text, ""])[0],
     )
     assert read.text == text
     assert len(read.token_spans) == len(made.token_spans) == encoding["input_ids"].shape[1]

@@ -35,7 +35,7 @@ from tests.properties.strategies import boxes_within, records, texts_with_spans,
 
 
 def _tokenized(tokenizer: PreTrainedTokenizerFast, text: str) -> TokenizedText:
-    return tokenized_texts(tokenizer([text]), [text])[0]
+    return tokenized_texts(tokenizer([text]).encodings, [text])[0]
 
 
 @given(case=texts_with_spans(3))

@@ -9,6 +9,7 @@ from threading import RLock
 from mdetr.checkpoints.abilities import supported_tasks
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError
+from mdetr.inference.detector import config_fields
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.inference.grounder import Mdetr
 from mdetr.inference.image_cache import EncodedImageCache, ImageKey
@@ -64,7 +65,7 @@ class CachedPredictor:
 
     def tasks(self, name: str) -> tuple[Task, ...]:
         """List the tasks that a model has the heads for."""
-        return supported_tasks(self.load(name).model.config.to_dict())
+        return supported_tasks(config_fields(self.load(name).model))
 
     def predict(self, name: str, image: Path, query: Query) -> Result:
         """Predict candidates with any score, so that a threshold can be applied later.

@@ -9,6 +9,7 @@ import typer
 
 from mdetr.cli.options import GROUNDING_MODEL, Device, ModelName
 from mdetr.errors import MissingDependencyError
+from mdetr.extras import install_command
 
 
 def app(
@@ -39,7 +40,7 @@ def app(
     """
     if find_spec("gradio") is None:
         raise MissingDependencyError(
-            "The page needs the package gradio; install it with `pip install 'mdetr[app]'`."
+            f"The page needs the package gradio; install it with {install_command('app')}."
         )
     from mdetr.app.handlers import PageConfig
     from mdetr.app.server import serve

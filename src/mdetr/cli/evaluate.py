@@ -268,18 +268,20 @@ def _load(model: _Model) -> tuple[Any, Any, Evaluate]:
     """
     from mdetr.baselines.detectors import evaluate_baseline, is_baseline, load_baseline
     from mdetr.checkpoints.finding import find_model, is_exported
+    from mdetr.checkpoints.loading import load_processor
     from mdetr.evaluation.evaluator import evaluate
     from mdetr.inference.grounder import Mdetr
 
     if is_baseline(model.name):
         if model.dtype != Precision.FLOAT32:
             raise InvalidInputError(f"The baseline in {model.name} runs in float32 only; leave out --dtype.")
-        baseline, processor = load_baseline(model.name)
-        return baseline.to(model.device), processor, evaluate_baseline
+        baseline, image_processor = load_baseline(model.name)
+        return baseline.to(model.device), image_processor, evaluate_baseline
     folder = find_model(model.name)
     device = None if is_exported(folder) else model.device  # exported ones stay on the CPU
     loaded = Mdetr.from_pretrained(folder, device, model.dtype.value)
-    return loaded.model, loaded.processor, evaluate
+    processor, _ = load_processor(folder)  # an exported model's own makes no batches
+    return loaded.model, processor, evaluate
 
 
 def _with_table(

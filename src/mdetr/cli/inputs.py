@@ -72,7 +72,7 @@ def check_is_no_image(text: str) -> None:
     """
     from mdetr.visualization.picture_files import is_picture_name
 
-    if is_picture_name(Path(text)) and os.path.isfile(text):
+    if os.path.isfile(text) and is_picture_name(Path(text)):
         raise InvalidInputError(f"The last argument should be a text, but {text} is an image; add the text.")
 
 

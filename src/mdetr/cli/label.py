@@ -315,7 +315,13 @@ def _model_address(model: str) -> str:
 
 def _default_threshold(model: str) -> float:
     """Read the default threshold of a model from its processor's configuration."""
-    from mdetr.checkpoints.finding import find_model
+    from mdetr.checkpoints.finding import find_model, is_exported
+
+    folder = find_model(model)
+    if is_exported(folder):
+        from mdetr.export.processor import ExportedProcessor
+
+        return ExportedProcessor(folder).default_threshold
     from mdetr.processing.processor import MdetrProcessor
 
-    return float(MdetrProcessor.from_pretrained(find_model(model)).default_threshold)
+    return float(MdetrProcessor.from_pretrained(folder).default_threshold)

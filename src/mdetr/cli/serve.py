@@ -10,6 +10,7 @@ import typer
 
 from mdetr.cli.options import GROUNDING_MODEL, Device, ModelName
 from mdetr.errors import MissingDependencyError
+from mdetr.extras import install_command
 
 
 def serve(
@@ -58,7 +59,7 @@ def serve(
     """
     if find_spec("litserve") is None:
         raise MissingDependencyError(
-            "The server needs the package litserve; install it with `pip install 'mdetr[serve]'`."
+            f"The server needs the package litserve; install it with {install_command('serve')}."
         )
     from mdetr.server.config import Limits, ServerConfig, find_label_studio, read_token
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mdetr.export.model import GraphRunner
+from mdetr.export.model import ExportedOutput, GraphRunner
 from mdetr.export.quantization import Calibration, CalibrationInputs
-from mdetr.model.interface import MdetrOutput
 from mdetr.processing.boxes import pairwise_iou
 from mdetr.processing.detections import Detections
 from mdetr.processing.processor import MdetrProcessor
@@ -71,7 +70,7 @@ def _detect(inputs: CalibrationInputs, runner: GraphRunner, index: int) -> list[
     """Ground the texts of an example in its image."""
     outputs = runner.run("fusion", inputs.fusion(index))
     arrays: dict[str, Any] = {name: outputs[name] for name in ("logits", "pred_boxes")}
-    output = MdetrOutput(**arrays)
+    output = ExportedOutput(**arrays)
     texts = inputs.processor.tokenize_each(inputs.texts(index))
     return inputs.processor.post_process_grounding(output, texts, [_SIZE] * len(texts))
 

@@ -19,6 +19,7 @@ from mdetr.export.layout import (
     ExportPrecision,
     check_export,
     graph_file,
+    graphs_fingerprint,
 )
 from mdetr.export.model import graph_runner
 from mdetr.export.onnx import to_onnx, with_folded_norms, with_halved_weights
@@ -132,7 +133,8 @@ def write_export(
         # Write what describes the graphs last
         model.config.save_pretrained(temporary)
         processor.save_pretrained(temporary)
-        info = ExportInfo(export_format, precision, model.num_parameters(), version("mdetr"))
+        checksum = graphs_fingerprint(temporary, export_format)
+        info = ExportInfo(export_format, precision, model.num_parameters(), version("mdetr"), checksum)
         info.write(temporary)
         (temporary / "README.md").write_text(_readme(info, model, folder.name, agreement), encoding="utf-8")
         if folder.is_dir():

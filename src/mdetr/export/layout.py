@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from mdetr.checkpoints.finding import EXPORT_FILE
 from mdetr.errors import CheckpointError, InvalidInputError, MissingDependencyError
+from mdetr.extras import install_command
 from mdetr.files import read_json_object
 
 GRAPH_NAMES = ("image", "text", "fusion")
@@ -49,12 +51,14 @@ class ExportInfo:
         precision: The precision of their weights.
         num_parameters: Number of parameters of the model.
         version: Version of mdetr that exported it.
+        fingerprint: Checksum of the graphs.
     """
 
     format: ExportFormat
     precision: ExportPrecision
     num_parameters: int
     version: str
+    fingerprint: str
 
     def write(self, folder: Path) -> None:
         """Write `export.json` into a folder."""
@@ -63,6 +67,7 @@ class ExportInfo:
             "precision": self.precision.value,
             "num_parameters": self.num_parameters,
             "mdetr_version": self.version,
+            "fingerprint": self.fingerprint,
             "graphs": {name: graph_file(folder, name, self.format).name for name in GRAPH_NAMES},
         }
         (folder / EXPORT_FILE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
@@ -83,11 +88,14 @@ class ExportInfo:
         file = folder / EXPORT_FILE
         try:
             fields = read_json_object(file)
+            export_format = ExportFormat(fields["format"])
             return cls(
-                ExportFormat(fields["format"]),
+                export_format,
                 ExportPrecision(fields["precision"]),
                 int(fields["num_parameters"]),
                 str(fields["mdetr_version"]),
+                # Folders of earlier versions have none
+                str(fields.get("fingerprint") or graphs_fingerprint(folder, export_format)),
             )
         except KeyError as error:
             raise CheckpointError(f"{file} is damaged (it has no {error}); export the model again.") from None
@@ -98,6 +106,48 @@ class ExportInfo:
 def graph_file(folder: Path, graph: str, export_format: ExportFormat) -> Path:
     """Return the file of a graph; that of OpenVINO has its weights in a .bin file beside it."""
     return folder / f"{graph}.{'onnx' if export_format is ExportFormat.ONNX else 'xml'}"
+
+
+def graph_files(folder: Path, export_format: ExportFormat) -> list[Path]:
+    """List the files of all graphs, with those of their weights."""
+    files = [graph_file(folder, graph, export_format) for graph in GRAPH_NAMES]
+    if export_format is ExportFormat.OPENVINO:
+        files += [file.with_suffix(".bin") for file in files]
+    return files
+
+
+def graphs_fingerprint(folder: Path, export_format: ExportFormat) -> str:
+    """Compute the SHA-256 checksum of all graphs of an exported model.
+
+    Args:
+        folder: Folder of the exported model.
+        export_format: Format of the graphs.
+
+    Returns:
+        Hexadecimal digits.
+
+    Raises:
+        CheckpointError: A file is missing.
+    """
+    digest = hashlib.sha256()
+    for file in graph_files(folder, export_format):
+        check_exists(file)
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_exists(file: Path) -> None:
+    """Check that a file of an exported model exists.
+
+    Args:
+        file: The file.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"There is no file {file}; export the model again.")
 
 
 def check_inputs(file: Path, graph: str, names: Collection[str]) -> None:
@@ -168,5 +218,5 @@ def import_library(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError:
         raise MissingDependencyError(
-            f"This needs the package {name}; install it with `pip install 'mdetr[{extra}]'`."
+            f"This needs the package {name}; install it with {install_command(extra)}."
         ) from None

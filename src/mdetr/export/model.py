@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from mdetr.checkpoints.abilities import read_config
 from mdetr.errors import CheckpointError, first_line
 from mdetr.export.layout import ANSWER_PREFIX, FINE_MAP_PREFIX, ExportFormat, ExportInfo
 from mdetr.export.onnx import OnnxGraphs
 from mdetr.export.openvino import OpenVinoGraphs
-from mdetr.model.config import MdetrConfig
+from mdetr.export.processor import ExportedProcessor
 from mdetr.model.features import ImageFeatures, TextFeatures
-from mdetr.model.interface import MdetrOutput
 from mdetr.model.tensors import Tensor, to_array
-from mdetr.processing.processor import MdetrProcessor
+
+if TYPE_CHECKING:
+    from mdetr.model.config import MdetrConfig
 
 Values = Tensor | NDArray[Any]
 """An array, or a tensor in its place."""
 
-# Errors of transformers and tokenizers for files that are damaged
+# Errors of transformers for a configuration that is damaged
 _DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+
+
+@dataclass
+class ExportedOutput:
+    """Output of an exported model; the fields are those of `MdetrOutput`, as arrays.
+
+    Attributes:
+        logits: (B, Q, 256) over token positions; the last position is "no object".
+        pred_boxes: (B, Q, 4) float32, center x, center y, width, height, relative to each unpadded image.
+        query_embeddings: (B, Q, 64), unit length.
+        token_embeddings: (B, L, 64), unit length.
+        referred_logits: (B, Q), whether the text as a whole refers to the box.
+        answer_logits: Name of each answer head -> (B, n).
+        pred_masks: (B, Q, h, w) logits.
+        input_ids: (B, L) int64, the tokens as given.
+    """
+
+    logits: Float[Tensor, "batch queries positions"] | None = None
+    pred_boxes: Float[Tensor, "batch queries 4"] | None = None
+    query_embeddings: Float[Tensor, "batch queries aligned"] | None = None
+    token_embeddings: Float[Tensor, "batch tokens aligned"] | None = None
+    referred_logits: Float[Tensor, "batch queries"] | None = None
+    answer_logits: dict[str, Float[Tensor, "batch _"]] | None = None
+    pred_masks: Float[Tensor, "batch queries mask_height mask_width"] | None = None
+    input_ids: Int[Tensor, "batch tokens"] | None = None
 
 
 class GraphRunner(Protocol):
@@ -34,12 +64,13 @@ class GraphRunner(Protocol):
         ...
 
 
-def graph_runner(folder: Path, export_format: ExportFormat) -> GraphRunner:
+def graph_runner(folder: Path, export_format: ExportFormat, fingerprint: str | None = None) -> GraphRunner:
     """Load the graphs in a folder.
 
     Args:
         folder: The folder.
         export_format: Format of the graphs.
+        fingerprint: Checksum of the graphs, to keep what OpenVINO compiles for the next time; None not to.
 
     Returns:
         The graphs, ready to run.
@@ -48,7 +79,9 @@ def graph_runner(folder: Path, export_format: ExportFormat) -> GraphRunner:
         CheckpointError: A file is missing or damaged.
         MissingDependencyError: The library that runs the graphs is not installed.
     """
-    return OnnxGraphs(folder) if export_format is ExportFormat.ONNX else OpenVinoGraphs(folder)
+    if export_format is ExportFormat.ONNX:
+        return OnnxGraphs(folder)
+    return OpenVinoGraphs(folder, fingerprint)
 
 
 class ExportedModel:
@@ -68,15 +101,34 @@ class ExportedModel:
 
     def __init__(self, folder: Path) -> None:
         self.info = ExportInfo.read(folder)
+        self.config_fields = read_config(folder)
+        self.name_or_path = str(folder)
+        self._folder = folder.absolute()
+        self.graphs = graph_runner(folder, self.info.format, self.info.fingerprint)
+
+    def __reduce__(self) -> tuple[type[ExportedModel], tuple[Path]]:
+        """Let a copy, also in another process, load the graphs from the same folder."""
+        return type(self), (self._folder,)
+
+    @cached_property
+    def config(self) -> MdetrConfig:
+        """The configuration of the model; reading it needs transformers, which running the model does not.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            CheckpointError: The configuration is damaged.
+        """
+        from mdetr.model.config import MdetrConfig
+
         try:
-            self.config = MdetrConfig.from_pretrained(folder)
+            return MdetrConfig.from_pretrained(self.name_or_path)
         except _DAMAGED as error:
             reason = first_line(error).rstrip(".")
             raise CheckpointError(
-                f"The configuration in {folder} is damaged ({reason}); export the model again."
+                f"The configuration in {self.name_or_path} is damaged ({reason}); export the model again."
             ) from None
-        self.name_or_path = str(folder)
-        self.graphs = graph_runner(folder, self.info.format)
 
     @property
     def description(self) -> str:
@@ -124,7 +176,7 @@ class ExportedModel:
         padding: Any = mask == 0
         return TextFeatures(features, padding)
 
-    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
+    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> ExportedOutput:
         """Predict for B pairs of image and text; see `MdetrForObjectDetection.fuse`.
 
         Args:
@@ -151,7 +203,7 @@ class ExportedModel:
         for name in [name for name in outputs if name.startswith(ANSWER_PREFIX)]:
             answers[name.removeprefix(ANSWER_PREFIX)] = outputs.pop(name)
         fields: dict[str, Any] = {**outputs, "answer_logits": answers or None}
-        return MdetrOutput(**fields)
+        return ExportedOutput(**fields)
 
     def __call__(
         self,
@@ -160,7 +212,7 @@ class ExportedModel:
         input_ids: Values,
         attention_mask: Values | None = None,
         image_index: Values | None = None,
-    ) -> MdetrOutput:
+    ) -> ExportedOutput:
         """Detect in each text's image what the text mentions; see `MdetrForObjectDetection.forward`.
 
         Args:
@@ -190,7 +242,7 @@ def _in_a_row(feature_map: NDArray[np.float32]) -> Any:
     return feature_map.reshape(images, -1, channels)
 
 
-def load_exported(folder: Path) -> tuple[ExportedModel, MdetrProcessor]:
+def load_exported(folder: Path) -> tuple[ExportedModel, ExportedProcessor]:
     """Load an exported model and its processor.
 
     Args:
@@ -203,11 +255,5 @@ def load_exported(folder: Path) -> tuple[ExportedModel, MdetrProcessor]:
         CheckpointError: A file is missing or damaged.
         MissingDependencyError: The library that runs the graphs is not installed.
     """
-    try:
-        processor = MdetrProcessor.from_pretrained(folder)
-    except _DAMAGED as error:
-        reason = first_line(error).rstrip(".")
-        raise CheckpointError(
-            f"The processor in {folder} is damaged ({reason}); export the model again."
-        ) from None
+    processor = ExportedProcessor(folder)
     return ExportedModel(folder), processor

@@ -16,6 +16,7 @@ from mdetr.export.layout import (
     FINE_MAP_PREFIX,
     GRAPH_NAMES,
     ExportFormat,
+    check_exists,
     check_inputs,
     graph_file,
     import_library,
@@ -50,6 +51,7 @@ class OnnxGraphs:
         self._sessions: dict[str, Any] = {}
         for graph in GRAPH_NAMES:
             file = graph_file(folder, graph, ExportFormat.ONNX)
+            check_exists(file)
             try:
                 self._sessions[graph] = onnxruntime.InferenceSession(
                     file, options, providers=["CPUExecutionProvider"]
@@ -89,8 +91,6 @@ def damaged_graph(file: Path, error: Exception) -> CheckpointError:
     Returns:
         The error to raise.
     """
-    if not file.is_file():
-        return CheckpointError(f"There is no file {file}; export the model again.")
     reason = first_line(error).rstrip(".")
     return CheckpointError(f"{file} is damaged ({reason}); export the model again.")
 

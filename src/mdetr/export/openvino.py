@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from mdetr.export.layout import GRAPH_NAMES, ExportFormat, check_inputs, graph_file, import_library
+from mdetr.export.compiled import compilation_cache
+from mdetr.export.layout import (
+    GRAPH_NAMES,
+    ExportFormat,
+    check_exists,
+    check_inputs,
+    graph_file,
+    graph_files,
+    import_library,
+)
 from mdetr.export.onnx import damaged_graph, num_threads
 
 if TYPE_CHECKING:
@@ -23,25 +34,31 @@ class OpenVinoGraphs:
 
     Args:
         folder: Folder of the exported model.
+        fingerprint: Checksum of the graphs, under which they are kept when they are compiled; None to compile
+            them anew.
 
     Raises:
         MissingDependencyError: openvino is not installed.
         CheckpointError: A file is missing or damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        core = import_library("openvino", "openvino").Core()
+    def __init__(self, folder: Path, fingerprint: str | None = None) -> None:
+        openvino = import_library("openvino", "openvino")
+        core = openvino.Core()
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads := num_threads():
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[str, Any] = {}
-        for graph in GRAPH_NAMES:
-            file = graph_file(folder, graph, ExportFormat.OPENVINO)
-            try:
-                self._compiled[graph] = core.compile_model(file, DEVICE, settings)
-            except RuntimeError as error:
-                raise damaged_graph(file, error) from None
-            check_inputs(file, graph, [each.any_name for each in self._compiled[graph].inputs])
+        files = graph_files(folder, ExportFormat.OPENVINO)
+        for file in files:
+            check_exists(file)
+        with (
+            nullcontext()
+            if fingerprint is None
+            else compilation_cache(_compilation_key(core, openvino.__version__, files, fingerprint)) as cache
+        ):
+            if cache is not None:
+                settings["CACHE_DIR"] = str(cache)
+            self._compiled = {graph: _compile(core, folder, graph, settings) for graph in GRAPH_NAMES}
         self._of_thread = threading.local()
 
     def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -60,6 +77,26 @@ class OpenVinoGraphs:
             requests[graph] = self._compiled[graph].create_infer_request()
         results = requests[graph].infer(dict(inputs), share_inputs=True)
         return {output.any_name: results[output] for output in self._compiled[graph].outputs}
+
+
+def _compile(core: openvino.Core, folder: Path, graph: str, settings: dict[str, Any]) -> Any:
+    """Compile a graph, or load it from the cache that the settings name."""
+    file = graph_file(folder, graph, ExportFormat.OPENVINO)
+    try:
+        compiled = core.compile_model(file, DEVICE, settings)
+    except RuntimeError as error:
+        raise damaged_graph(file, error) from None
+    check_inputs(file, graph, [each.any_name for each in compiled.inputs])
+    return compiled
+
+
+def _compilation_key(core: openvino.Core, version: str, files: Sequence[Path], fingerprint: str) -> str:
+    """Identify compiled graphs by what they depend on; files that were replaced have another size or date."""
+    parts = [fingerprint, version, core.get_property(DEVICE, "FULL_DEVICE_NAME"), str(num_threads())]
+    for file in files:
+        status = file.stat()
+        parts.append(f"{file.absolute()} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def to_openvino(onnx_file: Path) -> openvino.Model:

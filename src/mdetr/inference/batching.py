@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from mdetr.errors import InvalidInputError, MdetrError
 from mdetr.inference.detector import Detector, inference_mode, model_inputs
 from mdetr.inference.encoded_image import EncodedImage
+from mdetr.inference.fingerprint import fingerprint
 from mdetr.inference.stored_image import Picture, as_picture
 from mdetr.model.features import ImageFeatures, TextFeatures
-from mdetr.model.interface import MdetrOutput
+from mdetr.model.predictions import Predictions
+from mdetr.processing.array_processor import ArrayProcessor
 from mdetr.processing.coordinates import Size
 from mdetr.processing.images import ImageInput, is_single, load_image, unwrap
 from mdetr.processing.layouts import ImageLayout, image_layouts
-from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.texts import as_texts, check_text
 from mdetr.processing.tokens import TokenizedText
 
@@ -101,8 +102,8 @@ class Predictor(Generic[R]):
     """
 
     model: Detector
-    processor: MdetrProcessor
-    to_results: Callable[[MdetrOutput, Batch], list[R]]
+    processor: ArrayProcessor
+    to_results: Callable[[Predictions, Batch], list[R]]
     batch_size: int = 1
     channel_order: str = "rgb"
 
@@ -233,7 +234,7 @@ class Predictor(Generic[R]):
     ) -> Iterator[_Pair]:
         for index, (image, text) in enumerate(pairs):
             if isinstance(image, EncodedImage):
-                image.check_model(self.model)
+                image.check_use(self.model, self.channel_order)
                 yield _Pair(index, image, text)
             else:
                 loaded = load_for_model(self.processor, image, channel_order=self.channel_order)
@@ -326,7 +327,7 @@ def _describe(values: Any) -> str:
 
 def encode_image(
     model: Detector,
-    processor: MdetrProcessor,
+    processor: ArrayProcessor,
     image: ImageInput | EncodedImage,
     channel_order: str = "rgb",
     keep: bool = True,
@@ -344,17 +345,18 @@ def encode_image(
         The encoded image.
 
     Raises:
-        InvalidInputError: The image cannot be used, or was encoded by another model.
+        InvalidInputError: The image cannot be used, was encoded by another model, or is encoded already and
+            its channels are to be reordered.
     """
     if isinstance(image, EncodedImage):
-        image.check_model(model)
+        image.check_use(model, channel_order)
         return image
     loaded = load_for_model(processor, image, keep, channel_order)
     return encode_loaded(model, processor, [loaded])[0]
 
 
 def load_for_model(
-    processor: MdetrProcessor, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
+    processor: ArrayProcessor, image: ImageInput, keep: bool = False, channel_order: str = "rgb"
 ) -> LoadedImage:
     """Read an image and resize it for the model.
 
@@ -378,7 +380,7 @@ def load_for_model(
 
 
 def encode_images(
-    model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
+    model: Detector, processor: ArrayProcessor, images: Sequence[LoadedImage]
 ) -> tuple[list[ImageLayout], ImageFeatures]:
     """Encode a batch of images.
 
@@ -390,15 +392,15 @@ def encode_images(
     Returns:
         The layout of each image in the batch, and the features of all images.
     """
-    inputs = processor.image_processor.pad([image.pixels for image in images])
-    layouts = image_layouts([image.given for image in images], inputs["pixel_mask"])
-    inputs = model_inputs(model, inputs)
+    arrays = processor.image_processor.pad([image.pixels for image in images])
+    layouts = image_layouts([image.given for image in images], arrays["pixel_mask"])
+    inputs = model_inputs(model, arrays)
     with inference_mode(model):
         return layouts, model.encode_image(inputs["pixel_values"], inputs["pixel_mask"])
 
 
 def encode_loaded(
-    model: Detector, processor: MdetrProcessor, images: Sequence[LoadedImage]
+    model: Detector, processor: ArrayProcessor, images: Sequence[LoadedImage]
 ) -> list[EncodedImage]:
     """Encode images of any shapes; those of one shape are encoded together.
 
@@ -421,11 +423,11 @@ def encode_loaded(
         layouts, features = encode_images(model, processor, [images[index] for index in group])
         for row, index in enumerate(group):
             own = features.select([row])
-            encoded[index] = EncodedImage(images[index].picture, layouts[row], own, model)
+            encoded[index] = EncodedImage(images[index].picture, layouts[row], own, fingerprint(model))
     return [encoded[index] for index in range(len(images))]
 
 
-def encode_texts(model: Detector, processor: MdetrProcessor, texts: Sequence[TokenizedText]) -> TextFeatures:
+def encode_texts(model: Detector, processor: ArrayProcessor, texts: Sequence[TokenizedText]) -> TextFeatures:
     """Encode a batch of texts.
 
     Args:

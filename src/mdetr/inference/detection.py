@@ -14,10 +14,10 @@ from mdetr.inference.batching import encode_image, encode_texts
 from mdetr.inference.detector import Detector, inference_mode
 from mdetr.inference.encoded_image import EncodedImage
 from mdetr.model.features import TextFeatures
+from mdetr.processing.array_processor import ArrayProcessor
 from mdetr.processing.coordinates import Size
 from mdetr.processing.detections import Detections
 from mdetr.processing.images import ImageInput
-from mdetr.processing.processor import MdetrProcessor
 from mdetr.processing.texts import as_texts, check_text
 
 
@@ -25,7 +25,7 @@ class ClassPrompts:
     """Class names that are encoded once, to detect their objects in any number of images."""
 
     def __init__(
-        self, model: Detector, processor: MdetrProcessor, names: Sequence[str], batch_size: int
+        self, model: Detector, processor: ArrayProcessor, names: Sequence[str], batch_size: int
     ) -> None:
         """Encode the class names.
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from mdetr.export.model import ExportedModel
-from mdetr.model.config import MdetrConfig
 from mdetr.model.features import ImageFeatures, TextFeatures
-from mdetr.model.interface import MdetrOutput
+from mdetr.model.predictions import Predictions
 from mdetr.model.tensors import Tensor, import_torch
 
 if TYPE_CHECKING:
     import torch
+
+    from mdetr.model.config import MdetrConfig
 
 
 class Detector(Protocol):
@@ -51,11 +52,11 @@ class Detector(Protocol):
         """Encode texts; see `MdetrPreTrainedModel.encode_text`."""
         ...
 
-    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> MdetrOutput:
+    def fuse(self, images: ImageFeatures, texts: TextFeatures) -> Predictions:
         """Predict for pairs of image and text; see `MdetrForObjectDetection.fuse`."""
         ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> MdetrOutput:
+    def __call__(self, *args: Any, **kwargs: Any) -> Predictions:
         """Encode and fuse; see `MdetrForObjectDetection.forward`."""
         ...
 
@@ -82,3 +83,8 @@ def inference_mode(model: Detector) -> AbstractContextManager[object]:
         return nullcontext()
     mode: AbstractContextManager[object] = import_torch().inference_mode()
     return mode
+
+
+def config_fields(model: Detector) -> Mapping[str, Any]:
+    """Fields of a model's configuration; those of an exported one as its file has them."""
+    return model.config_fields if isinstance(model, ExportedModel) else model.config.to_dict()

@@ -31,14 +31,15 @@ from mdetr.inference.task_predictors import (
     segmentation_predictor,
 )
 from mdetr.model.tensors import import_torch
+from mdetr.processing.array_processor import ArrayProcessor
 from mdetr.processing.detections import MAX_OVERLAP
 from mdetr.processing.images import ImageInput, as_list, is_single
-from mdetr.processing.processor import MdetrProcessor
 
 if TYPE_CHECKING:
     import torch
 
     from mdetr.modeling import MdetrForObjectDetection
+    from mdetr.processing.processor import MdetrProcessor
 
 R = TypeVar("R")
 
@@ -56,7 +57,7 @@ class Mdetr:
     """
 
     model: Detector
-    processor: MdetrProcessor
+    processor: ArrayProcessor
 
     @classmethod
     def from_pretrained(
@@ -139,7 +140,8 @@ class Mdetr:
             )
         from mdetr.checkpoints.saving import save_model
 
-        save_model(cast("MdetrForObjectDetection", self.model), self.processor, Path(folder))
+        model, processor = cast("MdetrForObjectDetection", self.model), cast("MdetrProcessor", self.processor)
+        save_model(model, processor, Path(folder))
 
     def encode_image(self, image: ImageInput, channel_order: str = "rgb") -> EncodedImage:
         """Run the backbone on an image, for several queries about it.
@@ -152,7 +154,7 @@ class Mdetr:
             channel_order: As for `ground`.
 
         Returns:
-            The image with its features, for this model only.
+            The image with its features, for this model and copies of it only, also in other processes.
 
         Raises:
             InvalidInputError: The image cannot be used.
@@ -183,7 +185,8 @@ class Mdetr:
             text: A caption.
             threshold: Minimum score 1 - p(no object) of a box, from 0 to 1; if None, the model's default,
                 `processor.default_threshold`.
-            channel_order: Channel order of an array or a tensor: "rgb", or "bgr" as in OpenCV.
+            channel_order: Channel order of an array or a tensor: "rgb", or "bgr" as in OpenCV. For an image
+                from `encode_image`, give it to `encode_image`.
 
         Returns:
             The result.

@@ -16,7 +16,7 @@ from mdetr.inference.devices import (
     log_choices,
 )
 from mdetr.model.tensors import import_torch
-from mdetr.processing.processor import MdetrProcessor
+from mdetr.processing.array_processor import ArrayProcessor
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ def load_detector(
     dtype: torch.dtype | str,
     mirror: str | None,
     keep_download: bool,
-) -> tuple[Detector, MdetrProcessor]:
+) -> tuple[Detector, ArrayProcessor]:
     """Load a model on its device, and its processor.
 
     Args:
@@ -54,9 +54,9 @@ def load_detector(
     folder = find_model(name, mirror, keep_download)
     if is_exported(folder):
         check_export_device(device, dtype)
-        exported, processor = load_exported(folder)
-        _LOG.info("running on the CPU, %s", exported.description)
-        return exported, processor
+        exported = load_exported(folder)
+        _LOG.info("running on the CPU, %s", exported[0].description)
+        return exported
     torch = import_torch()
     from mdetr.checkpoints.loading import load_folder
 

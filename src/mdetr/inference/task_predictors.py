@@ -8,15 +8,15 @@ from mdetr.checkpoints.abilities import check_ability
 from mdetr.checkpoints.registry import Task
 from mdetr.errors import InvalidInputError
 from mdetr.inference.batching import Batch, Predictor
-from mdetr.inference.detector import Detector
+from mdetr.inference.detector import Detector, config_fields
 from mdetr.inference.results import AnswerResult, GroundingResult, ReferringResult, SegmentationResult
-from mdetr.model.interface import MdetrOutput
-from mdetr.processing.processor import MdetrProcessor, is_fraction
+from mdetr.model.predictions import Predictions
+from mdetr.processing.array_processor import ArrayProcessor, is_fraction
 
 
 def grounding_predictor(
     model: Detector,
-    processor: MdetrProcessor,
+    processor: ArrayProcessor,
     threshold: float | None,
     batch_size: int,
     channel_order: str,
@@ -24,7 +24,7 @@ def grounding_predictor(
     """Make the predictor of `Mdetr.ground`."""
     threshold = processor.threshold_or_default(threshold)
 
-    def to_results(output: MdetrOutput, batch: Batch) -> list[GroundingResult]:
+    def to_results(output: Predictions, batch: Batch) -> list[GroundingResult]:
         detections = processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
         return list(map(GroundingResult, batch.images, batch.captions, detections))
 
@@ -33,7 +33,7 @@ def grounding_predictor(
 
 def referring_predictor(
     model: Detector,
-    processor: MdetrProcessor,
+    processor: ArrayProcessor,
     threshold: float,
     batch_size: int,
     channel_order: str,
@@ -41,7 +41,7 @@ def referring_predictor(
     """Make the predictor of `Mdetr.refer`."""
     check_fraction("threshold", threshold)
 
-    def to_results(output: MdetrOutput, batch: Batch) -> list[ReferringResult]:
+    def to_results(output: Predictions, batch: Batch) -> list[ReferringResult]:
         detections = processor.post_process_referring(output, batch.captions, batch.sizes, threshold)
         return list(map(ReferringResult, batch.images, batch.captions, detections))
 
@@ -50,7 +50,7 @@ def referring_predictor(
 
 def answer_predictor(
     model: Detector,
-    processor: MdetrProcessor,
+    processor: ArrayProcessor,
     threshold: float | None,
     batch_size: int,
     channel_order: str,
@@ -59,7 +59,7 @@ def answer_predictor(
     threshold = processor.threshold_or_default(threshold)
     _check_ability(model, Task.ANSWERING)
 
-    def to_results(output: MdetrOutput, batch: Batch) -> list[AnswerResult]:
+    def to_results(output: Predictions, batch: Batch) -> list[AnswerResult]:
         answers = processor.post_process_answers(output)
         detections = processor.post_process_grounding(output, batch.texts, batch.sizes, threshold)
         rows = zip(batch.images, batch.captions, detections, answers, strict=True)
@@ -70,7 +70,7 @@ def answer_predictor(
 
 def segmentation_predictor(
     model: Detector,
-    processor: MdetrProcessor,
+    processor: ArrayProcessor,
     threshold: float | None,
     batch_size: int,
     channel_order: str,
@@ -79,7 +79,7 @@ def segmentation_predictor(
     threshold = processor.threshold_or_default(threshold)
     _check_ability(model, Task.SEGMENTATION)
 
-    def to_results(output: MdetrOutput, batch: Batch) -> list[SegmentationResult]:
+    def to_results(output: Predictions, batch: Batch) -> list[SegmentationResult]:
         detections = processor.post_process_segmentation(output, batch.captions, batch.layouts, threshold)
         return list(map(SegmentationResult, batch.images, batch.captions, detections))
 
@@ -106,4 +106,4 @@ def check_fraction(name: str, value: float) -> None:
 
 
 def _check_ability(model: Detector, task: Task) -> None:
-    check_ability(model.config.to_dict(), task, model_name(model))
+    check_ability(config_fields(model), task, model_name(model))

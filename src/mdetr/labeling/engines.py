@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.extras import install_command
 from mdetr.labeling.plan import LabelPlan, LabelSettings
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -193,7 +194,7 @@ def import_ray() -> Any:
         import ray.data
     except ImportError:
         raise MissingDependencyError(
-            "--engine ray needs Ray; install it with `pip install 'mdetr[ray]'`."
+            f"--engine ray needs Ray; install it with {install_command('ray')}."
         ) from None
     return ray
 

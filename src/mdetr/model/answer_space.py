@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from mdetr.errors import InvalidInputError
-from mdetr.model.config import MdetrConfig
 from mdetr.model.tensors import Tensor, sigmoid, softmax, to_array
+
+if TYPE_CHECKING:
+    from mdetr.model.config import MdetrConfig
+else:
+    MdetrConfig = Any  # its module imports transformers, which exported models run without
 
 TYPE, UNIFIED, BINARY, NUMBER = "type", "answer", "binary", "reg"
 UNKNOWN = "unknown"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mdetr.errors import InvalidInputError
 from mdetr.model.answer_space import AnswerSpace
-from mdetr.model.interface import MdetrOutput
+from mdetr.model.predictions import Predictions
 from mdetr.model.tensors import Tensor, is_tensor, sigmoid, softmax, to_array
 from mdetr.processing.boxes import pairwise_iou, to_corners
 from mdetr.processing.coordinates import Size, Span, Spans
@@ -27,7 +27,7 @@ TargetSizes = Sequence[Size] | Tensor
 """(height, width) of each text's image in pixels, also as a tensor (B, 2)."""
 
 
-def post_process_boxes(output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
+def post_process_boxes(output: Predictions, sizes: Sequence[Size]) -> list[Detections]:
     """Convert the boxes and scores of all queries, in the order of the queries.
 
     Args:
@@ -64,7 +64,7 @@ def post_process_boxes(output: MdetrOutput, sizes: Sequence[Size]) -> list[Detec
 
 
 def post_process_grounding(
-    output: MdetrOutput,
+    output: Predictions,
     texts: Sequence[TokenizedText],
     sizes: Sequence[Size],
     threshold: float = 0.7,
@@ -122,7 +122,7 @@ def _phrase(text: str, spans: Spans) -> str:
 
 
 def post_process_grounded_object_detection(
-    output: MdetrOutput,
+    output: Predictions,
     texts: Sequence[TokenizedText],
     threshold: float,
     token_threshold: float,
@@ -155,7 +155,7 @@ def post_process_grounded_object_detection(
 
 
 def post_process_object_detection(
-    output: MdetrOutput, threshold: float, target_sizes: TargetSizes | None
+    output: Predictions, threshold: float, target_sizes: TargetSizes | None
 ) -> list[dict[str, Tensor]]:
     """Convert the output to boxes of each text, best first, in the format of DETR.
 
@@ -195,7 +195,7 @@ def _sizes(target_sizes: TargetSizes | None, count: int) -> list[Size]:
 
 
 def post_process_referring(
-    output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
+    output: Predictions, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
 ) -> list[Detections]:
     """Find the one object that each text as a whole refers to.
 
@@ -220,7 +220,7 @@ def post_process_referring(
 
 
 def post_process_segmentation(
-    output: MdetrOutput, texts: Sequence[str], layouts: Sequence[ImageLayout], threshold: float = 0.7
+    output: Predictions, texts: Sequence[str], layouts: Sequence[ImageLayout], threshold: float = 0.7
 ) -> list[Detections]:
     """Find the objects that each text as a whole refers to, best first, with their masks.
 
@@ -248,7 +248,7 @@ def post_process_segmentation(
 
 
 def post_process_predictions(
-    output: MdetrOutput,
+    output: Predictions,
     texts: Sequence[TokenizedText],
     layouts: Sequence[ImageLayout],
     answers: AnswerSpace,
@@ -302,7 +302,7 @@ def _clip(detections: Detections, size: Size) -> Detections:
 
 
 def post_process_masks(
-    output: MdetrOutput, queries: Sequence[Int[np.ndarray, "_"]], layouts: Sequence[ImageLayout]
+    output: Predictions, queries: Sequence[Int[np.ndarray, "_"]], layouts: Sequence[ImageLayout]
 ) -> list[Bool[np.ndarray, "_ _ _"]]:
     """Convert the masks of some queries to pixels of the original images.
 
@@ -368,17 +368,17 @@ def _spans_of_tokens(tokenized: TokenizedText, tokens: Sequence[int]) -> Spans:
     return tuple(spans)
 
 
-def _probabilities(output: MdetrOutput) -> Float32[np.ndarray, "batch queries positions"]:
+def _probabilities(output: Predictions) -> Float32[np.ndarray, "batch queries positions"]:
     """Probability of each token position; the last is "no object"."""
     return softmax(_logits(output))
 
 
-def _logits(output: MdetrOutput) -> Float[np.ndarray, "batch queries positions"]:
+def _logits(output: Predictions) -> Float[np.ndarray, "batch queries positions"]:
     assert output.logits is not None
     return to_array(output.logits)
 
 
-def _like_logits(output: MdetrOutput, values: NDArray[Any]) -> Any:
+def _like_logits(output: Predictions, values: NDArray[Any]) -> Any:
     """Convert an array to what the output holds: a tensor on the same device, or an array."""
     if not is_tensor(output.logits):
         return values

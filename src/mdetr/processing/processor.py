@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 from transformers import (
     AutoProcessor,
@@ -21,40 +21,24 @@ from transformers import (
 )
 
 from mdetr.errors import InvalidInputError
-from mdetr.model.answer_space import AnswerSpace, Vocabulary
+from mdetr.model.answer_space import Vocabulary
 from mdetr.model.config import MdetrConfig
 from mdetr.model.interface import MdetrOutput
-from mdetr.model.tensors import Tensor, to_array
-from mdetr.processing.coordinates import Size
-from mdetr.processing.detections import MAX_OVERLAP, Detections
-from mdetr.processing.image_processor import MdetrImageProcessor, is_positive
+from mdetr.model.tensors import Tensor, import_torch, to_array
+from mdetr.processing.array_processor import ArrayProcessor
+from mdetr.processing.image_processor import MdetrImageProcessor
 from mdetr.processing.images import ImageInput, as_list, load_image
 from mdetr.processing.layouts import ImageLayout, image_layouts
 from mdetr.processing.post_processing import (
     TargetSizes,
-    post_process_boxes,
     post_process_grounded_object_detection,
-    post_process_grounding,
-    post_process_masks,
-    post_process_predictions,
-    post_process_referring,
-    post_process_segmentation,
 )
-from mdetr.processing.prediction import Prediction
-from mdetr.processing.texts import as_texts, check_text
+from mdetr.processing.texts import as_texts
 from mdetr.processing.tokens import TokenizedText, read_back, tokenized_texts, unpadded_texts
 from mdetr.remote_code import PROCESSOR_CLASSES, write_remote_code
 
 if TYPE_CHECKING:
     from mdetr.processing.targets import TargetInput
-
-
-def is_fraction(value: Any) -> bool:
-    """Return whether a value is a number from 0 to 1."""
-    try:
-        return bool(0 <= value <= 1)
-    except (TypeError, ValueError, RuntimeError):  # texts, and arrays and tensors of several numbers
-        return False
 
 
 def roberta_tokenizer() -> PreTrainedTokenizerFast:
@@ -77,7 +61,7 @@ class Batch:
     layouts: Sequence[ImageLayout]
 
 
-class MdetrProcessor(ProcessorMixin):
+class MdetrProcessor(ArrayProcessor, ProcessorMixin):
     """Converts images and texts to the model's tensors, and its output to detections.
 
     Args:
@@ -93,6 +77,8 @@ class MdetrProcessor(ProcessorMixin):
         **kwargs: Further arguments of `ProcessorMixin`.
     """
 
+    image_processor: MdetrImageProcessor
+
     def __init__(
         self,
         image_processor: MdetrImageProcessor,
@@ -104,22 +90,13 @@ class MdetrProcessor(ProcessorMixin):
         default_threshold: float = 0.7,
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_processor, tokenizer, **kwargs)
-        for name, value in (
-            ("max_text_tokens", max_text_tokens),
-            ("pad_text_to_multiple", pad_text_to_multiple),
-        ):
-            if not is_positive(value) and (value is not None or name == "max_text_tokens"):
-                raise InvalidInputError(f"{name} must be a positive whole number, got {value!r:.60}.")
-        if not isinstance(default_threshold, int | float) or not 0 <= default_threshold <= 1:
-            raise InvalidInputError(f"default_threshold must be from 0 to 1, got {default_threshold!r:.60}.")
-        if not isinstance(answer_types or (), Sequence):
-            raise InvalidInputError(f"answer_types must be a list of names, got {answer_types!r:.60}.")
+        ProcessorMixin.__init__(self, image_processor, tokenizer, **kwargs)
         self.max_text_tokens = max_text_tokens
         self.pad_text_to_multiple = pad_text_to_multiple
         self.answer_types = answer_types
         self.answer_vocabulary = answer_vocabulary
         self.default_threshold = default_threshold
+        self.check_settings()
         self.auto_map = dict(PROCESSOR_CLASSES)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
@@ -127,11 +104,6 @@ class MdetrProcessor(ProcessorMixin):
         saved = super().save_pretrained(save_directory, *args, **kwargs)
         write_remote_code(save_directory)
         return saved
-
-    @property
-    def answers(self) -> AnswerSpace:
-        """Answers that the model can give."""
-        return AnswerSpace(tuple(self.answer_types or ()), self.answer_vocabulary or {})
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -175,6 +147,9 @@ class MdetrProcessor(ProcessorMixin):
         return_tensors: str = "pt",
     ) -> Batch:
         """Convert like a call, with the same arguments, and keep what post-processing needs."""
+        if return_tensors == "pt":
+            import_torch()  # which says what to do where it is not installed
+
         # Load, resize and pad the images
         inputs: dict[str, Any] = {}
         layouts: list[ImageLayout] = []
@@ -192,7 +167,7 @@ class MdetrProcessor(ProcessorMixin):
         # Tokenize the texts, and find the image of each
         text_list = as_texts(text)
         encoding = self.tokenize(text_list, "np")
-        texts = tokenized_texts(encoding, text_list)
+        texts = tokenized_texts(encoding.encodings or (), text_list)
         inputs.update({name: encoding[name] for name in ("input_ids", "attention_mask")})
         index = _image_of_text(image_index, len(texts), len(layouts))
         if index is not None:
@@ -227,16 +202,16 @@ class MdetrProcessor(ProcessorMixin):
             InvalidInputError: A text is not a string, is empty, or has more tokens than the model has
                 positions.
         """
+        if return_tensors == "pt":
+            import_torch()
+
         # Check the tokenizer and the texts
         if not getattr(self.tokenizer, "is_fast", False):
             raise InvalidInputError(
                 f"{type(self.tokenizer).__name__} does not know which characters a token covers; use a fast "
                 "tokenizer."
             )
-        if not texts:
-            raise InvalidInputError("Expected at least one text, got an empty list.")
-        for text in texts:
-            check_text(text)
+        self.check_texts(texts)
 
         # Tokenize, and refuse texts that are too long
         encoding = self.tokenizer(
@@ -247,20 +222,13 @@ class MdetrProcessor(ProcessorMixin):
             split_special_tokens=True,
             verbose=False,  # texts that are too long are refused below
         )
-        for text, length in zip(texts, encoding["attention_mask"].sum(1).tolist(), strict=True):
-            if length > self.max_text_tokens:
-                raise InvalidInputError(
-                    f"The text has {length} tokens, but the model has only {self.max_text_tokens} positions; "
-                    f'shorten it: "{text[:40]}..."'
-                )
+        self.check_lengths(texts, encoding["attention_mask"].sum(1).tolist())
         return encoding
 
     def tokenize_each(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Tokenize texts without padding; see `tokenize` for the errors."""
-        return unpadded_texts(self.tokenize(texts, "np"), texts)
+        return unpadded_texts(self.tokenize(texts, "np").encodings or (), texts)
 
     def pad_texts(self, texts: Sequence[TokenizedText]) -> dict[str, NDArray[np.int64]]:
-        """Pad tokenized texts to the longest: input_ids and attention_mask (B, L)."""
         padded = self.tokenizer.pad(
             {"input_ids": [list(text.input_ids) for text in texts]},
             padding="longest",
@@ -269,36 +237,6 @@ class MdetrProcessor(ProcessorMixin):
             verbose=False,
         )
         return {name: padded[name] for name in ("input_ids", "attention_mask")}
-
-    def threshold_or_default(self, threshold: float | None) -> float:
-        """Check a threshold, and replace None by the model's own.
-
-        Args:
-            threshold: Minimum score, or None.
-
-        Returns:
-            The minimum score.
-
-        Raises:
-            InvalidInputError: It is not between 0 and 1.
-        """
-        chosen = self.default_threshold if threshold is None else threshold
-        if not is_fraction(chosen):
-            raise InvalidInputError(f"Expected a threshold between 0 and 1, got {chosen}.")
-        return float(chosen)
-
-    def post_process_grounding(
-        self,
-        output: MdetrOutput,
-        texts: Sequence[TokenizedText],
-        sizes: Sequence[Size],
-        threshold: float | None = None,
-        token_threshold: float = 0.1,
-        max_overlap: float = MAX_OVERLAP,
-    ) -> list[Detections]:
-        """See `post_process_grounding`; None is the model's own threshold."""
-        limit = self.threshold_or_default(threshold)
-        return post_process_grounding(output, texts, sizes, limit, token_threshold, max_overlap)
 
     def post_process_grounded_object_detection(
         self,
@@ -335,47 +273,6 @@ class MdetrProcessor(ProcessorMixin):
         texts = read_back(self.tokenizer, ids)
         limit, token_limit = self.threshold_or_default(threshold), self.threshold_or_default(text_threshold)
         return post_process_grounded_object_detection(outputs, texts, limit, token_limit, target_sizes)
-
-    def post_process_referring(
-        self, output: MdetrOutput, texts: Sequence[str], sizes: Sequence[Size], threshold: float = 0
-    ) -> list[Detections]:
-        """See `post_process_referring`."""
-        return post_process_referring(output, texts, sizes, threshold)
-
-    def post_process_segmentation(
-        self,
-        output: MdetrOutput,
-        texts: Sequence[str],
-        layouts: Sequence[ImageLayout],
-        threshold: float | None = None,
-    ) -> list[Detections]:
-        """See `post_process_segmentation`; None is the model's own threshold."""
-        return post_process_segmentation(output, texts, layouts, self.threshold_or_default(threshold))
-
-    def post_process_predictions(
-        self, output: MdetrOutput, texts: Sequence[TokenizedText], layouts: Sequence[ImageLayout]
-    ) -> list[Prediction]:
-        """See `post_process_predictions`."""
-        return post_process_predictions(output, texts, layouts, self.answers)
-
-    def post_process_boxes(self, output: MdetrOutput, sizes: Sequence[Size]) -> list[Detections]:
-        """See `post_process_boxes`."""
-        return post_process_boxes(output, sizes)
-
-    def post_process_masks(
-        self, output: MdetrOutput, queries: Sequence[Int[np.ndarray, "_"]], layouts: Sequence[ImageLayout]
-    ) -> list[Bool[np.ndarray, "_ _ _"]]:
-        """See `post_process_masks`."""
-        return post_process_masks(output, queries, layouts)
-
-    def post_process_answers(self, output: MdetrOutput) -> list[tuple[str, str | None, float]]:
-        """Return the best answer to each text, its type (None for a single head) and its probability."""
-        if output.answer_logits is None:
-            raise InvalidInputError(
-                "Expected a model that predicts answers, got one without; use one trained for question "
-                "answering."
-            )
-        return self.answers.decode(output.answer_logits)
 
 
 def _image_of_text(

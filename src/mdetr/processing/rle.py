@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mdetr.errors import InvalidInputError, MissingDependencyError
+from mdetr.extras import install_command
 
 _MIN_POINTS = 3  # points of a polygon; fewer have no area
 _FARTHEST = 1e12  # pixels; coordinates are limited to this, so that differences do not overflow
@@ -225,6 +226,6 @@ def _rle() -> Any:
         from faster_coco_eval.core import mask
     except ImportError:
         raise MissingDependencyError(
-            "Masks need the package faster-coco-eval; install it with `pip install 'mdetr[masks]'`."
+            f"Masks need the package faster-coco-eval; install it with {install_command('masks')}."
         ) from None
     return mask

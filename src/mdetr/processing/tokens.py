@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, takewhile
-
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from mdetr.model.tensors import Tensor
 from mdetr.processing.coordinates import Span
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,20 @@ class TokenizedText:
         return None
 
 
-def tokenized_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
+def tokenized_texts(encodings: Sequence[Encoding], texts: Sequence[str]) -> list[TokenizedText]:
     """Combine texts with their encoding, including padding."""
     results: list[TokenizedText] = []
-    for text, row in zip(texts, encoding.encodings or (), strict=True):
+    for text, row in zip(texts, encodings, strict=True):
         covered = zip(row.offsets, row.special_tokens_mask, strict=True)
         spans = [(0, 0) if special else span for span, special in covered]
         results.append(TokenizedText(text, spans, row.ids))
     return results
 
 
-def unpadded_texts(encoding: BatchEncoding, texts: Sequence[str]) -> list[TokenizedText]:
+def unpadded_texts(encodings: Sequence[Encoding], texts: Sequence[str]) -> list[TokenizedText]:
     """Combine texts with their encoding, without padding."""
     results: list[TokenizedText] = []
-    for padded, row in zip(tokenized_texts(encoding, texts), encoding.encodings or (), strict=True):
+    for padded, row in zip(tokenized_texts(encodings, texts), encodings, strict=True):
         spans: list[Span] = []
         ids: list[int] = []
         for span, token, is_token in zip(

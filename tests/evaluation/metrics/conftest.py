@@ -44,7 +44,7 @@ def predict(processor: MdetrProcessor) -> Callable[..., list[Prediction]]:
         answers: Sequence[Sequence[tuple[tuple[float, ...], str | None]]],
         referred_logits: torch.Tensor | None = None,
     ) -> list[Prediction]:
-        tokenized = tokenized_texts(processor.tokenize(texts), texts)
+        tokenized = tokenized_texts(processor.tokenize(texts).encodings, texts)
         logits = torch.zeros(len(texts), len(answers[0]), 256)
         boxes = torch.zeros(len(texts), len(answers[0]), 4)
         for row, (text, queries) in enumerate(zip(texts, answers, strict=True)):

@@ -143,7 +143,7 @@ def test_boxes_of_recorded_outputs_are_ranked_as_by_the_released_program(process
     inputs = json.loads((OFFICIAL / "inputs.json").read_text())
     texts, sizes = inputs["captions"], [(480, 640), (300, 225), (400, 500)]
     layouts = [ImageLayout(size, size, size) for size in sizes]
-    tokenized = tokenized_texts(processor.tokenize(texts), texts)
+    tokenized = tokenized_texts(processor.tokenize(texts).encodings, texts)
     output = MdetrOutput(logits=arrays["pred_logits"], pred_boxes=arrays["pred_boxes"])
     predictions = processor.post_process_predictions(output, tokenized, layouts)
     phrases = [(row, spans) for row, target in enumerate(inputs["targets"]) for spans in target["spans"]]

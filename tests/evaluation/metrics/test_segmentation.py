@@ -81,7 +81,7 @@ def test_masks_of_confident_queries_are_united(processor: MdetrProcessor) -> Non
     boxes = torch.tensor([[[0.125, 0.25, 0.25, 0.5], [0.375, 0.25, 0.25, 0.5], [0.5, 0.5, 1, 1]]])
     output = MdetrOutput(logits=logits, pred_boxes=boxes, pred_masks=masks)
     layout = ImageLayout((HEIGHT, WIDTH), (HEIGHT, WIDTH), (HEIGHT, WIDTH))
-    texts = tokenized_texts(processor.tokenize(["zebra"]), ["zebra"])
+    texts = tokenized_texts(processor.tokenize(["zebra"]).encodings, ["zebra"])
     predictions = processor.post_process_predictions(output, texts, [layout])
     metric = SegmentationMetric()
     (scored,) = metric.update(predictions, [_record("1", (0, 0, 40, 20))])
