@@ -243,7 +243,7 @@ _EXPORTED: dict[str, tuple[Callable[[Path], object], str]] = {
     "with a graph of zeros": (written("fusion.onnx", b"\0" * 999), "damaged"),
     "with two graphs swapped": (_swapped, "other inputs"),
     "without configuration": (removed(_CONFIG), _CONFIG),
-    "with a configuration of another width": (described(_CONFIG, hidden_size="wide"), "hidden_size"),
+    "with a configuration that is cut": (cut(_CONFIG), "damaged"),
     "without tokenizer": (removed(_TOKENIZER), ""),
     "with a tokenizer that is cut": (cut(_TOKENIZER), "damaged"),
     "without processor": (removed(_PROCESSOR), ""),
