@@ -158,7 +158,10 @@ def test_images_outside_the_folder_of_the_file_need_a_folder_that_is_named(
         _imported(load_recipe(FINETUNE, [f"data={mine}"]), tmp_path / "run")
     images = [f"data.train.0.images={tmp_path}", f"data.validation.mine.images={tmp_path}"]
     made = _imported(load_recipe(FINETUNE, [f"data={mine}", *images]), tmp_path / "run")
-    assert [len(part) for part in _parts(made)] == [27, 3]
+    # The images that are held out depend on their paths, and so on the temporary folder
+    trained_on, held_out = (len(part) for part in _parts(made))
+    assert trained_on + held_out == 30
+    assert held_out
 
 
 def test_a_changed_file_or_another_of_the_same_name_is_read_again(mine: Path, tmp_path: Path) -> None:
