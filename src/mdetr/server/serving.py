@@ -120,6 +120,9 @@ def serve(config: ServerConfig, host: str, port: int) -> None:
         _kill_children()
         if stop.number == signal.SIGINT:
             raise
+    # Python puts the default handlers back while it ends, and another Ctrl+C would then kill it
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if stop.number == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
 
