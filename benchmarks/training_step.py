@@ -1,9 +1,10 @@
-"""A training step by part, with frozen norms folded into convolutions against without.
+"""A training step by part: as a plain loop does it, with frozen norms folded, and in bfloat16.
 
     python benchmarks/training_step.py [--backbone resnet101] [--height 512] [--width 640] [--turns 5]
 
 The model has the paper's size and random weights; a step has two images with one text of sixteen tokens and
-three boxes each. Both take turns, since a machine's speed changes.
+three boxes each. The ways take turns, since a machine's speed changes. bfloat16, with folded norms, is for
+processors that have it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import time
 from collections import defaultdict
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +27,16 @@ from mdetr.training.recipe_file import load_recipe
 
 IMAGES, TOKENS, BOXES = 2, 16, 3
 PARTS = ("image", "text", "fusion", "loss", "backward", "optimizer")
+
+
+class Way(NamedTuple):
+    """How a step is run."""
+
+    folds_norms: bool
+    bfloat16: bool
+
+
+WAYS = {"plain": Way(False, False), "folded": Way(True, False), "bfloat16": Way(True, True)}
 
 
 def make_inputs(height: int, width: int, positions: int) -> tuple[dict[str, Tensor], Targets]:
@@ -50,21 +62,24 @@ def step(
     optimizer: torch.optim.Optimizer,
     inputs: dict[str, Tensor],
     targets: Targets,
+    way: Way,
 ) -> dict[str, float]:
     """Run one training step, and return the seconds of its parts."""
+    model.backbone.folds_norms = way.folds_norms
     times = [time.perf_counter()]
 
     def mark() -> None:
         times.append(time.perf_counter())
 
-    images = model.encode_image(inputs["pixel_values"])
-    mark()
-    texts = model.encode_text(inputs["input_ids"])
-    mark()
-    output = model.fuse(images, texts, targets)
-    mark()
-    loss, _ = compute_loss(output, targets, model.config)
-    mark()
+    with torch.autocast("cpu", torch.bfloat16, enabled=way.bfloat16):
+        images = model.encode_image(inputs["pixel_values"])
+        mark()
+        texts = model.encode_text(inputs["input_ids"])
+        mark()
+        output = model.fuse(images, texts, targets)
+        mark()
+        loss, _ = compute_loss(output, targets, model.config)
+        mark()
     loss.backward()
     mark()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
@@ -75,7 +90,7 @@ def step(
 
 
 def main() -> None:
-    """Let both take turns, and print the median seconds of each part and the ratios."""
+    """Let the ways take turns, and print the median seconds of each part and the ratios."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -91,23 +106,25 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parameter_groups(model, load_recipe("finetune").optimizer), fused=True)
     inputs, targets = make_inputs(arguments.height, arguments.width, model.config.num_token_positions)
 
-    seconds: dict[bool, dict[str, list[float]]] = {False: defaultdict(list), True: defaultdict(list)}
+    ways = dict(WAYS)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        del ways["bfloat16"]
+    seconds: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ways}
     for turn in range(arguments.turns + 1):
-        for folds in (False, True):
-            model.backbone.folds_norms = folds
-            times = step(model, optimizer, inputs, targets)
+        for name, way in ways.items():
+            times = step(model, optimizer, inputs, targets, way)
             if turn == 0:  # the first step also makes the layers and the optimizer's state
                 continue
             for part, time_of_part in times.items():
-                seconds[folds][part].append(time_of_part)
-            seconds[folds]["all"].append(sum(times.values()))
+                seconds[name][part].append(time_of_part)
+            seconds[name]["all"].append(sum(times.values()))
 
     size = f"{arguments.backbone}, {IMAGES} x {arguments.height} x {arguments.width}"
-    print(f"{size}, {torch.get_num_threads()} threads, medians of {arguments.turns} turns")
-    print(f"{'part':10} {'plain s':>8} {'folded s':>9} {'ratio':>6}")
+    print(f"{size}, {torch.get_num_threads()} threads, medians of {arguments.turns} turns, ratios to plain")
+    print(f"{'part':10}" + "".join(f"{name:>17}" for name in ways))
     for part in (*PARTS, "all"):
-        plain, folded = (median(seconds[folds][part]) for folds in (False, True))
-        print(f"{part:10} {plain:8.3f} {folded:9.3f} {plain / folded:6.2f}")
+        plain, *_ = medians = [median(seconds[name][part]) for name in ways]
+        print(f"{part:10}" + "".join(f"{value:8.3f} s ({plain / value:4.2f})" for value in medians))
 
 
 if __name__ == "__main__":

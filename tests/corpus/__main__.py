@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tests.corpus.cases import KINDS
-from tests.corpus.running import run_kinds
+from tests.corpus.running import run_kind
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown kind {unknown[0]}; the kinds are {', '.join(KINDS)}")
 
-    reports = list(run_kinds(arguments.kinds or KINDS, arguments.only))
+    reports = [run_kind(kind, arguments.only) for kind in arguments.kinds or KINDS]
     for report in reports:
         for outcome in report.outcomes if arguments.show else report.wrong:
             print(f"{report.kind}, {outcome.case}: {outcome.verdict}: {outcome.detail}")

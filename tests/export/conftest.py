@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
@@ -55,17 +58,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, original: Original, images: list[Path]) -> Exported:
     """Format and precision -> folder of the exported model; do not write to it."""
-    folder = tmp_path_factory.mktemp("exported")
-    traced = trace(original.model)
+    # Tracing takes long, so the processes of pytest-xdist share what one of them has exported
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"
+    traced = cache(lambda: trace(original.model))
 
     def export(export_format: str, precision: str) -> Path:
         target = folder / f"{export_format}-{precision}"
-        if not target.is_dir():
-            calibration = Calibration(images, ["a red ball", "two cats"]) if precision == "int8" else None
-            write_export(
-                *(traced, original.model, original.processor, target),
-                *(ExportFormat(export_format), ExportPrecision(precision), calibration),
-            )
+        with FileLock(folder.with_suffix(".lock")):
+            if not target.is_dir():
+                calibration = Calibration(images, ["a red ball", "two cats"]) if precision == "int8" else None
+                write_export(
+                    *(traced(), original.model, original.processor, target),
+                    *(ExportFormat(export_format), ExportPrecision(precision), calibration),
+                )
         return target
 
     return export

@@ -48,6 +48,8 @@ class OnnxGraphs:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads()
         options.log_severity_level = 3  # errors only; they are raised, too
+        # Each graph has threads of its own; those of one must not wait actively while the next one runs
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         self._sessions: dict[str, Any] = {}
         for graph in GRAPH_NAMES:
             file = graph_file(folder, graph, ExportFormat.ONNX)

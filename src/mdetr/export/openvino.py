@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,10 @@ class OpenVinoGraphs:
         files = graph_files(folder, ExportFormat.OPENVINO)
         for file in files:
             check_exists(file)
-        with (
-            nullcontext()
-            if fingerprint is None
-            else compilation_cache(_compilation_key(core, openvino.__version__, files, fingerprint)) as cache
-        ):
+        caching: AbstractContextManager[Path | None] = nullcontext()
+        if fingerprint is not None:
+            caching = compilation_cache(_compilation_key(core, openvino.__version__, files, fingerprint))
+        with caching as cache:
             if cache is not None:
                 settings["CACHE_DIR"] = str(cache)
             self._compiled = {graph: _compile(core, folder, graph, settings) for graph in GRAPH_NAMES}

@@ -22,16 +22,17 @@ from mdetr.processing.processor import MdetrProcessor
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-MAX_IMAGES = 300  # of a calibration; more take longer and change little
+MAX_IMAGES = 100  # of a calibration; more take longer and change little
 TEXTS_PER_IMAGE = 4
 
 Arrays = dict[str, NDArray[Any]]
 
-# Modules that stay floats, because int8 changes the predictions most there and saves little time: the
-# decoder, its queries and heads, and the first layers of the backbone
+# What stays floats, because int8 changes the predictions most there and saves little time: the decoder, its
+# queries and heads, the first layers of the backbone, and the products of activations in attention
 _SENSITIVE = re.compile(
     r"model\.(box_head|token_head|referred_head|answers|proposal_head|queries|query_alignment|token_alignment"
     r"|mask_attention|decoder|backbone\.body\.(conv_stem|conv1|bn1|blocks\.[01]))\b"
+    r"|scaled_dot_product_attention"
 )
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules of a node
 
