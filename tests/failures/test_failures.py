@@ -29,6 +29,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         Fault("cut", "write run/.checkpoint-4.new/optimizer.pt #1", 1000),
         Fault("kill", "rename run/.model.new -> run/model #1"),
         Fault("full", "write run/.TEMPORARY.html #1", 1),
+        Fault("full", "write run/.TEMPORARY.html #2", 1),  # nothing is written after it
         Fault("clock", "write run/.checkpoint-2.new/complete #1"),
         Fault("slow", "write run/.checkpoint-2.new/complete #1"),
     ),
