@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +17,13 @@ import pytest
 import torch
 import yaml
 
+from mdetr.data.sources.clevr import read_clevr
+from mdetr.data.store import write_store
 from mdetr.errors import TrainingError
 from mdetr.training.run import explained
 from mdetr.training.run_folder import last_checkpoint
 from tests.processes import MDETR, Process
-from tests.small_training import small_recipe
+from tests.small_training import SCENES, small_recipe
 
 PATIENCE = 120  # seconds that anything here may take
 
@@ -33,8 +36,10 @@ def start(shapes_store: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts runs that would go on for long, in the folder `tmp_path`/run; none outlives its test."""
     processes: list[Process] = []
 
-    def start_one(environment: dict[str, str] | None = None, **run: Any) -> Process:
-        content = small_recipe(shapes_store, save_every=2, log_every=1000, **run)
+    def start_one(
+        environment: dict[str, str] | None = None, store: Path = shapes_store, **run: Any
+    ) -> Process:
+        content = small_recipe(store, save_every=2, log_every=1000, **run)
         content["optimizer"] |= {"steps": 100_000, "batch_size": 4}
         content["data"]["validation"] = {}
         recipe = tmp_path / "recipe.yaml"
@@ -116,6 +121,28 @@ def test_one_of_two_processes_that_hangs_or_dies(start: Start, tmp_path: Path, n
     assert time.monotonic() - started < PATIENCE
     assert "died, or did not respond for 0.25 minutes (run.timeout)" in words
     assert last_checkpoint(tmp_path / "run")
+
+
+def test_a_store_and_its_images_that_are_deleted_while_they_are_read(start: Start, tmp_path: Path) -> None:
+    images, path = tmp_path / "images", tmp_path / "store"
+    shutil.copytree(SCENES, images)
+    write_store(path, read_clevr(images, "train"), images)
+    process = start(store=path)
+    _wait_for_a_checkpoint(process, tmp_path)
+    for folder in (path, images):
+        folder.rename(folder.with_suffix(".away"))
+    words = _last_words(process)
+    assert "cannot be read" in words and "broken_examples.jsonl" in words
+
+    # Once they are back, the run goes on
+    for folder in (path, images):
+        folder.with_suffix(".away").rename(folder)
+    done = int(last_checkpoint(tmp_path / "run").name.removeprefix("checkpoint-"))
+    resumed = Process(
+        *(MDETR, "train", tmp_path / "recipe.yaml", "--output", tmp_path / "run", "--resume"),
+        *("--set", f"optimizer.steps={done + 2}"),
+    )
+    assert resumed.wait() == 0, resumed.errors
 
 
 def test_other_errors_are_unchanged() -> None:

@@ -86,7 +86,7 @@ def _section(
     done = {run: results[run] for run in claim.runs if run in results}
 
     # Curves of the first seed
-    if claim.curve is not None:
+    if claim.curve is not None and verdict != "not run yet":
         curves = {run: found[0].curve.get(claim.curve, ()) for run, found in done.items()}
         curves = {run: points for run, points in curves.items() if len(points) > 1}
         if curves:
